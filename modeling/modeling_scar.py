@@ -1,0 +1,371 @@
+"""The SCAR ranker: an encoder, two vectors of style, one score."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_scar import ScarConfig
+
+# Members of a triple, best first; pairs of their positions that the ranking loss orders.
+MEMBERS = ("direct", "referenced", "human")
+ORDERED_PAIRS = ((0, 1), (1, 2), (0, 2))
+
+
+@dataclass
+class ScarOutput(ModelOutput):
+    """
+    Output of [`ScarModel`]. For a batch of B pairs T is absent from the shapes; for B triples T is 3, in the order
+    direct, referenced, human, and what belongs to an absent member is NaN.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
+            Ranking loss plus `triplet_weight` times the two triplet losses; given for triples.
+        scores (`torch.FloatTensor` of shape `(B,)` or `(B, T)`):
+            The ranker's score R(x, y), higher is better.
+        linguistic_form (`torch.FloatTensor` of shape `(B, H)` or `(B, T, H)`):
+            The vector v_p: each state's maximum over the response's tokens.
+        instructional_surprisal (`torch.FloatTensor` of shape `(B, C)` or `(B, T, C)`):
+            The vector v_c, of the config's `head_size`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    scores: torch.FloatTensor | None = None
+    linguistic_form: torch.FloatTensor | None = None
+    instructional_surprisal: torch.FloatTensor | None = None
+
+
+class ScarMLP(nn.Module):
+    """Linear, ReLU, Linear (paper, section 3)."""
+
+    def __init__(self, in_features: int, hidden_features: int, out_features: int):
+        super().__init__()
+        self.dense = nn.Linear(in_features, hidden_features)
+        self.out_proj = nn.Linear(hidden_features, out_features)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.out_proj(F.relu(self.dense(hidden_states)))
+
+
+class ScarPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and loading of SCAR rankers."""
+
+    config_class = ScarConfig
+    base_model_prefix = "encoder"
+    main_input_name = "instruction_input_ids"
+    input_modalities = ("text",)
+    supports_gradient_checkpointing = True
+    # The encoder does the attention: whatever it supports, we do, and it is the one that refuses the rest.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ScarMLP):
+            # PyTorch's own initialisation, as the paper's heads have it: N(0, 0.02) would start with all scores equal.
+            for linear in (module.dense, module.out_proj):
+                bound = 1 / math.sqrt(linear.in_features)
+                init.uniform_(linear.weight, -bound, bound)
+                init.uniform_(linear.bias, -bound, bound)
+
+
+class ScarModel(ScarPreTrainedModel):
+    r"""
+    The SCAR ranker (paper, section 3). Token states H of one encoder give, for instruction x and response y,
+    linguistic form `v_p = maxpool(H_y)`, instructional surprisal `v_c = MLP_c([h_x; h_y])` with the first-token
+    vectors h, and the score `R(x, y) = MLP_r([v_c; v_p])`.
+
+    Args:
+        config ([`ScarConfig`]):
+            The ranker's configuration. The encoder is built from `config.encoder_config` with random weights; to start
+            from a pretrained one use [`ScarModel.from_encoder`].
+
+    Example:
+
+    ```python
+    >>> import scar_hf
+    >>> from transformers import AutoModel, AutoTokenizer
+
+    >>> model = AutoModel.from_pretrained("scar-ranker")  # the folder written by `scar-hf export scar-ranker`
+    >>> tokenizer = AutoTokenizer.from_pretrained("scar-ranker")
+    >>> x = tokenizer(["What do bees eat?"], return_tensors="pt")
+    >>> y = tokenizer(["Bees eat nectar and pollen."], return_tensors="pt")
+    >>> scores = model(x["input_ids"], y["input_ids"], x["attention_mask"], y["attention_mask"]).scores
+    ```
+    """
+
+    def __init__(self, config: ScarConfig):
+        super().__init__(config)
+        self.encoder = _build_encoder(config)
+        if getattr(self.encoder, "pooler", None) is None:
+            config.use_pooler = False
+        width = config.hidden_size
+        self.surprisal_head = ScarMLP(2 * width, config.head_size, config.head_size)
+        self.score_head = ScarMLP(config.head_size + width, config.head_size, 1)
+        self.post_init()
+
+    @classmethod
+    def from_encoder(cls, encoder: str, config: ScarConfig | None = None, **kwargs) -> "ScarModel":
+        """
+        Start a ranker from a pretrained encoder, with new heads.
+
+        Args:
+            encoder (`str`):
+                Folder or Hub id of an encoder that transformers has natively.
+            config ([`ScarConfig`], *optional*):
+                Settings of the ranker; its `encoder_config` is replaced by the encoder's own.
+            kwargs:
+                Passed to `AutoModel.from_pretrained` (`revision`, `dtype`, `attn_implementation`, ...).
+
+        Returns:
+            [`ScarModel`]: in evaluation mode.
+        """
+        pretrained = AutoModel.from_pretrained(encoder, **kwargs)
+        settings = config.to_diff_dict() if config is not None else {}
+        if config is not None and config.head_size == config.hidden_size:
+            settings.pop("head_size", None)  # the default: the width of the encoder that now comes in
+        settings["encoder_config"] = pretrained.config
+        model = cls(ScarConfig(**settings)).to(pretrained.dtype)
+        missing, unexpected = model.encoder.load_state_dict(pretrained.state_dict(), strict=False)
+        if [key for key in unexpected if not key.startswith("pooler.")] or missing:
+            raise ValueError(f"The weights of {encoder!r} do not fit its own config: missing {missing}, unexpected {unexpected}.")
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Encode N texts, instructions and responses alike. Scores of pairs follow with [`ScarModel.rank`].
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(N, L)`):
+                Token ids with the tokenizer's special tokens, padded on either side.
+            attention_mask (`torch.LongTensor` of shape `(N, L)`, *optional*):
+                1 on real tokens, 0 on padding; without it all tokens are real.
+
+        Returns:
+            `tuple(torch.FloatTensor)`: the first-token vectors h and the maximum over tokens, each of shape `(N, H)`.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        # Real tokens first: encoders with absolute positions count them from the left edge.
+        order = attention_mask.argsort(dim=1, descending=True, stable=True)
+        input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        states = output.last_hidden_state
+        first = output.pooler_output if self.config.use_pooler else states[:, 0]
+        padding = attention_mask.unsqueeze(-1) == 0
+        return first, states.masked_fill(padding, torch.finfo(states.dtype).min).amax(dim=1)
+
+    def rank(
+        self, instruction_first: torch.Tensor, response_first: torch.Tensor, linguistic_form: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Score encoded pairs.
+
+        Args:
+            instruction_first, response_first, linguistic_form (`torch.FloatTensor` of shape `(..., H)`):
+                h of the instruction, h of the response and the response's maximum over tokens, from [`ScarModel.encode`].
+
+        Returns:
+            `tuple(torch.FloatTensor)`: scores of shape `(...)` and instructional surprisal of shape `(..., C)`.
+        """
+        surprisal = self.surprisal_head(torch.cat([instruction_first, response_first], dim=-1))
+        scores = self.score_head(torch.cat([surprisal, linguistic_form], dim=-1)).squeeze(-1)
+        return scores, surprisal
+
+    @can_return_tuple
+    def forward(
+        self,
+        instruction_input_ids: torch.Tensor,
+        response_input_ids: torch.Tensor | None = None,
+        instruction_attention_mask: torch.Tensor | None = None,
+        response_attention_mask: torch.Tensor | None = None,
+        direct_input_ids: torch.Tensor | None = None,
+        direct_attention_mask: torch.Tensor | None = None,
+        referenced_input_ids: torch.Tensor | None = None,
+        referenced_attention_mask: torch.Tensor | None = None,
+        human_input_ids: torch.Tensor | None = None,
+        human_attention_mask: torch.Tensor | None = None,
+        present: torch.Tensor | None = None,
+        ratings: torch.Tensor | None = None,
+        **kwargs,
+    ) -> ScarOutput:
+        r"""
+        Score pairs (instruction and response), or compute the loss of triples (instruction and up to three members).
+
+        Args:
+            instruction_input_ids (`torch.LongTensor` of shape `(B, L)`):
+                Instructions, tokenised alone.
+            response_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
+                Responses, tokenised alone. Exclusive with the members of a triple.
+            instruction_attention_mask, response_attention_mask (`torch.LongTensor`, *optional*):
+                1 on real tokens. Padding may stand on either side.
+            direct_input_ids, referenced_input_ids, human_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
+                Members of the triples, each with its `..._attention_mask`. Widths may differ; at least two are needed.
+            present (`torch.BoolTensor` of shape `(B, 3)`, *optional*):
+                Which of direct, referenced and human each row has; by default all that are passed. Absent members are
+                not encoded.
+            ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*):
+                Quality of each member in [0, 9]. A pair counts where both exceed `config.sigma`; a NaN rating counts
+                as not given.
+
+        Returns:
+            [`ScarOutput`].
+
+        Raises:
+            `ValueError`: if neither a response nor two members are passed, or both.
+        """
+        members = [
+            (direct_input_ids, direct_attention_mask),
+            (referenced_input_ids, referenced_attention_mask),
+            (human_input_ids, human_attention_mask),
+        ]
+        given = sum(ids is not None for ids, _ in members)
+        if (response_input_ids is None) == (given < 2) or (response_input_ids is not None and given):
+            raise ValueError(
+                "ScarModel takes `response_input_ids` to score pairs, or two or three of `direct_input_ids`, "
+                f"`referenced_input_ids` and `human_input_ids` to train; got {'a' if response_input_ids is not None else 'no'} "
+                f"response and {given} member(s)."
+            )
+        instruction = (instruction_input_ids, instruction_attention_mask)
+        if response_input_ids is None:
+            return self._forward_triples(instruction, members, present, ratings)
+        (h_x, h_y), (_, v_p) = self._encode_all([instruction, (response_input_ids, response_attention_mask)])
+        scores, v_c = self.rank(h_x, h_y, v_p)
+        return ScarOutput(scores=scores, linguistic_form=v_p, instructional_surprisal=v_c)
+
+    def _forward_triples(self, instruction, members, present, ratings) -> ScarOutput:
+        batch, device = instruction[0].shape[0], instruction[0].device
+        passed = torch.tensor([ids is not None for ids, _ in members], device=device)
+        present = passed.expand(batch, 3) if present is None else present.bool() & passed
+        texts, keep = [instruction], [torch.ones(batch, dtype=torch.bool, device=device)]
+        for position, member in enumerate(members):
+            if member[0] is not None:
+                texts.append(member)
+                keep.append(present[:, position])
+        firsts, forms = self._encode_all(texts, keep)
+
+        h_y = firsts[0].new_full((batch, 3, firsts[0].shape[-1]), float("nan"))
+        v_p = forms[0].new_full((batch, 3, forms[0].shape[-1]), float("nan"))
+        for position, slot in zip(passed.nonzero().flatten().tolist(), range(1, len(texts)), strict=True):
+            h_y[:, position], v_p[:, position] = firsts[slot], forms[slot]
+        # An absent member's vectors are zeros on the way to the loss: NaN would poison the gradient through a mask.
+        absent = ~present.unsqueeze(-1)
+        safe_h, safe_p = h_y.masked_fill(absent, 0.0), v_p.masked_fill(absent, 0.0)
+        scores, v_c = self.rank(firsts[0].unsqueeze(1).expand(-1, 3, -1), safe_h, safe_p)
+        loss = ranking_loss(scores, present, ratings, self.config.alpha, self.config.sigma)
+        if self.config.triplet_weight:
+            triplets = representation_loss(safe_p, v_c, present, self.config.triplet_margin)
+            loss = loss + self.config.triplet_weight * triplets
+        nan = float("nan")
+        return ScarOutput(
+            loss=loss,
+            scores=scores.masked_fill(~present, nan),
+            linguistic_form=safe_p.masked_fill(absent, nan),
+            instructional_surprisal=v_c.masked_fill(absent, nan),
+        )
+
+    def _encode_all(self, texts, keep=None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Encode several padded batches of B rows in one or two calls; a row not kept comes back with some other row's vectors."""
+        width = max(ids.shape[1] for ids, _ in texts)
+        all_ids = torch.cat([F.pad(ids, (0, width - ids.shape[1])) for ids, _ in texts])
+        masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]
+        all_masks = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
+        kept = torch.cat(keep).nonzero().flatten() if keep is not None else torch.arange(len(all_ids), device=all_ids.device)
+        lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)
+        kept = kept[by_length]
+        # Real tokens first, so that a group can be cut to its longest row.
+        order = all_masks.argsort(dim=1, descending=True, stable=True)
+        all_ids, all_masks = all_ids.gather(1, order), all_masks.gather(1, order)
+        firsts, forms = [], []
+        for start, stop in _two_groups(lengths.tolist()):
+            rows, longest = kept[start:stop], max(1, int(lengths[stop - 1]))
+            first, form = self.encode(all_ids[rows, :longest], all_masks[rows, :longest])
+            firsts.append(first)
+            forms.append(form)
+        back = torch.zeros(len(all_ids), dtype=torch.long, device=all_ids.device)
+        back[kept] = torch.arange(len(kept), device=all_ids.device)
+        first, form = torch.cat(firsts)[back], torch.cat(forms)[back]
+        return list(first.chunk(len(texts))), list(form.chunk(len(texts)))
+
+
+def ranking_loss(
+    scores: torch.Tensor, present: torch.Tensor, ratings: torch.Tensor | None = None, alpha: float = 0.5, sigma: float = 5.0
+) -> torch.Tensor:
+    """
+    Hinge loss `max(0, alpha - R_a + R_b)` over the pairs direct > referenced > human, direct > human (paper, section 3).
+
+    Args:
+        scores (`torch.FloatTensor` of shape `(B, 3)`): scores of direct, referenced and human.
+        present (`torch.BoolTensor` of shape `(B, 3)`): which of them each row has.
+        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
+        alpha (`float`): the margin.
+        sigma (`float`): the quality that both of a pair must exceed.
+
+    Returns:
+        `torch.FloatTensor`: the sum over pairs, averaged over the rows that have one; 0 with a gradient if none has.
+    """
+    scores, total = scores.float(), scores.new_zeros(len(scores), dtype=torch.float32)
+    counted = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    good = present if ratings is None else present & (ratings.isnan() | (ratings > sigma))
+    for a, b in ORDERED_PAIRS:
+        pair = good[:, a] & good[:, b]
+        total = total + torch.where(pair, F.relu(alpha - scores[:, a] + scores[:, b]), 0.0)
+        counted |= pair
+    return total.sum() / counted.sum().clamp(min=1)
+
+
+def representation_loss(
+    linguistic_form: torch.Tensor, instructional_surprisal: torch.Tensor, present: torch.Tensor, margin: float = 1.0
+) -> torch.Tensor:
+    """
+    Triplet losses that keep the two elements of style apart (paper, section 3): in linguistic form the direct response
+    is nearer to the referenced than to the human one (both by an LLM); in instructional surprisal the referenced
+    response is nearer to the human than to the direct one (the same content).
+
+    Args:
+        linguistic_form (`torch.FloatTensor` of shape `(B, 3, H)`): of direct, referenced and human.
+        instructional_surprisal (`torch.FloatTensor` of shape `(B, 3, C)`): of the same.
+        present (`torch.BoolTensor` of shape `(B, 3)`): only rows with all three count.
+        margin (`float`): the margin.
+
+    Returns:
+        `torch.FloatTensor`: the sum of both, averaged over the complete rows; 0 with a gradient if there is none.
+    """
+    complete = present.all(dim=1)
+    form = linguistic_form.float().unbind(dim=1)
+    surprisal = instructional_surprisal.float().unbind(dim=1)
+    loss = F.triplet_margin_loss(form[0], form[1], form[2], margin=margin, reduction="none")
+    loss = loss + F.triplet_margin_loss(surprisal[1], surprisal[2], surprisal[0], margin=margin, reduction="none")
+    return torch.where(complete, loss, 0.0).sum() / complete.sum().clamp(min=1)
+
+
+def _two_groups(lengths: list[int]) -> list[tuple[int, int]]:
+    """Cut rows sorted by length into at most two runs with the fewest padded tokens in all."""
+    n = len(lengths)
+    cut = min(range(n), key=lambda i: i * lengths[i - 1] + (n - i) * lengths[-1] if i else n * lengths[-1])
+    return [(0, cut), (cut, n)] if cut else [(0, n)]
+
+
+def _build_encoder(config: ScarConfig) -> PreTrainedModel:
+    """Build the encoder with random weights, with a pooler where it can have one and the config asks for it."""
+    try:
+        return AutoModel.from_config(config.encoder_config, add_pooling_layer=config.use_pooler)
+    except TypeError:  # encoders without a pooler do not know the argument
+        return AutoModel.from_config(config.encoder_config)
+
+
+__all__ = ["ScarModel", "ScarOutput", "ScarPreTrainedModel"]

@@ -1,0 +1,51 @@
+"""A trained ranker -> the folder that users load."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ..modeling import ScarConfig, ScarModel
+from ..scoring import ScarScorer
+
+_QUANTILES = 1001
+
+
+def calibration(scorer: ScarScorer, instructions: Sequence[str], responses: Sequence[str], data: str) -> dict:
+    """
+    Describe the distribution of a ranker's scores over a reference set, for `ScarConfig.calibration`.
+
+    Args:
+        scorer ([`ScarScorer`]): the ranker.
+        instructions, responses (`Sequence[str]`): the reference set.
+        data (`str`): what it is, in words.
+
+    Returns:
+        `dict`: 1,001 `quantiles` from share 0 to share 1, `num_rows` and `data`.
+    """
+    scores = scorer.score(instructions, responses, progress=True)
+    quantiles = np.quantile(scores, np.linspace(0, 1, _QUANTILES))
+    return {"quantiles": [round(float(q), 5) for q in quantiles], "num_rows": len(scores), "data": data}
+
+
+def save_ranker(
+    model: ScarModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.float16
+) -> None:
+    """
+    Save a ranker with its tokenizer. The weights are stored in `dtype`; the config asks for float32, so that they are
+    computed in single precision unless the user says otherwise.
+
+    Args:
+        model ([`ScarModel`]): the ranker; left as it is.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): its tokenizer.
+        folder (`str` or `Path`): where to; made if it does not exist.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float16`): precision of the stored weights.
+    """
+    deepcopy(model).to(dtype).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = ScarConfig.from_pretrained(folder)
+    config.dtype = config.encoder_config.dtype = torch.float32
+    config.save_pretrained(folder)

@@ -1,0 +1,185 @@
+"""Fine-tuning a ranker with transformers' own Trainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from ..modeling import ScarModel
+from ..scoring import ScarScorer
+from .collator import TripleCollator
+from .evaluation import evaluate_ranker
+from .triples import Triple, TripleDataset
+
+
+@dataclass
+class ScarTrainingArguments(TrainingArguments):
+    """
+    [`~transformers.TrainingArguments`] with the paper's settings as defaults (section 4: learning rate 2e-5, 10 % warm-up,
+    gradients clipped at 1.0), and what is particular to a ranker.
+
+    Args:
+        head_learning_rate (`float`, *optional*):
+            Learning rate of the two new heads; by default that of the encoder.
+        instruction_max_length (`int`, *optional*):
+            Tokens of an instruction read in training; by default the config's `max_length`.
+        response_max_length (`int`, *optional*):
+            Tokens of a response read in training; by default the config's `max_length`.
+        lora_r (`int`, *optional*):
+            Rank of LoRA adapters on the encoder's linear layers, trained in its stead and merged on save.
+        lora_alpha (`int`, *optional*, defaults to 32):
+            Scale of the adapters.
+    """
+
+    learning_rate: float = 2e-5
+    warmup_steps: float = 0.1
+    max_grad_norm: float = 1.0
+    remove_unused_columns: bool | None = False
+    head_learning_rate: float | None = field(default=None, metadata={"help": "learning rate of the new heads"})
+    instruction_max_length: int | None = field(default=None, metadata={"help": "tokens of an instruction read in training"})
+    response_max_length: int | None = field(default=None, metadata={"help": "tokens of a response read in training"})
+    lora_r: int | None = field(default=None, metadata={"help": "rank of LoRA adapters on the encoder; none by default"})
+    lora_alpha: int = field(default=32, metadata={"help": "scale of the LoRA adapters"})
+
+
+class ScarTrainer(Trainer):
+    r"""
+    [`~transformers.Trainer`] for [`ScarModel`]: batches of similar lengths, a learning rate of its own for the heads, LoRA
+    merged on save, and evaluation by how responses are ordered ([`evaluate_ranker`]).
+
+    Args:
+        model ([`ScarModel`]): the ranker to train, often from [`ScarModel.from_encoder`].
+        args ([`ScarTrainingArguments`]): the settings.
+        train_dataset ([`TripleDataset`]): the rows to train on.
+        eval_dataset (`Sequence[Triple]`, *optional*): the rows to evaluate on.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`]): the encoder's tokenizer.
+        kwargs: passed to [`~transformers.Trainer`].
+
+    Example:
+
+    ```python
+    >>> from transformers import AutoTokenizer
+    >>> from scar_hf import ScarModel
+    >>> from scar_hf.training import ScarTrainer, ScarTrainingArguments, TripleDataset, load_triples
+
+    >>> tokenizer = AutoTokenizer.from_pretrained("sentence-transformers/all-MiniLM-L6-v2")
+    >>> trainer = ScarTrainer(
+    ...     ScarModel.from_encoder("sentence-transformers/all-MiniLM-L6-v2"),
+    ...     ScarTrainingArguments("out", num_train_epochs=1),
+    ...     train_dataset=TripleDataset(load_triples("triples.jsonl")),
+    ...     processing_class=tokenizer,
+    ... )
+    >>> trainer.train()
+    ```
+    """
+
+    args: ScarTrainingArguments
+
+    def __init__(
+        self,
+        model: ScarModel,
+        args: ScarTrainingArguments,
+        train_dataset: TripleDataset | None = None,
+        eval_dataset: Sequence[Triple] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        **kwargs,
+    ):
+        if processing_class is None:
+            raise ValueError("`processing_class` is missing: pass the encoder's tokenizer.")
+        if args.lora_r:
+            model = _with_lora(model, args.lora_r, args.lora_alpha)
+        collator = TripleCollator(
+            processing_class, args.response_max_length or model.config.max_length, args.instruction_max_length
+        )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,  # type: ignore[arg-type]
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.last_evaluation: dict[str, Any] | None = None
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Evaluate with [`evaluate_ranker`]; the whole result is kept in `last_evaluation`, the main shares are logged."""
+        triples = self.eval_dataset if eval_dataset is None else eval_dataset
+        ranker = self.ranker()
+        training = ranker.training
+        ranker.eval()
+        scorer = ScarScorer.from_model(ranker, self.processing_class, max_length=self.data_collator.max_length)
+        with self.accelerator.autocast():
+            self.last_evaluation = evaluate_ranker(scorer, triples)
+        ranker.train(training)
+        metrics = {f"{metric_key_prefix}_macro": self.last_evaluation["macro"]}
+        metrics |= {f"{metric_key_prefix}_{name}": value for name, value in self.last_evaluation["all"].items()}
+        for source, values in self.last_evaluation["source"].items():
+            if "llm_human" in values:
+                metrics[f"{metric_key_prefix}_source_{source}"] = values["llm_human"]
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def ranker(self) -> ScarModel:
+        """Return the [`ScarModel`] that is being trained, without the wrappers of DDP and LoRA."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if self.args.lora_r else model
+
+    def merged_ranker(self) -> ScarModel:
+        """Return the trained [`ScarModel`], LoRA adapters merged into it. Training cannot go on afterwards."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.merge_and_unload() if self.args.lora_r else model
+
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.args.head_learning_rate:
+            decayed = set(self.get_decay_parameter_names(self.model))
+            groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    head = "surprisal_head" in name or "score_head" in name
+                    groups.setdefault((head, name in decayed), []).append(parameter)
+            cls, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = cls(
+                [
+                    {
+                        "params": parameters,
+                        "lr": self.args.head_learning_rate if head else self.args.learning_rate,
+                        "weight_decay": self.args.weight_decay if decay else 0.0,
+                    }
+                    for (head, decay), parameters in groups.items()
+                ],
+                **settings,
+            )
+        return super().create_optimizer(*args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        return _SimilarLengths(self.args.train_batch_size, dataset, self.args.seed)
+
+
+class _SimilarLengths(LengthGroupedSampler):
+    """Batches of similar lengths, in an order that follows from seed and epoch, so that a resumed run continues it."""
+
+    def __init__(self, batch_size: int, dataset: TripleDataset, seed: int):
+        super().__init__(batch_size, lengths=dataset.lengths(), generator=torch.Generator())
+        self.dataset, self.seed = dataset, seed
+
+    def __iter__(self):
+        self.lengths = self.dataset.lengths()
+        self.generator.manual_seed(self.seed + 1000 * self.dataset.epoch)
+        return super().__iter__()
+
+
+def _with_lora(model: ScarModel, rank: int, alpha: int):
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError("LoRA needs peft: pip install 'scar-hf[peft]'") from error
+    targets = [f"encoder.{name}" for name, module in model.encoder.named_modules() if isinstance(module, torch.nn.Linear)]
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, modules_to_save=["surprisal_head", "score_head"])
+    return get_peft_model(model, config)

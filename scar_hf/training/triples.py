@@ -1,0 +1,185 @@
+"""Training data: one instruction with direct, referenced and human responses."""
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from ..files import read_dataset, read_json_rows
+from .augmentation import Augmentation
+
+MEMBERS = ("direct", "referenced", "human")
+
+
+@dataclass
+class Triple:
+    """
+    One instruction and its responses by kind, each a list as one kind may have several (one is drawn per epoch).
+
+    Args:
+        instruction (`str`): the instruction.
+        responses (`dict[str, list[str]]`): texts of `direct`, `referenced` and `human`; absent kinds are left out.
+        ratings (`dict[str, float]`): quality of a kind in [0, 9], mean of helpfulness and correctness; may be empty.
+        source, domain (`str`): where the row comes from; metrics are given for each.
+    """
+
+    instruction: str
+    responses: dict[str, list[str]]
+    ratings: dict[str, float] = field(default_factory=dict)
+    source: str = "unknown"
+    domain: str = "unknown"
+
+
+def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> list[Triple]:
+    """
+    Load triples from JSON Lines, JSON, Parquet, an Arrow folder, or rows in memory.
+
+    Args:
+        data (`str`, `Path`, [`~datasets.Dataset`] or an iterable of mappings):
+            Rows with `instruction`, any two of `direct`, `referenced` and `human` (each a text or `{model: text}`), and
+            optionally `ratings` (`{kind: number}`), `source` and `domain`.
+
+    Returns:
+        `list[Triple]`: rows with fewer than two kinds of response are left out.
+
+    Raises:
+        `ValueError`: if a row has no instruction or a member of another type, or no row is left.
+    """
+    if isinstance(data, (str, Path)):
+        name, path = str(data), Path(data)
+        # Read row by row: one table cannot hold a member that is a text here and {model: text} there.
+        rows: Iterable[Mapping[str, Any]] = read_json_rows(path) if path.suffix == ".jsonl" and path.exists() else read_dataset(path)
+    else:
+        name, rows = "the data", data
+    triples = [_triple(row, f"{name}, row {i}") for i, row in enumerate(rows)]
+    triples = [triple for triple in triples if len(triple.responses) >= 2]
+    if not triples:
+        raise ValueError(f"{name} has no row with at least two of direct, referenced and human responses.")
+    return triples
+
+
+def _triple(row: Mapping[str, Any], where: str) -> Triple:
+    instruction = row.get("instruction")
+    if not isinstance(instruction, str):
+        raise ValueError(f"{where}: expected a text in `instruction`, got {instruction!r}; columns: {sorted(row)}.")
+    responses = {}
+    for member in MEMBERS:
+        value = row.get(member)
+        if value is not None and not isinstance(value, (str, Mapping)):
+            raise ValueError(f"{where}: `{member}` must be a text or {{model: text}}, got {type(value).__name__}.")
+        texts = list(value.values()) if isinstance(value, Mapping) else [value]
+        texts = [text for text in texts if isinstance(text, str) and text.strip()]
+        if texts:
+            responses[member] = texts
+    ratings = {kind: float(value) for kind, value in (row.get("ratings") or {}).items() if value is not None}
+    unknown = set(ratings) - set(MEMBERS)
+    if unknown or any(not 0 <= value <= 9 for value in ratings.values()):
+        raise ValueError(f"{where}: `ratings` must map {', '.join(MEMBERS)} to numbers from 0 to 9, got {ratings}.")
+    return Triple(instruction, responses, ratings, row.get("source") or "unknown", row.get("domain") or "unknown")
+
+
+def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: int = 13) -> list[list[Triple]]:
+    """
+    Split triples so that all rows of one instruction fall on one side.
+
+    Args:
+        triples (`Sequence[Triple]`): the rows.
+        shares (`Sequence[float]`): share of the instructions in each part; they sum to 1 (the paper: .8, .1, .1).
+        seed (`int`, *optional*, defaults to 13): changes which instruction falls where; nothing else does.
+
+    Returns:
+        `list[list[Triple]]`: one list a share, in the order of the input.
+    """
+    if abs(sum(shares) - 1) > 1e-9:
+        raise ValueError(f"`shares` must sum to 1, got {list(shares)}.")
+    parts: list[list[Triple]] = [[] for _ in shares]
+    for triple in triples:
+        key = " ".join(triple.instruction.lower().split())
+        position = int.from_bytes(hashlib.sha256(f"{seed}\n{key}".encode()).digest()[:8], "big") / 2**64
+        part = 0
+        while part < len(shares) - 1 and position >= shares[part]:
+            position -= shares[part]
+            part += 1
+        parts[part].append(triple)
+    return parts
+
+
+class TripleDataset(torch.utils.data.Dataset):
+    """
+    Triples for training, drawn anew each epoch: which rows of a source with a quota, which text of a kind with several,
+    and how it is augmented. All draws follow from (seed, epoch, position), so a resumed run sees what it would have seen.
+
+    Args:
+        triples (`Sequence[Triple]`): the rows.
+        rows_per_source (`dict[str, int]`, *optional*):
+            Rows that a source contributes to an epoch; a source not named gives all it has. More than it has repeats
+            rows. Rows are spread evenly over the source's instructions, so that one prompt with hundreds of answers
+            counts no more than another.
+        augmentation ([`Augmentation`], *optional*): what is done to a row's texts.
+        seed (`int`, *optional*, defaults to 13): the seed of all draws.
+    """
+
+    def __init__(
+        self,
+        triples: Sequence[Triple],
+        rows_per_source: Mapping[str, int] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 13,
+    ):
+        self.triples = list(triples)
+        self.rows_per_source = dict(rows_per_source or {})
+        self.augmentation = augmentation or Augmentation()
+        self.seed = seed
+        unknown = set(self.rows_per_source) - {triple.source for triple in self.triples}
+        if unknown:
+            raise ValueError(f"`rows_per_source` names sources that the data does not have: {sorted(unknown)}.")
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the rows of an epoch; called by the trainer's data loader."""
+        self.epoch = int(epoch)
+        rng = random.Random(f"{self.seed}-{self.epoch}")
+        by_source: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i, triple in enumerate(self.triples):
+            by_source[triple.source][triple.instruction].append(i)
+        self._rows = []
+        for source, prompts in by_source.items():
+            available = sum(map(len, prompts.values()))
+            self._rows += _spread(list(prompts.values()), self.rows_per_source.get(source, available), rng)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """Return the texts of a row, `None` for an absent member, and its ratings in the order of `MEMBERS`."""
+        triple = self.triples[self._rows[position]]
+        rng = random.Random(f"{self.seed}-{self.epoch}-{position}")
+        texts = {member: rng.choice(triple.responses[member]) for member in MEMBERS if member in triple.responses}
+        texts = self.augmentation(texts, triple.domain, rng)
+        row: dict[str, Any] = {"instruction": triple.instruction}
+        row.update({member: texts.get(member) for member in MEMBERS})
+        row["ratings"] = [triple.ratings.get(member, float("nan")) for member in MEMBERS]
+        return row
+
+    def lengths(self) -> list[int]:
+        """Length in characters of each row's longest response, for batches of similar lengths."""
+        longest = [max(len(t) for texts in triple.responses.values() for t in texts) for triple in self.triples]
+        return [longest[i] for i in self._rows]
+
+
+def _spread(prompts: list[list[int]], quota: int, rng: random.Random) -> list[int]:
+    """Draw `quota` rows, one prompt after the other, each prompt's rows in a random order."""
+    drawn: list[int] = []
+    while len(drawn) < quota:
+        queues = [rng.sample(rows, len(rows)) for rows in prompts]
+        while any(queues) and len(drawn) < quota:
+            waiting = [queue for queue in queues if queue]
+            rng.shuffle(waiting)
+            drawn += [queue.pop() for queue in waiting[: quota - len(drawn)]]
+    return drawn
