@@ -1,0 +1,5 @@
+"""`python -m scar_hf` is `scar-hf`."""
+
+from .cli import main
+
+raise SystemExit(main())

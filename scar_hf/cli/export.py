@@ -1,0 +1,33 @@
+"""`scar-hf export`: write a ranker to a folder that AutoModel loads."""
+
+import argparse
+
+HELP = "write the bundled ranker to a folder that AutoModel.from_pretrained loads"
+EXAMPLE = "scar-hf export scar-ranker -o scar-ranker"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("model", metavar="RANKER", help="the bundled ranker by its name (scar-ranker), or a folder")
+    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to; by default a folder of the ranker's name")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the ranker and copy it."""
+    import shutil
+    from pathlib import Path
+
+    from ..files import check_output
+    from ..scoring import load_ranker, resolve_checkpoint
+
+    source = Path(resolve_checkpoint(args.model))
+    if not source.is_dir():
+        raise ValueError(f"No ranker {args.model!r}: expected 'scar-ranker' or a folder with a ranker.")
+    output = check_output(args.output or Path(args.model).name, args.overwrite)
+    if output.suffix or output.resolve() == source.resolve():
+        raise ValueError(f"The output must be a folder other than the ranker's own, got {output}.")
+    load_ranker(str(source))
+    shutil.copytree(source, output, dirs_exist_ok=args.overwrite)
+    print(f'Wrote {output}. Load it with AutoModel.from_pretrained("{output}") after `import scar_hf`.')
+    return 0
