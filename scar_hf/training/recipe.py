@@ -37,6 +37,7 @@ class RecipeArguments:
             validation (early stopping, choice of settings) and test (the metrics stored with the ranker).
         split_seed (`int`): which instruction falls where.
         held_out_sources (`list[str]`): sources that are kept from training whole and measured on.
+        excluded_files (`list[str]`): instruction sets whose instructions must not be seen in training, for later tests.
         rows_per_source (`dict[str, int]`): rows that a source contributes to an epoch; others give all they have.
         max_eval_rows (`int`): at most so many rows of a source are evaluated on.
         strip_markdown, strip_comments, equal_length, window (`float`): probabilities of [`Augmentation`].
@@ -55,6 +56,7 @@ class RecipeArguments:
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "train, validation and test shares"})
     split_seed: int = field(default=13, metadata={"help": "which instruction falls where"})
     held_out_sources: list[str] = field(default_factory=list, metadata={"help": "sources kept from training whole"})
+    excluded_files: list[str] = field(default_factory=list, metadata={"help": "instruction sets not to be trained on"})
     rows_per_source: dict | str | None = field(default=None, metadata={"help": "rows of a source per epoch, as JSON"})
     max_eval_rows: int = field(default=200, metadata={"help": "rows of a source that are evaluated on"})
     strip_markdown: float = field(default=0.0, metadata={"help": "probability of stripping Markdown from a row"})
@@ -86,7 +88,8 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     """
     set_seed(args.seed)
     data_dir = Path(recipe.data_dir)
-    triples = [triple for name in recipe.train_files for triple in load_triples(data_dir / name)]
+    excluded = {x for name in recipe.excluded_files for x in PairReader().read_batch(read_dataset(name)[:])[0]}
+    triples = [t for name in recipe.train_files for t in load_triples(data_dir / name) if t.instruction not in excluded]
     unknown = set(recipe.held_out_sources) - {triple.source for triple in triples}
     if unknown:
         raise ValueError(f"`held_out_sources` names sources that the data does not have: {sorted(unknown)}.")

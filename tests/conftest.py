@@ -1,0 +1,98 @@
+"""Nothing here reaches a hub: what is loaded is the bundled ranker, or made on the spot with random weights."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import disable_progress_bars
+from transformers import AutoConfig, AutoTokenizer
+
+from scar_hf import ScarConfig, ScarModel, ScarScorer
+from scar_hf.scoring import resolve_checkpoint
+
+disable_progress_bars()
+torch.manual_seed(0)
+
+TINY = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 80,
+    "pad_token_id": 0,
+}
+ENCODERS = {
+    "bert": {},
+    "roberta": {"max_position_embeddings": 82},
+    "xlm-roberta": {"max_position_embeddings": 82},
+    "modernbert": {"global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16},
+    "gte": {},
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request) -> str:
+    """Each encoder family in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Makes rankers with random weights around a tiny encoder of any type."""
+
+    def make(encoder: str = "bert", seed: int = 0, **settings) -> ScarModel:
+        torch.manual_seed(seed)
+        encoder_config = AutoConfig.for_model(encoder, **(TINY | ENCODERS[encoder]))
+        return ScarModel(ScarConfig(encoder_config=encoder_config, max_length=64, **settings)).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scorer() -> ScarScorer:
+    return ScarScorer.from_pretrained("scar-ranker", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
+
+
+@pytest.fixture
+def encoder_folder(tmp_path, tokenizer) -> Path:
+    """A tiny BERT with random weights and a real tokenizer, as a user's own encoder would lie on disk."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    folder = tmp_path / "tiny-encoder"
+    BertModel(BertConfig(**(TINY | {"vocab_size": len(tokenizer), "max_position_embeddings": 128}))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_jsonl(tmp_path):
+    def write(rows: list[dict], name: str = "data.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def rows() -> list[dict]:
+    """Ten rows in the plain format, with a column of the user's own."""
+    topics = ["bees", "rivers", "bread", "glass", "chess", "wool", "tides", "maps", "moss", "clocks"]
+    return [
+        {"instruction": f"Tell me about {t}.", "response": f"All about {t}: " + "it is well known. " * (i + 1), "id": i}
+        for i, t in enumerate(topics)
+    ]

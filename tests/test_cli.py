@@ -1,0 +1,137 @@
+"""The commands, start to finish, as a user runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scar_hf.cli import main
+from scar_hf.files import read_dataset
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(*args):
+    return main([str(arg) for arg in args])
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.json", "out.parquet", "out"])
+def test_select_keeps_exactly_the_share(rows, write_jsonl, tmp_path, output, capsys):
+    assert run("select", write_jsonl(rows), "-k", "0.35", "-o", tmp_path / output) == 0
+    kept = read_dataset(tmp_path / output)
+    assert len(kept) == 3
+    assert kept.column_names == ["instruction", "response", "id", "scar_score"]
+    assert kept["id"][:] == sorted(kept["id"][:])
+    shown = capsys.readouterr().out
+    assert "10 rows came in, 3 stayed (30.0%)" in shown and "threshold" in shown and "Best" in shown and "Worst" in shown
+    assert f"{max(kept['scar_score'][:]):.3f}" in shown
+
+
+def test_select_from_conversations_by_a_column(tmp_path, capsys):
+    chats = [
+        {"conversations": [{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": "[red]A[/red] " * i}], "source": "ab"[i % 2]}
+        for i in range(1, 9)
+    ]
+    (tmp_path / "v.json").write_text(json.dumps(chats))
+    assert run("select", tmp_path / "v.json", "-k", "2", "-o", tmp_path / "o.json", "--by", "source", "--turn", "last") == 0
+    assert [row["conversations"] for row in read_dataset(tmp_path / "o.json")] != []
+    shown = capsys.readouterr().out
+    assert "How much of each source stayed" in shown
+    assert "[red]A[/red]" in shown  # text of the data is never read as markup
+
+
+def test_score_keeps_all_rows_and_columns(rows, write_jsonl, tmp_path, scorer, capsys):
+    assert run("score", write_jsonl(rows), "-o", tmp_path / "s.parquet") == 0
+    scored = read_dataset(tmp_path / "s.parquet")
+    expected = scorer.score([r["instruction"] for r in rows], [r["response"] for r in rows])
+    assert scored["scar_score"][:] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert scored.remove_columns("scar_score").to_list() == rows
+    assert "Scored 10 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_select_from_hardly_any_rows(count, write_jsonl, tmp_path, rows, capsys):
+    (tmp_path / "d.json").write_text(json.dumps(rows[:count]))
+    code = run("select", tmp_path / "d.json", "-k", "0.1", "-o", tmp_path / "o.jsonl")
+    if count:
+        assert code == 0 and len(read_dataset(tmp_path / "o.jsonl")) == 1
+    else:  # a file without a row has no columns either
+        assert code == 2 and "No instruction and response found in the columns []" in capsys.readouterr().err
+
+
+def test_skip_invalid(rows, write_jsonl, tmp_path, capsys):
+    rows[3]["response"] = "  "
+    data = write_jsonl(rows)
+    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 2
+    assert "row 3: the response is empty" in capsys.readouterr().err
+    assert not (tmp_path / "o.jsonl").exists()
+    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl", "--skip-invalid") == 0
+    assert len(read_dataset(tmp_path / "o.jsonl")) == 9
+    assert "1 rows have no score" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("-k", "0"), "`k` must be a share in (0, 1] or a count >= 1, got 0"),
+        (("-k", "1.5"), "got 1.5"),
+        (("-k", "-1"), "got -1"),
+        (("-k", "0.1", "--columns", "question,answer"), "names ['question', 'answer']"),
+        (("-k", "0.1", "--columns", "response"), "must be two column names"),
+        (("-k", "0.1", "--by", "nothing"), "--by names the column 'nothing'"),
+        (("-k", "0.1", "--model", "/no/such/folder"), "No SCAR ranker found at '/no/such/folder'"),
+        (("-k", "0.1", "--max-length", "9999"), "at most 512"),
+    ],
+)
+def test_errors_say_what_to_do_and_write_nothing(args, message, rows, write_jsonl, tmp_path, capsys):
+    assert run("select", write_jsonl(rows), "-o", tmp_path / "o.jsonl", *args) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_an_existing_output_is_refused_before_any_work(rows, write_jsonl, tmp_path, capsys):
+    (tmp_path / "o.jsonl").write_text("precious")
+    assert run("select", tmp_path / "missing.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl") == 2
+    assert "exists. Pass --overwrite" in capsys.readouterr().err
+    assert run("score", write_jsonl(rows), "-o", tmp_path / "o.jsonl", "--overwrite") == 0
+    assert len(read_dataset(tmp_path / "o.jsonl")) == 10
+
+
+def test_export_refuses_what_it_would_spoil(tmp_path, capsys, encoder_folder):
+    assert run("export", "no-such-ranker", "-o", tmp_path / "x") == 2
+    assert "expected 'scar-ranker'" in capsys.readouterr().err
+    assert run("export", encoder_folder, "-o", tmp_path / "x") == 2
+    assert "not a SCAR ranker" in capsys.readouterr().err
+    assert run("export", "scar-ranker", "-o", tmp_path / "r") == 0
+    assert run("export", "scar-ranker", "-o", tmp_path / "r") == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_help_needs_no_torch_and_shows_a_line_to_copy():
+    code = (
+        "import sys; sys.argv[0] = 'scar-hf'\n"
+        "from scar_hf.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    for command in ("", "select", "score", "export"):
+        args = [command, "--help"] if command else ["--help"]
+        run = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+        assert run.stdout.splitlines()[-1] == "False False"
+        assert f"scar-hf {command}".strip() in run.stdout and (not command or "example:" in run.stdout)
+
+
+def test_the_installed_command_runs_on_the_shipped_example(tmp_path):
+    data = EXAMPLES / "mixed_styles" / "mixed_styles.jsonl"
+    lines = data.read_text(encoding="utf-8").splitlines()[:60]
+    (tmp_path / "part.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    command = Path(sys.executable).parent / "scar-hf"
+    args = [command, "select", tmp_path / "part.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl", "--by", "source"]
+    run = subprocess.run(args, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "140"})
+    assert "60 rows came in, 6 stayed" in run.stdout and "Dolly human" in run.stdout
+    assert len(read_dataset(tmp_path / "o.jsonl")) == 6

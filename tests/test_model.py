@@ -1,0 +1,259 @@
+"""The ranker's architecture, loss and loading, over every encoder family."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from scar_hf.cli import main
+from scar_hf import ScarConfig, ScarModel
+from scar_hf.modeling.modeling_scar import ranking_loss, representation_loss
+
+LENGTHS = (5, 30, 12, 2)
+
+
+def texts(lengths=LENGTHS, seed=1, left=False):
+    """Random token ids of some lengths, padded on one side, with their mask."""
+    generator = torch.Generator().manual_seed(seed)
+    width = max(lengths)
+    ids, mask = torch.zeros(len(lengths), width, dtype=torch.long), torch.zeros(len(lengths), width, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        place = slice(width - length, width) if left else slice(0, length)
+        ids[row, place] = torch.randint(5, 300, (length,), generator=generator)
+        mask[row, place] = 1
+    return ids, mask
+
+
+def score(model, x, y):
+    with torch.no_grad():
+        return model(x[0], y[0], x[1], y[1]).scores
+
+
+def triple(lengths=LENGTHS):
+    batch = {}
+    for seed, name in enumerate(("instruction", "direct", "referenced", "human")):
+        batch[f"{name}_input_ids"], batch[f"{name}_attention_mask"] = texts(lengths, seed=10 + seed)
+    return batch
+
+
+def test_saved_ranker_loads_the_same(tiny_model, encoder, tmp_path):
+    model = tiny_model(encoder)
+    expected = score(model, texts(), texts(seed=2))
+    model.save_pretrained(tmp_path)
+    loaded, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert type(loaded) is ScarModel
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    # Buffers that are not in the checkpoint must be computed anew, not be uninitialised memory.
+    for (name, buffer), (_, other) in zip(model.named_buffers(), loaded.named_buffers(), strict=True):
+        torch.testing.assert_close(buffer, other, msg=name)
+    torch.testing.assert_close(score(loaded.eval(), texts(), texts(seed=2)), expected, atol=1e-6, rtol=0)
+
+
+def test_scores_do_not_depend_on_padding_or_company(tiny_model, encoder):
+    model = tiny_model(encoder)
+    x, y = texts(), texts(seed=2)
+    together = score(model, x, y)
+    left = score(model, texts(left=True), texts(seed=2, left=True))
+    torch.testing.assert_close(left, together, atol=1e-5, rtol=0)
+    for row, length in enumerate(LENGTHS):
+        alone = score(model, (x[0][row : row + 1, :length], None), (y[0][row : row + 1, :length], None))
+        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_finite_and_near(tiny_model, encoder, dtype):
+    model = tiny_model(encoder)
+    expected = score(model, texts(), texts(seed=2))
+    scores = score(model.to(dtype), texts(), texts(seed=2)).float()
+    assert torch.isfinite(scores).all()
+    torch.testing.assert_close(scores, expected, atol=0.05, rtol=0)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, encoder):
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_model(encoder).train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if checkpointing:
+            model.activation_checkpointing_enable()
+            assert any(getattr(module, "gradient_checkpointing", False) for module in model.encoder.modules())
+        torch.manual_seed(3)
+        model(**triple()).loss.backward()
+        gradients.append(model.get_input_embeddings().weight.grad.clone())
+    assert gradients[0].abs().sum() > 0
+    if encoder != "deberta-v2":  # its own dropout draws masks that cannot be switched off one by one
+        torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_the_parts_follow_the_equations(tiny_model):
+    model = tiny_model("bert")
+    x, y = texts(), texts(seed=2)
+    with torch.no_grad():
+        output = model(x[0], y[0], x[1], y[1])
+        states_x = model.encoder(input_ids=x[0], attention_mask=x[1])
+        states_y = model.encoder(input_ids=y[0], attention_mask=y[1])
+    for row, length in enumerate(LENGTHS):
+        v_p = states_y.last_hidden_state[row, :length].max(dim=0).values
+        first = torch.cat([states_x.pooler_output[row], states_y.pooler_output[row]])
+        head = model.surprisal_head
+        v_c = head.out_proj(torch.relu(head.dense(first)))
+        head = model.score_head
+        expected = head.out_proj(torch.relu(head.dense(torch.cat([v_c, v_p]))))[0]
+        torch.testing.assert_close(output.linguistic_form[row], v_p, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.instructional_surprisal[row], v_c, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output.scores[row], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("encoder", "pooler"), [("bert", True), ("modernbert", False), ("deberta-v2", False), ("gte", True)])
+def test_the_config_says_whether_a_pooler_is_used(tiny_model, encoder, pooler):
+    assert tiny_model(encoder).config.use_pooler is pooler
+    model = tiny_model(encoder, use_pooler=False)
+    assert not any("pooler" in name for name, _ in model.named_parameters())
+
+
+def test_loss_is_ranking_plus_weighted_triplets(tiny_model):
+    model = tiny_model("bert", alpha=0.7, triplet_margin=2.0, triplet_weight=0.3)
+    with torch.no_grad():
+        output = model(**triple())
+    d, r, h = output.scores.unbind(dim=1)
+    ranking = (torch.relu(0.7 - d + r) + torch.relu(0.7 - r + h) + torch.relu(0.7 - d + h)).mean()
+
+    def margin(anchor, near, far):
+        return torch.relu(torch.dist(anchor, near) - torch.dist(anchor, far) + 2.0)
+
+    form, surprisal = output.linguistic_form, output.instructional_surprisal
+    triplets = [margin(p[0], p[1], p[2]) + margin(c[1], c[2], c[0]) for p, c in zip(form, surprisal, strict=True)]
+    torch.testing.assert_close(output.loss, ranking + 0.3 * torch.stack(triplets).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_triple_scores_are_pair_scores(tiny_model):
+    model, batch = tiny_model("bert"), triple()
+    with torch.no_grad():
+        scores = model(**batch).scores
+    x = batch["instruction_input_ids"], batch["instruction_attention_mask"]
+    for column, name in enumerate(("direct", "referenced", "human")):
+        pair = score(model, x, (batch[f"{name}_input_ids"], batch[f"{name}_attention_mask"]))
+        torch.testing.assert_close(scores[:, column], pair, atol=1e-5, rtol=0)
+
+
+def test_absent_members_take_no_part(tiny_model):
+    model, batch = tiny_model("bert"), triple()
+    present = torch.tensor([[True, True, True], [True, False, True], [False, True, True], [True, True, False]])
+    output = model(**batch, present=present)
+    assert output.scores.isnan().logical_not().equal(present)
+    output.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    changed = {**batch, "referenced_input_ids": batch["referenced_input_ids"].clone()}
+    changed["referenced_input_ids"][1] = 7
+    torch.testing.assert_close(model(**changed, present=present).loss, output.loss)
+    without = {name: value for name, value in batch.items() if not name.startswith("referenced")}
+    two = model(**without)
+    torch.testing.assert_close(two.scores[0, 0], output.scores[0, 0], atol=1e-5, rtol=0)
+    assert two.scores[:, 1].isnan().all()
+
+
+def test_ratings_leave_out_pairs_of_poor_quality():
+    scores = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
+    present = torch.ones(2, 3, dtype=torch.bool)
+    every = ranking_loss(scores, present, alpha=0.5)
+    assert every.item() == pytest.approx(1.5 + 1.5 + 2.5)
+    nan = float("nan")
+    rated = torch.tensor([[9.0, 4.0, 9.0], [nan, 9.0, 5.0]])
+    # Row 0 keeps direct over human; row 1 keeps direct over referenced, 5.0 not being above sigma.
+    assert ranking_loss(scores, present, rated, alpha=0.5, sigma=5.0).item() == pytest.approx((2.5 + 1.5) / 2)
+    nothing = ranking_loss(scores.requires_grad_(), present, torch.zeros(2, 3))
+    nothing.backward()
+    assert nothing.item() == 0 and scores.grad.abs().sum() == 0
+
+
+def test_representation_loss_needs_complete_rows():
+    form, surprisal = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    present = torch.tensor([[True, True, True], [True, False, True]])
+    whole = representation_loss(form[:1], surprisal[:1], present[:1])
+    torch.testing.assert_close(representation_loss(form, surprisal, present), whole)
+    assert representation_loss(form, surprisal, ~present).item() == 0
+
+
+def test_a_step_calls_the_encoder_at_most_twice_and_pads_little(tiny_model):
+    model = tiny_model("bert")
+    shapes = []
+    model.encoder.register_forward_pre_hook(lambda _, args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
+    lengths = (4, 60, 5, 58, 6, 57)
+    model(**triple(lengths))
+    assert len(shapes) == 2
+    assert sum(rows for rows, _ in shapes) == 4 * len(lengths)
+    padded, real = sum(rows * width for rows, width in shapes), 4 * sum(lengths)
+    assert padded < 1.1 * real
+
+
+def test_wrong_calls_say_what_is_missing(tiny_model):
+    model, batch = tiny_model("bert"), triple()
+    with pytest.raises(ValueError, match="two or three of"):
+        model(batch["instruction_input_ids"])
+    with pytest.raises(ValueError, match="1 member"):
+        model(batch["instruction_input_ids"], human_input_ids=batch["human_input_ids"])
+
+
+def test_tuple_output_and_attention_flag(tiny_model):
+    model = tiny_model("bert")
+    x, y = texts(), texts(seed=2)
+    output = model(x[0], y[0], x[1], y[1], return_dict=False)
+    assert isinstance(output, tuple) and output[0].shape == (len(LENGTHS),)
+    eager = ScarModel._from_config(model.config, attn_implementation="eager")
+    assert eager.encoder.config._attn_implementation == "eager"
+    assert model.encoder.config._attn_implementation == "sdpa"
+
+
+def test_from_encoder_keeps_the_encoder_and_makes_new_heads(encoder_folder):
+    model = ScarModel.from_encoder(str(encoder_folder), ScarConfig(max_length=40, alpha=0.9))
+    encoder = AutoModel.from_pretrained(encoder_folder)
+    for name, weight in encoder.state_dict().items():
+        torch.testing.assert_close(model.encoder.state_dict()[name], weight, msg=name)
+    assert (model.config.max_length, model.config.alpha, model.config.head_size) == (40, 0.9, 32)
+    bound = 1 / model.surprisal_head.dense.in_features**0.5
+    assert 0.5 * bound < model.surprisal_head.dense.weight.abs().max() <= bound
+
+
+def test_config_round_trip_and_registration(tiny_model, tmp_path):
+    config = tiny_model("gte").config
+    config.calibration = {"quantiles": [0.0, 1.0], "num_rows": 2, "data": "none"}
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is ScarConfig
+    assert loaded.to_dict() == config.to_dict()
+    assert loaded.encoder_config.model_type == "gte"
+    assert ScarModel.__module__ == "scar_hf.modeling.modeling_scar"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"encoder_config": {"hidden_size": 8}}, "no \"model_type\""),
+        ({"encoder_config": {"model_type": "no-such-encoder"}}, "does not know"),
+        ({"max_length": 1}, "at least 3"),
+    ],
+)
+def test_config_refuses_what_it_cannot_build(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ScarConfig(**settings)
+
+
+def test_auto_model_loads_the_exported_ranker_in_a_new_process(tmp_path, scorer):
+    pair = "What do bees eat?", "Bees eat nectar and pollen."
+    expected = scorer.score([pair[0]], [pair[1]])[0]
+    main(["export", "scar-ranker", "-o", str(tmp_path / "ranker")])
+    code = (
+        "import sys, torch, scar_hf\n"
+        "from transformers import AutoModel, AutoTokenizer\n"
+        "model, tokenizer = AutoModel.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "x, y = (tokenizer([text], return_tensors='pt')['input_ids'] for text in sys.argv[2:])\n"
+        "with torch.no_grad(): print(repr(model(x, y).scores.item()))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "ranker"), *pair], capture_output=True, text=True, check=True
+    )
+    assert float(run.stdout.splitlines()[-1]) == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,96 @@
+"""What is kept: exactly so many, in order, all columns."""
+
+import json
+
+import numpy as np
+import pytest
+from datasets import Dataset, load_from_disk
+
+from scar_hf import ScarRanking, scar_rank, scar_select
+from scar_hf.ranking import count_of
+
+
+@pytest.fixture
+def ranking(rows, scorer) -> ScarRanking:
+    return scar_rank(Dataset.from_list(rows), model=scorer, progress=False)
+
+
+def test_select_keeps_the_best_rows_in_their_order(rows, ranking, scorer):
+    kept = scar_select(Dataset.from_list(rows), k=0.3, model=scorer, progress=False)
+    best = np.argsort(-ranking.scores)[:3]
+    assert kept["id"][:] == sorted(best.tolist())
+    assert kept.column_names == ["instruction", "response", "id", "scar_score"]
+    assert kept.features["scar_score"].dtype == "float32"
+    np.testing.assert_array_equal(kept["scar_score"][:], ranking.scores[sorted(best)])
+
+
+def test_top_dropped_and_threshold_agree(ranking):
+    kept, dropped = ranking.top(4), ranking.dropped(4)
+    assert sorted(kept["id"][:] + dropped["id"][:]) == list(range(10))
+    assert ranking.threshold(4) == pytest.approx(min(kept["scar_score"][:]))
+    assert ranking.above(ranking.threshold(4))["id"][:] == kept["id"][:]
+    assert len(ranking) == 10
+
+
+def test_ties_go_to_the_earlier_row():
+    ds = Dataset.from_dict({"id": [0, 1, 2, 3]})
+    ranking = ScarRanking(ds, np.array([1.0, 2.0, 1.0, 1.0], dtype=np.float32))
+    assert ranking.top(2)["id"][:] == [0, 1]
+    assert ranking.top(3)["id"][:] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "count"),
+    [(0.1, 14996, 1499), (0.29, 100, 29), (0.5, 3, 1), (0.01, 5, 1), (1.0, 7, 7), (1, 7, 1), (9, 7, 7), (0.1, 0, 0), (0.3, 10, 3)],
+)
+def test_count_of(k, n, count):
+    assert count_of(k, n) == count
+
+
+@pytest.mark.parametrize("k", [0, 0.0, 1.5, -1, -0.1, float("nan"), "0.1", True, None])
+def test_k_out_of_range(k, rows):
+    with pytest.raises(ValueError, match=r"`k` must be a share in \(0, 1\] or a count >= 1"):
+        scar_select(Dataset.from_list(rows), k=k)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_hardly_any_rows(n, scorer, rows):
+    ds = Dataset.from_list(rows).select(range(n))
+    kept = scar_select(ds, k=0.1, model=scorer, progress=False)
+    assert len(kept) == n and "scar_score" in kept.column_names
+
+
+def test_invalid_rows_are_an_error_or_counted(rows, scorer):
+    rows[2]["response"], rows[5]["response"] = "", None
+    ds = Dataset.from_list(rows)
+    with pytest.raises(ValueError, match="2 of 10 rows cannot be scored.*row 2: the response is empty; row 5.*missing.*skip_invalid"):
+        scar_rank(ds, model=scorer, progress=False)
+    ranking = scar_rank(ds, model=scorer, progress=False, skip_invalid=True)
+    assert ranking.skipped == {2: "the response is empty", 5: "the response is missing"}
+    assert ranking.dataset[2]["scar_score"] is None
+    assert set(ranking.top(1.0)["id"][:]) == set(range(10)) - {2, 5}
+    assert {2, 5} <= set(ranking.dropped(8)["id"][:])
+
+
+def test_an_existing_score_column_is_not_overwritten_silently(ranking, scorer):
+    with pytest.raises(ValueError, match="already has a column 'scar_score'"):
+        scar_rank(ranking.dataset, model=scorer)
+    again = scar_rank(ranking.dataset, model=scorer, overwrite=True, progress=False)
+    np.testing.assert_array_equal(again.scores, ranking.scores)
+
+
+def test_other_inputs_are_refused(rows):
+    with pytest.raises(TypeError, match="takes a datasets.Dataset, got list"):
+        scar_rank(rows)
+
+
+def test_a_dataset_with_a_format_is_read_plain(rows, scorer, ranking):
+    ds = Dataset.from_list(rows).with_format("numpy")
+    np.testing.assert_array_equal(scar_rank(ds, model=scorer, progress=False).scores, ranking.scores)
+
+
+def test_save(ranking, tmp_path):
+    ranking.save(tmp_path / "ranked")
+    assert load_from_disk(tmp_path / "ranked")["scar_score"][:] == pytest.approx(ranking.scores.tolist())
+    report = json.loads((tmp_path / "ranked" / "ranking.json").read_text())
+    assert report["rows"] == 10 and report["skipped"] == {} and report["model"] == "scar-ranker"

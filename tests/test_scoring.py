@@ -1,0 +1,178 @@
+"""Scores are right, however many rows, in whatever order, batch or process."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from safetensors.torch import load_file, save_file
+
+from scar_hf import ScarScorer, scar_score
+from scar_hf.scoring import batches_by_tokens, resolve_checkpoint
+
+
+def pairs(n):
+    instructions = [f"What is number {i % 7}?" for i in range(n)]
+    return instructions, [f"Number {i} is " + "very " * (i * 7 % 40) + "well known." for i in range(n)]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the bundled ranker that a test may damage."""
+    return shutil.copytree(resolve_checkpoint("scar-ranker"), tmp_path / "copy")
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 33])
+def test_any_number_of_rows(scorer, n):
+    scores = scorer.score(*pairs(n))
+    assert scores.shape == (n,) and scores.dtype == np.float32 and np.isfinite(scores).all()
+
+
+def test_scores_do_not_depend_on_batch_or_order(scorer):
+    instructions, responses = pairs(40)
+    expected = scorer.score(instructions, responses)
+    small = ScarScorer("scar-ranker", device="cpu", tokens_per_batch=64).score(instructions, responses)
+    np.testing.assert_allclose(small, expected, atol=1e-5)
+    backwards = scorer.score(instructions[::-1], responses[::-1])
+    np.testing.assert_allclose(backwards[::-1], expected, atol=1e-5)
+    alone = [scorer.score([x], [y])[0] for x, y in zip(instructions[:5], responses[:5], strict=True)]
+    np.testing.assert_allclose(alone, expected[:5], atol=1e-5)
+
+
+def test_scores_are_the_models(scorer):
+    x, y = scorer.tokenizer(["What do bees eat?"], return_tensors="pt"), scorer.tokenizer(["Nectar."], return_tensors="pt")
+    with torch.no_grad():
+        expected = scorer.model(x["input_ids"], y["input_ids"]).scores.item()
+    assert scorer.score(["What do bees eat?"], ["Nectar."])[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_distinct_text_is_encoded_once(scorer, monkeypatch):
+    encoded = []
+    encode = type(scorer.model).encode
+    monkeypatch.setattr(type(scorer.model), "encode", lambda self, ids, mask: encoded.append(len(ids)) or encode(self, ids, mask))
+    scorer.score(["same question"] * 20, ["same answer"] * 10 + ["another answer"] * 10)
+    assert sum(encoded) == 3
+
+
+def test_long_texts_are_cut_at_max_length(scorer):
+    long, longer = "word " * 600, "word " * 600 + "other " * 50
+    first, second = scorer.score(["Q", "Q"], [long, longer])
+    assert first == pytest.approx(second, abs=1e-5)
+    short = ScarScorer("scar-ranker", device="cpu", max_length=8)
+    a, b = short.score(["Q", "Q"], ["one two three four five six seven", "one two three four five six eight nine"])
+    assert a == pytest.approx(b, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
+def test_half_precision_ranks_as_single_does(scorer, dtype):
+    half = ScarScorer("scar-ranker", device="cpu", dtype=dtype).score(*pairs(40))
+    full = scorer.score(*pairs(40))
+    ranks = [np.argsort(np.argsort(scores)) for scores in (half, full)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.98
+
+
+def test_batches_hold_every_text_within_the_budget():
+    lengths = [5, 100, 3, 60, 60, 7, 1, 300]
+    batches = list(batches_by_tokens(lengths, 128))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 128 for b in batches)
+    assert batches[0] == [7]
+
+
+def test_map_adds_the_column_and_fingerprints_hold(rows, scorer):
+    ds = Dataset.from_list(rows)
+    scored = ds.map(scar_score(device="cpu"), batched=True, batch_size=4)
+    expected = scorer.score([r["instruction"] for r in rows], [r["response"] for r in rows])
+    np.testing.assert_allclose(scored["scar_score"][:], expected, atol=1e-5)
+    assert scored["id"][:] == list(range(10))
+    assert Hasher.hash(scar_score()) == Hasher.hash(ScarScorer.from_pretrained("scar-ranker", tokens_per_batch=100))
+    assert Hasher.hash(scar_score()) != Hasher.hash(scar_score(max_length=100))
+    code = "from scar_hf import scar_score; from datasets.fingerprint import Hasher; print(Hasher.hash(scar_score()))"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()[-1]
+    assert other == Hasher.hash(scar_score())
+
+
+def test_a_scorer_travels_to_workers_without_its_weights(scorer):
+    data = pickle.dumps(scorer)
+    assert len(data) < 2000
+    np.testing.assert_allclose(pickle.loads(data).score(*pairs(3)), scorer.score(*pairs(3)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "responses", "message"),
+    [
+        (["q"], [""], "row 0: the response is empty"),
+        (["q", "q"], ["fine", " \n"], "row 1: the response is empty"),
+        (["q"], [None], "row 0: the response is missing"),
+        ([None], ["a"], "row 0: the instruction is missing"),
+        (["q"], [3], "of type int"),
+        (["q"], [], "1 instructions and 0 responses"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_named(scorer, instructions, responses, message):
+    with pytest.raises(ValueError, match=message):
+        scorer.score(instructions, responses)
+
+
+def edit_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("score_head.dense.weight"), "1 missing keys: score_head.dense.weight"),
+        (lambda w: w.update(extra=torch.zeros(2)), "1 unexpected keys: extra"),
+        (lambda w: w.update({"score_head.dense.bias": torch.zeros(7)}), "another shape|mismatched"),
+    ],
+)
+def test_half_loaded_weights_are_refused(copy, change, message):
+    edit_weights(copy, change)
+    with pytest.raises(ValueError, match=message):
+        ScarScorer.from_pretrained(str(copy))
+
+
+def test_a_cut_checkpoint_is_refused(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    with pytest.raises(ValueError, match="damaged, cut off"):
+        ScarScorer.from_pretrained(str(copy))
+
+
+def test_nan_weights_are_noticed(copy):
+    edit_weights(copy, lambda w: w["score_head.out_proj.bias"].fill_(float("nan")))
+    with pytest.raises(ValueError, match="not finite"):
+        ScarScorer.from_pretrained(str(copy), device="cpu").score(["q"], ["a"])
+
+
+def test_other_folders_are_no_rankers(tmp_path, encoder_folder, copy):
+    with pytest.raises(ValueError, match="type 'bert', not a SCAR ranker"):
+        ScarScorer.from_pretrained(str(encoder_folder))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no config\.json"):
+        ScarScorer.from_pretrained(str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="No SCAR ranker found"):
+        ScarScorer.from_pretrained("nobody/no-such-ranker")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config)[:-40])
+    with pytest.raises(ValueError, match="No SCAR ranker found|not a valid JSON"):
+        ScarScorer.from_pretrained(str(copy))
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "int8"}, {"tokens_per_batch": 0}])
+def test_wrong_settings(settings):
+    with pytest.raises(ValueError, match="must be"):
+        ScarScorer("scar-ranker", **settings)
+
+
+def test_max_length_beyond_the_encoder_is_refused():
+    with pytest.raises(ValueError, match="at most 512 tokens"):
+        ScarScorer.from_pretrained("scar-ranker", max_length=600)

@@ -1,0 +1,285 @@
+"""Training: data, draws, augmentation, metrics, and the real trainer from a recipe to a loaded ranker."""
+
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from scar_hf import ScarConfig, ScarModel, ScarScorer
+from scar_hf.cli import main
+from scar_hf.training import ScarTrainer, ScarTrainingArguments, Triple, TripleDataset, evaluate_ranker, load_triples, split_by_prompt
+from scar_hf.training.augmentation import Augmentation, cut_to, strip_comments, strip_markdown
+
+CPU = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no"}
+
+
+def triple_rows(n=60, sources=("web", "lab")):
+    """Rows in which an LLM's answers are told from a human's by their words, not by their length."""
+    rng = random.Random(0)
+    rows = []
+    for i in range(n):
+        filler = " ".join(rng.choice(["river", "stone", "cloud", "apple"]) for _ in range(rng.randint(3, 12)))
+        rows.append(
+            {
+                "instruction": f"Tell me about topic {i}.",
+                "direct": {"model-a": f"Certainly! Here is an overview: {filler}.", "model-b": f"Certainly! An answer: {filler}."},
+                "referenced": f"Certainly, {filler} is what i think.",
+                "human": f"dunno really {filler} lol",
+                "source": sources[i % len(sources)],
+                "domain": "open",
+            }
+        )
+    return rows
+
+
+def test_triples_are_read_from_every_kind_of_file(write_jsonl, tmp_path):
+    rows = triple_rows(4)
+    rows[0]["direct"] = "A plain text."
+    rows[1]["human"] = None
+    rows[2] |= {"direct": None, "referenced": {}}  # only a human answer is left
+    rows[3]["ratings"] = {"direct": 8, "human": 7.5}
+    triples = load_triples(write_jsonl(rows))
+    assert [sorted(t.responses) for t in triples] == [["direct", "human", "referenced"], ["direct", "referenced"], ["direct", "human", "referenced"]]
+    assert triples[0].responses["direct"] == ["A plain text."]
+    assert len(triples[2].responses["direct"]) == 2 and triples[2].ratings == {"direct": 8.0, "human": 7.5}
+    table = Dataset.from_list(triple_rows(4))
+    table.to_parquet(tmp_path / "t.parquet")
+    assert load_triples(tmp_path / "t.parquet") == load_triples(table) == load_triples(triple_rows(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"instruction": None}, "row 0: expected a text in `instruction`, got None"),
+        ({"human": 3}, "row 0: `human` must be a text"),
+        ({"ratings": {"direct": 11}}, "numbers from 0 to 9"),
+        ({"ratings": {"robot": 1}}, "must map direct, referenced, human"),
+        ({"direct": None, "referenced": None}, "no row with at least two"),
+    ],
+)
+def test_wrong_triples_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        load_triples([triple_rows(1)[0] | change])
+
+
+def test_split_keeps_a_prompt_on_one_side():
+    triples = load_triples(triple_rows(300)) + load_triples(triple_rows(300))
+    parts = split_by_prompt(triples, (0.8, 0.1, 0.1))
+    prompts = [{t.instruction for t in part} for part in parts]
+    assert sum(map(len, parts)) == 600 and not prompts[0] & prompts[1] and not prompts[1] & prompts[2]
+    assert 420 < len(parts[0]) < 540
+    assert split_by_prompt(triples, (0.8, 0.1, 0.1)) == parts
+    assert split_by_prompt(triples, (0.8, 0.1, 0.1), seed=1) != parts
+    with pytest.raises(ValueError, match="sum to 1"):
+        split_by_prompt(triples, (0.8, 0.1))
+
+
+def test_draws_change_with_the_epoch_and_follow_from_the_seed():
+    dataset, same = (TripleDataset(load_triples(triple_rows(20)), augmentation=Augmentation(window=0.5)) for _ in range(2))
+    first = [dataset[i] for i in range(len(dataset))]
+    dataset.set_epoch(1)
+    second = [dataset[i] for i in range(len(dataset))]
+    assert {row["direct"] for row in first} != {row["direct"] for row in second}
+    same.set_epoch(1)
+    np.testing.assert_equal([same[i] for i in range(len(same))], second)
+
+
+def test_quotas_balance_sources_and_prompts():
+    many = [Triple("one prompt", {"direct": ["a"], "human": [str(i)]}, source="big") for i in range(50)]
+    few = [Triple(f"prompt {i}", {"direct": ["a"], "human": ["b"]}, source="big") for i in range(5)]
+    small = [Triple("p", {"direct": ["a"], "human": ["b"]}, source="small")]
+    dataset = TripleDataset(many + few + small, {"big": 12, "small": 3})
+    drawn = [dataset[i]["instruction"] for i in range(len(dataset))]
+    assert len(drawn) == 15 and drawn.count("p") == 3
+    assert drawn.count("one prompt") == 7 and all(drawn.count(f"prompt {i}") == 1 for i in range(5))
+    with pytest.raises(ValueError, match="does not have: \\['none'\\]"):
+        TripleDataset(small, {"none": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("# Title\n\n- **one**\n2. `two`\n", "Title\n\none\ntwo"),
+        ("```python\nx = 1  # a*b\n```", "x = 1  # a*b"),
+        ("a * b and snake_case_name", "a * b and snake_case_name"),
+        ("---", "---"),
+        ("* item\n  - sub __bold__", "item\n  sub bold"),
+    ],
+)
+def test_strip_markdown(text, plain):
+    assert strip_markdown(text) == plain
+
+
+@pytest.mark.parametrize(
+    ("code", "plain"),
+    [
+        ('def f(x):\n    """Doc."""\n    # why\n    return x  # done', "def f(x):\n\n    return x"),
+        ("/* head\n * er */\nint a; // note\n#include <x>", "int a;\n#include <x>"),
+        ("# only a comment", "# only a comment"),
+        ('url = "http://x"', 'url = "http://x"'),
+    ],
+)
+def test_strip_comments(code, plain):
+    assert strip_comments(code) == plain
+
+
+def test_augmentation_treats_all_members_alike():
+    texts = {"direct": "**bold** " + "word " * 100, "human": "# head\n" + "word " * 30}
+    rng = random.Random(0)
+    assert Augmentation()(texts, "open", rng) == texts
+    stripped = Augmentation(strip_markdown=1.0)(texts, "open", rng)
+    assert stripped["direct"].startswith("bold") and stripped["human"].startswith("head")
+    assert Augmentation(strip_markdown=1.0)(texts, "code", rng) == texts
+    for _ in range(20):
+        cut = Augmentation(equal_length=1.0)(texts, "open", rng)
+        assert 0.7 < len(cut["direct"]) / len(cut["human"]) < 1.4
+    assert max(map(len, Augmentation(window=1.0)(texts, "open", rng).values())) <= 1280
+    assert cut_to("one two three", 9) == "one two" and cut_to("short", 9) == "short" and cut_to("x" * 20, 5) == "xxxxx"
+
+
+class LongerWins:
+    """A ranker with one rule, whose metrics can be counted by hand."""
+
+    def score(self, instructions, responses, progress=False):
+        return np.array([len(text) for text in responses], dtype=np.float32)
+
+
+def test_metrics_count_what_they_say():
+    triples = [
+        Triple("a", {"direct": ["four words are here"], "human": ["two words"]}, source="s", domain="open"),
+        Triple("b", {"direct": ["no"], "referenced": ["a b c"], "human": ["a b c d e f"]}, source="s", domain="open"),
+        Triple("c", {"direct": ["**x y z w**"], "human": ["x yy zz ww"]}, source="t", domain="open"),
+        Triple("d", {"direct": ["x = 1"], "human": ["x = 1  # one"]}, source="u", domain="code"),
+    ]
+    metrics = evaluate_ranker(LongerWins(), triples)
+    every = metrics["all"]
+    assert every["pairs"] == 5 and every["llm_human"] == pytest.approx(2 / 5)
+    assert every["direct_human"] == pytest.approx(2 / 4) and every["referenced_human"] == 0 and every["direct_referenced"] == 0
+    assert every["complete"] == 0
+    assert every["length_matched_pairs"] == 1 and every["length_matched"] == 1  # row c: four words against four
+    assert every["markdown_stripped"] == pytest.approx(1 / 5)  # without its asterisks row c's direct answer is shorter
+    assert every["comments_stripped"] == 0.5  # row d becomes a tie
+    assert metrics["source"]["t"]["llm_human"] == 1 and metrics["domain"]["code"]["llm_human"] == 0
+    assert every["longer_wins"] == pytest.approx((1 + 0 + 0 + 0.5 + 0) / 5)
+    assert metrics["macro"] == pytest.approx((1 / 3 + 1 + 0) / 3)
+
+
+def trainer(encoder_folder, out, **settings):
+    tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
+    model = ScarModel.from_encoder(str(encoder_folder), ScarConfig(max_length=48))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    args = ScarTrainingArguments(str(out), **(CPU | {"per_device_train_batch_size": 8, "learning_rate": 1e-3} | settings))
+    dataset = TripleDataset(load_triples(triple_rows(32)), augmentation=Augmentation(window=0.2))
+    return ScarTrainer(model, args, dataset, load_triples(triple_rows(8)), processing_class=tokenizer)
+
+
+def test_training_learns_the_ordering(encoder_folder, tmp_path):
+    run = trainer(encoder_folder, tmp_path / "o", num_train_epochs=6, head_learning_rate=3e-3)
+    before = run.evaluate()["eval_llm_human"]
+    run.train()
+    after = run.evaluate()
+    assert after["eval_llm_human"] > max(0.9, before) and after["eval_direct_referenced"] > 0.8
+    assert after["eval_source_web"] > 0.9 and run.last_evaluation["all"]["length_matched"] > 0.8
+    rates = {group["initial_lr"] for group in run.optimizer.param_groups}
+    assert rates == {1e-3, 3e-3}
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(encoder_folder, tmp_path):
+    whole = trainer(encoder_folder, tmp_path / "whole", max_steps=6)
+    whole.train()
+    first = trainer(encoder_folder, tmp_path / "parts", max_steps=6, save_strategy="steps", save_steps=3)
+    first.train()
+    second = trainer(encoder_folder, tmp_path / "parts", max_steps=6, save_strategy="steps", save_steps=3)
+    second.train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-3"))
+    for (name, expected), (_, resumed) in zip(whole.model.named_parameters(), second.model.named_parameters(), strict=True):
+        torch.testing.assert_close(resumed, expected, msg=name)
+
+
+def test_lora_trains_adapters_and_merges_them(encoder_folder, tmp_path):
+    pytest.importorskip("peft")
+    run = trainer(encoder_folder, tmp_path / "o", max_steps=4, lora_r=4)
+    trained = [name for name, parameter in run.model.named_parameters() if parameter.requires_grad]
+    assert trained and all("lora_" in name or "_head" in name for name in trained)
+    original = ScarModel.from_encoder(str(encoder_folder)).encoder.state_dict()
+    run.train()
+    adapted = run.evaluate()
+    merged = run.merged_ranker()
+    assert type(merged) is ScarModel and not any("lora" in name for name in merged.state_dict())
+    moved = [n for n, w in merged.encoder.state_dict().items() if n.endswith("query.weight") and not torch.equal(w, original[n])]
+    kept = [n for n, w in merged.encoder.state_dict().items() if "embeddings" in n and torch.equal(w, original[n])]
+    assert moved and kept
+    scorer = ScarScorer.from_model(merged.eval(), run.processing_class, max_length=48)
+    again = evaluate_ranker(scorer, run.eval_dataset)
+    assert again["all"]["llm_human"] == pytest.approx(adapted["eval_llm_human"])
+
+
+def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
+    data = write_jsonl(triple_rows(120, sources=("web", "lab", "shop")), "triples.jsonl")
+    humans = write_jsonl([{"instruction": r["instruction"], "response": r["human"]} for r in triple_rows(20)], "humans.jsonl")
+    recipe = {
+        "train_files": ["triples.jsonl"],
+        "held_out_sources": ["shop"],
+        "rows_per_source": {"web": 30},
+        "excluded_files": [str(humans)],
+        "calibration_files": ["humans.jsonl"],
+        "early_stopping_patience": 3,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "metric_for_best_model": "macro",
+        "load_best_model_at_end": True,
+        "num_train_epochs": 2,
+        "learning_rate": 1.0e-3,
+        "per_device_train_batch_size": 8,
+        "max_length": 48,
+        "dropout": 0.0,
+        "use_cpu": True,
+        "report_to": "none",
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    out = tmp_path / "ranker"
+    args = ["--config", tmp_path / "recipe.yaml", "--encoder", encoder_folder, "--data_dir", data.parent, "--output_dir", out, "--alpha", "0.6"]
+    assert main(["train", *map(str, args)]) == 0
+    assert "Saved the ranker" in capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert set(metrics) == {"test", "held_out"} and set(metrics["held_out"]["source"]) == {"shop"}
+    assert set(metrics["test"]["source"]) <= {"web", "lab"} and metrics["held_out"]["all"]["llm_human"] > 0.8
+    config = ScarConfig.from_pretrained(out)
+    assert config.alpha == 0.6 and config.training["sources"] == ["lab", "web"]
+    quantiles = config.calibration["quantiles"]
+    assert len(quantiles) == 1001 and quantiles == sorted(quantiles) and config.calibration["num_rows"] > 20
+    scorer = ScarScorer.from_pretrained(str(out), device="cpu")
+    assert scorer.model.dtype == torch.float32 and scorer.model.config.max_length == 48
+    low, high = scorer.score(["Tell me."] * 2, ["dunno really stone lol", "Certainly! Here is an overview: stone."])
+    assert high > low
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("train_files: [t.jsonl]\nlerning_rate: 1", r"not understood: \['lerning_rate'\]"),
+        ("- a list", "not understood: list"),
+        ("a: [", "not valid YAML"),
+        ("train_files: [t.jsonl]\nheld_out_sources: [moon]", r"does not have: \['moon'\]"),
+        ("train_files: [nowhere.jsonl]", "nowhere.jsonl does not exist"),
+    ],
+)
+def test_wrong_recipes(recipe, message, tmp_path, encoder_folder, write_jsonl, capsys):
+    write_jsonl(triple_rows(4), "t.jsonl")
+    (tmp_path / "r.yaml").write_text(recipe)
+    args = ["--config", tmp_path / "r.yaml", "--encoder", encoder_folder, "--data_dir", tmp_path, "--output_dir", tmp_path / "o"]
+    assert main(["train", *map(str, args)]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_train_help_lists_everything(capsys):
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--train_files" in shown and "--head_learning_rate" in shown and "--learning_rate" in shown
