@@ -136,7 +136,9 @@ class ScarModel(ScarPreTrainedModel):
         model = cls(ScarConfig(**settings)).to(pretrained.dtype)
         missing, unexpected = model.encoder.load_state_dict(pretrained.state_dict(), strict=False)
         if [key for key in unexpected if not key.startswith("pooler.")] or missing:
-            raise ValueError(f"The weights of {encoder!r} do not fit its own config: missing {missing}, unexpected {unexpected}.")
+            raise ValueError(
+                f"The weights of {encoder!r} do not fit its own config: missing {missing}, unexpected {unexpected}."
+            )
         return model.eval()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -284,7 +286,8 @@ class ScarModel(ScarPreTrainedModel):
         all_ids = torch.cat([F.pad(ids, (0, width - ids.shape[1])) for ids, _ in texts])
         masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]
         all_masks = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
-        kept = torch.cat(keep).nonzero().flatten() if keep is not None else torch.arange(len(all_ids), device=all_ids.device)
+        every = torch.ones(len(all_ids), dtype=torch.bool, device=all_ids.device)
+        kept = (every if keep is None else torch.cat(keep)).nonzero().flatten()
         lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)
         kept = kept[by_length]
         # Real tokens first, so that a group can be cut to its longest row.

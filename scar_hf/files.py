@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, load_from_disk
 
 INPUT_FORMATS = ".jsonl, .json, .parquet or a folder written by `Dataset.save_to_disk`"
@@ -147,8 +148,8 @@ def _from_rows(rows: list[dict[str, Any]], path: Path) -> Dataset:
 
 def _read_parquet(path: Path) -> Dataset:
     try:
-        return Dataset.from_parquet(str(path), cache_dir=None)  # type: ignore[return-value]
-    except Exception as error:
+        return Dataset(pq.read_table(path, memory_map=True))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise ValueError(f"{path}: not a readable Parquet file, or cut off: {error}") from error
 
 
@@ -156,7 +157,9 @@ def _read_folder(path: Path) -> Dataset:
     try:
         ds = load_from_disk(str(path))
     except FileNotFoundError as error:
-        raise ValueError(f"{path} is a folder, but not one written by `Dataset.save_to_disk`. Expected {INPUT_FORMATS}.") from error
+        raise ValueError(
+            f"{path} is a folder, but not one written by `Dataset.save_to_disk`. Expected {INPUT_FORMATS}."
+        ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: the Arrow files are damaged or cut off: {error}") from error
     if not isinstance(ds, Dataset):

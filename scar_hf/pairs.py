@@ -136,7 +136,9 @@ def _turns(messages: Any) -> list[tuple[str, str | None]]:
         role = message.get("role") or message.get("from")
         content = message["content"] if "content" in message else message.get("value")
         if role not in _ROLES:
-            raise ValueError(f"Unknown role {role!r} in a message with the keys {sorted(message)}; known roles: {', '.join(_ROLES)}.")
+            raise ValueError(
+                f"Unknown role {role!r} in a message with the keys {sorted(message)}; known roles: {', '.join(_ROLES)}."
+            )
         turns.append((_ROLES[role], _text_of(content)))
     return turns
 
@@ -147,7 +149,11 @@ def _text_of(content: Any) -> str | None:
         return content
     if isinstance(content, (list, tuple)) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
         return "\n".join(part["text"] for part in content)
-    kinds = sorted({str(part.get("type")) for part in content if isinstance(part, Mapping)}) if isinstance(content, (list, tuple)) else type(content).__name__
+    kinds = (
+        sorted({str(part.get("type")) for part in content if isinstance(part, Mapping)})
+        if isinstance(content, (list, tuple))
+        else type(content).__name__
+    )
     raise ValueError(f"A message's content must be text or a list of text parts, got {kinds}. A SCAR ranker reads text only.")
 
 

@@ -142,7 +142,13 @@ def scar_rank(
         scorer = model
     else:
         scorer = ScarScorer(
-            model, device=device, dtype=dtype, max_length=max_length, columns=columns, turn=turn, **kwargs  # type: ignore[arg-type]
+            model,
+            device=device,
+            dtype=dtype,
+            max_length=max_length,
+            columns=columns,
+            turn=turn,
+            **kwargs,  # type: ignore[arg-type]
         )
     instructions, responses = _read_pairs(ds, scorer)
     skipped = {}
@@ -223,11 +229,10 @@ def _read_pairs(ds: Dataset, scorer: ScarScorer) -> tuple[list[str], list[str]]:
     plain = ds.with_format(None)
     instructions: list[Any] = []
     responses: list[Any] = []
-    if not len(ds):
+    if not len(ds) and ds.column_names:  # a file without rows has no columns that could be wrong
         scorer.reader.read_batch({name: [] for name in ds.column_names})
     for start in range(0, len(ds), _READ_ROWS):
         asked, answered = scorer.reader.read_batch(plain[start : start + _READ_ROWS])
         instructions += asked
         responses += answered
     return instructions, responses
-

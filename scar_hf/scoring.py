@@ -191,12 +191,17 @@ class ScarScorer:
         self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.revision)
         limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
         if self.max_length and limit and self.max_length > limit:
-            raise ValueError(f"`max_length` is {self.max_length}, but the encoder of {self.model_name!r} reads at most {limit} tokens.")
+            raise ValueError(
+                f"`max_length` is {self.max_length}, but the encoder of {self.model_name!r} reads at most {limit} tokens."
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
         if self.model_name == "in-memory":
-            raise TypeError("A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by its folder.")
+            raise TypeError(
+                "A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by "
+                "its folder."
+            )
         return {
             "version": __version__,
             "model_name": self.model_name,
@@ -294,7 +299,9 @@ def load_ranker(path: str, revision: str | None = None, dtype: torch.dtype = tor
         `ValueError`: if it is no SCAR ranker, or a weight is missing, extra, unreadable or of another shape.
     """
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one.")
+        raise ValueError(
+            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one."
+        )
     try:
         values, _ = ScarConfig.get_config_dict(path, revision=revision)
     except OSError as error:
@@ -310,11 +317,17 @@ def load_ranker(path: str, revision: str | None = None, dtype: torch.dtype = tor
     try:
         model, info = ScarModel.from_pretrained(path, revision=revision, dtype=dtype, output_loading_info=True)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}") from error
-    wrong = {name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)}
+        raise ValueError(
+            f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
+        ) from error
+    wrong = {
+        name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
+    }
     if wrong:
         listed = "; ".join(f"{len(keys)} {name.replace('_', ' ')}: {', '.join(keys[:4])}" for name, keys in wrong.items())
-        raise ValueError(f"The checkpoint {path!r} does not fit its config ({listed}). Scores from it would be wrong: save it again, whole.")
+        raise ValueError(
+            f"The checkpoint {path!r} does not fit its config ({listed}). Scores from it would be wrong: save it again, whole."
+        )
     return model.eval()
 
 

@@ -9,7 +9,11 @@ from scar_hf.files import check_output, read_dataset, write_dataset
 
 NESTED = [
     {"messages": [{"role": "user", "content": "Hi – ½"}, {"role": "assistant", "content": "Ho"}], "n": 1, "tags": ["a"]},
-    {"messages": [{"role": "user", "content": "He\u2028y"}, {"role": "assistant", "content": 'Say "yes"\n'}], "n": None, "tags": []},
+    {
+        "messages": [{"role": "user", "content": "He\u2028y"}, {"role": "assistant", "content": 'Say "yes"\n'}],
+        "n": None,
+        "tags": [],
+    },
 ]
 
 
@@ -31,11 +35,11 @@ def test_an_existing_output_needs_overwrite(tmp_path):
     ds = Dataset.from_list(NESTED)
     for name in ("a.jsonl", "folder"):
         write_dataset(ds, tmp_path / name)
-        with pytest.raises(ValueError, match="exists. Pass --overwrite"):
+        with pytest.raises(ValueError, match=r"exists. Pass --overwrite"):
             write_dataset(ds, tmp_path / name)
         write_dataset(ds.select([1]), tmp_path / name, overwrite=True)
         assert len(read_dataset(tmp_path / name)) == 1
-    with pytest.raises(ValueError, match="ends in '.xlsx'"):
+    with pytest.raises(ValueError, match=r"ends in '.xlsx'"):
         check_output(tmp_path / "a.xlsx")
 
 
@@ -56,31 +60,31 @@ def test_a_file_cut_in_the_middle(name, tmp_path):
 def test_damaged_lines_are_named(tmp_path):
     path = tmp_path / "bad.jsonl"
     path.write_text('{"a": 1}\n[2]\n')
-    with pytest.raises(ValueError, match="line 2: expected a JSON object, got list"):
+    with pytest.raises(ValueError, match=r"line 2: expected a JSON object, got list"):
         read_dataset(path)
     path.write_text('{"a": 1}\n{"a": oops}\n{"a": 3}\n')
-    with pytest.raises(ValueError, match="line 2: not valid JSON"):
+    with pytest.raises(ValueError, match=r"line 2: not valid JSON"):
         read_dataset(path)
     path.write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
-    with pytest.raises(ValueError, match="not UTF-8"):
+    with pytest.raises(ValueError, match=r"not UTF-8"):
         read_dataset(path)
     path.write_text('{"a": 1}\n{"a": "x"}\n')
-    with pytest.raises(ValueError, match="values of different types"):
+    with pytest.raises(ValueError, match=r"values of different types"):
         read_dataset(path)
     path = tmp_path / "object.json"
     path.write_text(json.dumps({"rows": []}))
-    with pytest.raises(ValueError, match="expected a list of objects, got dict"):
+    with pytest.raises(ValueError, match=r"expected a list of objects, got dict"):
         read_dataset(path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path):
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(ValueError, match=r"does not exist"):
         read_dataset(tmp_path / "nothing.jsonl")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ValueError, match="ends in '.txt'; expected .jsonl"):
+    with pytest.raises(ValueError, match=r"ends in '.txt'; expected .jsonl"):
         read_dataset(tmp_path / "a.txt")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="not one written by"):
+    with pytest.raises(ValueError, match=r"not one written by"):
         read_dataset(tmp_path / "folder")
     DatasetDict(train=Dataset.from_list(NESTED)).save_to_disk(tmp_path / "splits")
     with pytest.raises(ValueError, match=r"holds the splits \['train'\]"):

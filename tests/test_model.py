@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
+from scar_hf.modeling.modeling_scar import ranking_loss, representation_loss
 from transformers import AutoConfig, AutoModel
 
-from scar_hf.cli import main
 from scar_hf import ScarConfig, ScarModel
-from scar_hf.modeling.modeling_scar import ranking_loss, representation_loss
+from scar_hf.cli import main
 
 LENGTHS = (5, 30, 12, 2)
 
@@ -232,7 +232,7 @@ def test_config_round_trip_and_registration(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"encoder_config": {"hidden_size": 8}}, "no \"model_type\""),
+        ({"encoder_config": {"hidden_size": 8}}, 'no "model_type"'),
         ({"encoder_config": {"model_type": "no-such-encoder"}}, "does not know"),
         ({"max_length": 1}, "at least 3"),
     ],

@@ -13,7 +13,12 @@ CHAT = [
     {"role": "tool", "content": "lookup result"},
     {"role": "assistant", "content": "A fungus with algae."},
 ]
-VICUNA = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}, {"from": "human", "value": "Q2"}, {"from": "gpt", "value": "A2"}]
+VICUNA = [
+    {"from": "human", "value": "Q1"},
+    {"from": "gpt", "value": "A1"},
+    {"from": "human", "value": "Q2"},
+    {"from": "gpt", "value": "A2"},
+]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,15 @@ VICUNA = [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}, {"fr
         ({"messages": CHAT}, ("Hello.\n\nWhat is moss?", "A plant.")),
         ({"prompt": "ignored", "messages": CHAT}, ("Hello.\n\nWhat is moss?", "A plant.")),
         ({"conversations": VICUNA}, ("Q1", "A1")),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, {"role": "assistant", "content": "Ho"}]}, ("Hi", "Ho")),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                    {"role": "assistant", "content": "Ho"},
+                ]
+            },
+            ("Hi", "Ho"),
+        ),
         ({"messages": [CHAT[1], {"role": "assistant", "content": None}, CHAT[5], CHAT[6]]}, ("Hello.", "A fungus with algae.")),
         ({"messages": [CHAT[1]]}, ("Hello.", None)),
         ({"messages": None}, (None, None)),
@@ -72,7 +85,9 @@ def test_what_is_no_conversation_is_refused(messages, message):
         PairReader().read_batch({"messages": [messages]})
 
 
-@pytest.mark.parametrize("settings", [{"turn": "middle"}, {"columns": "text"}, {"columns": {"prompt": "a"}}, {"columns": ("a",)}])
+@pytest.mark.parametrize(
+    "settings", [{"turn": "middle"}, {"columns": "text"}, {"columns": {"prompt": "a"}}, {"columns": ("a",)}]
+)
 def test_wrong_settings(settings):
     with pytest.raises(ValueError, match=r"`(turn|columns)` must"):
         PairReader(**settings)

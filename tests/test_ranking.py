@@ -41,7 +41,17 @@ def test_ties_go_to_the_earlier_row():
 
 @pytest.mark.parametrize(
     ("k", "n", "count"),
-    [(0.1, 14996, 1499), (0.29, 100, 29), (0.5, 3, 1), (0.01, 5, 1), (1.0, 7, 7), (1, 7, 1), (9, 7, 7), (0.1, 0, 0), (0.3, 10, 3)],
+    [
+        (0.1, 14996, 1499),
+        (0.29, 100, 29),
+        (0.5, 3, 1),
+        (0.01, 5, 1),
+        (1.0, 7, 7),
+        (1, 7, 1),
+        (9, 7, 7),
+        (0.1, 0, 0),
+        (0.3, 10, 3),
+    ],
 )
 def test_count_of(k, n, count):
     assert count_of(k, n) == count
@@ -63,7 +73,9 @@ def test_hardly_any_rows(n, scorer, rows):
 def test_invalid_rows_are_an_error_or_counted(rows, scorer):
     rows[2]["response"], rows[5]["response"] = "", None
     ds = Dataset.from_list(rows)
-    with pytest.raises(ValueError, match="2 of 10 rows cannot be scored.*row 2: the response is empty; row 5.*missing.*skip_invalid"):
+    with pytest.raises(
+        ValueError, match=r"2 of 10 rows cannot be scored.*row 2: the response is empty; row 5.*missing.*skip_invalid"
+    ):
         scar_rank(ds, model=scorer, progress=False)
     ranking = scar_rank(ds, model=scorer, progress=False, skip_invalid=True)
     assert ranking.skipped == {2: "the response is empty", 5: "the response is missing"}
@@ -73,14 +85,14 @@ def test_invalid_rows_are_an_error_or_counted(rows, scorer):
 
 
 def test_an_existing_score_column_is_not_overwritten_silently(ranking, scorer):
-    with pytest.raises(ValueError, match="already has a column 'scar_score'"):
+    with pytest.raises(ValueError, match=r"already has a column 'scar_score'"):
         scar_rank(ranking.dataset, model=scorer)
     again = scar_rank(ranking.dataset, model=scorer, overwrite=True, progress=False)
     np.testing.assert_array_equal(again.scores, ranking.scores)
 
 
 def test_other_inputs_are_refused(rows):
-    with pytest.raises(TypeError, match="takes a datasets.Dataset, got list"):
+    with pytest.raises(TypeError, match=r"takes a datasets.Dataset, got list"):
         scar_rank(rows)
 
 

@@ -55,7 +55,9 @@ def test_scores_are_the_models(scorer):
 def test_each_distinct_text_is_encoded_once(scorer, monkeypatch):
     encoded = []
     encode = type(scorer.model).encode
-    monkeypatch.setattr(type(scorer.model), "encode", lambda self, ids, mask: encoded.append(len(ids)) or encode(self, ids, mask))
+    monkeypatch.setattr(
+        type(scorer.model), "encode", lambda self, ids, mask: encoded.append(len(ids)) or encode(self, ids, mask)
+    )
     scorer.score(["same question"] * 20, ["same answer"] * 10 + ["another answer"] * 10)
     assert sum(encoded) == 3
 
@@ -143,36 +145,36 @@ def test_half_loaded_weights_are_refused(copy, change, message):
 def test_a_cut_checkpoint_is_refused(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match="damaged, cut off"):
+    with pytest.raises(ValueError, match=r"damaged, cut off"):
         ScarScorer.from_pretrained(str(copy))
 
 
 def test_nan_weights_are_noticed(copy):
     edit_weights(copy, lambda w: w["score_head.out_proj.bias"].fill_(float("nan")))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match=r"not finite"):
         ScarScorer.from_pretrained(str(copy), device="cpu").score(["q"], ["a"])
 
 
 def test_other_folders_are_no_rankers(tmp_path, encoder_folder, copy):
-    with pytest.raises(ValueError, match="type 'bert', not a SCAR ranker"):
+    with pytest.raises(ValueError, match=r"type 'bert', not a SCAR ranker"):
         ScarScorer.from_pretrained(str(encoder_folder))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no config\.json"):
         ScarScorer.from_pretrained(str(tmp_path / "empty"))
-    with pytest.raises(ValueError, match="No SCAR ranker found"):
+    with pytest.raises(ValueError, match=r"No SCAR ranker found"):
         ScarScorer.from_pretrained("nobody/no-such-ranker")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config)[:-40])
-    with pytest.raises(ValueError, match="No SCAR ranker found|not a valid JSON"):
+    with pytest.raises(ValueError, match=r"No SCAR ranker found|not a valid JSON"):
         ScarScorer.from_pretrained(str(copy))
 
 
 @pytest.mark.parametrize("settings", [{"dtype": "int8"}, {"tokens_per_batch": 0}])
 def test_wrong_settings(settings):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"must be"):
         ScarScorer("scar-ranker", **settings)
 
 
 def test_max_length_beyond_the_encoder_is_refused():
-    with pytest.raises(ValueError, match="at most 512 tokens"):
+    with pytest.raises(ValueError, match=r"at most 512 tokens"):
         ScarScorer.from_pretrained("scar-ranker", max_length=600)

@@ -13,7 +13,15 @@ from transformers import AutoTokenizer
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer
 from scar_hf.cli import main
-from scar_hf.training import ScarTrainer, ScarTrainingArguments, Triple, TripleDataset, evaluate_ranker, load_triples, split_by_prompt
+from scar_hf.training import (
+    ScarTrainer,
+    ScarTrainingArguments,
+    Triple,
+    TripleDataset,
+    evaluate_ranker,
+    load_triples,
+    split_by_prompt,
+)
 from scar_hf.training.augmentation import Augmentation, cut_to, strip_comments, strip_markdown
 
 CPU = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no"}
@@ -28,7 +36,10 @@ def triple_rows(n=60, sources=("web", "lab")):
         rows.append(
             {
                 "instruction": f"Tell me about topic {i}.",
-                "direct": {"model-a": f"Certainly! Here is an overview: {filler}.", "model-b": f"Certainly! An answer: {filler}."},
+                "direct": {
+                    "model-a": f"Certainly! Here is an overview: {filler}.",
+                    "model-b": f"Certainly! An answer: {filler}.",
+                },
                 "referenced": f"Certainly, {filler} is what i think.",
                 "human": f"dunno really {filler} lol",
                 "source": sources[i % len(sources)],
@@ -45,7 +56,11 @@ def test_triples_are_read_from_every_kind_of_file(write_jsonl, tmp_path):
     rows[2] |= {"direct": None, "referenced": {}}  # only a human answer is left
     rows[3]["ratings"] = {"direct": 8, "human": 7.5}
     triples = load_triples(write_jsonl(rows))
-    assert [sorted(t.responses) for t in triples] == [["direct", "human", "referenced"], ["direct", "referenced"], ["direct", "human", "referenced"]]
+    assert [sorted(t.responses) for t in triples] == [
+        ["direct", "human", "referenced"],
+        ["direct", "referenced"],
+        ["direct", "human", "referenced"],
+    ]
     assert triples[0].responses["direct"] == ["A plain text."]
     assert len(triples[2].responses["direct"]) == 2 and triples[2].ratings == {"direct": 8.0, "human": 7.5}
     table = Dataset.from_list(triple_rows(4))
@@ -171,6 +186,7 @@ def test_metrics_count_what_they_say():
 
 
 def trainer(encoder_folder, out, **settings):
+    torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(encoder_folder)
     model = ScarModel.from_encoder(str(encoder_folder), ScarConfig(max_length=48))
     for module in model.modules():
@@ -195,6 +211,7 @@ def test_training_learns_the_ordering(encoder_folder, tmp_path):
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(encoder_folder, tmp_path):
     whole = trainer(encoder_folder, tmp_path / "whole", max_steps=6)
     whole.train()
+    assert whole.train_dataset.epoch == 1  # the loader tells the dataset, so that each epoch draws anew
     first = trainer(encoder_folder, tmp_path / "parts", max_steps=6, save_strategy="steps", save_steps=3)
     first.train()
     second = trainer(encoder_folder, tmp_path / "parts", max_steps=6, save_strategy="steps", save_steps=3)
@@ -213,7 +230,9 @@ def test_lora_trains_adapters_and_merges_them(encoder_folder, tmp_path):
     adapted = run.evaluate()
     merged = run.merged_ranker()
     assert type(merged) is ScarModel and not any("lora" in name for name in merged.state_dict())
-    moved = [n for n, w in merged.encoder.state_dict().items() if n.endswith("query.weight") and not torch.equal(w, original[n])]
+    moved = [
+        n for n, w in merged.encoder.state_dict().items() if n.endswith("query.weight") and not torch.equal(w, original[n])
+    ]
     kept = [n for n, w in merged.encoder.state_dict().items() if "embeddings" in n and torch.equal(w, original[n])]
     assert moved and kept
     scorer = ScarScorer.from_model(merged.eval(), run.processing_class, max_length=48)
@@ -245,7 +264,18 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     out = tmp_path / "ranker"
-    args = ["--config", tmp_path / "recipe.yaml", "--encoder", encoder_folder, "--data_dir", data.parent, "--output_dir", out, "--alpha", "0.6"]
+    args = [
+        "--config",
+        tmp_path / "recipe.yaml",
+        "--encoder",
+        encoder_folder,
+        "--data_dir",
+        data.parent,
+        "--output_dir",
+        out,
+        "--alpha",
+        "0.6",
+    ]
     assert main(["train", *map(str, args)]) == 0
     assert "Saved the ranker" in capsys.readouterr().out
     metrics = json.loads((out / "metrics.json").read_text())
@@ -274,7 +304,16 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
 def test_wrong_recipes(recipe, message, tmp_path, encoder_folder, write_jsonl, capsys):
     write_jsonl(triple_rows(4), "t.jsonl")
     (tmp_path / "r.yaml").write_text(recipe)
-    args = ["--config", tmp_path / "r.yaml", "--encoder", encoder_folder, "--data_dir", tmp_path, "--output_dir", tmp_path / "o"]
+    args = [
+        "--config",
+        tmp_path / "r.yaml",
+        "--encoder",
+        encoder_folder,
+        "--data_dir",
+        tmp_path,
+        "--output_dir",
+        tmp_path / "o",
+    ]
     assert main(["train", *map(str, args)]) == 2
     assert re.search(message, capsys.readouterr().err)
 

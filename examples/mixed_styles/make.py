@@ -31,12 +31,15 @@ def main() -> None:
     for t in triples:
         for kind in ("direct", "referenced"):
             rows += [
-                {"instruction": t["instruction"], "response": text, "source": f"{model} {kind}"} for model, text in t[kind].items()
+                {"instruction": t["instruction"], "response": text, "source": f"{model} {kind}"}
+                for model, text in t[kind].items()
             ]
     answered = {t["instruction"] for t in rows_of(args.triples)}
     humans = [r for r in rows_of(args.dolly) if r["instruction"] not in answered and len(r["instruction"].split()) <= 40]
     humans = [r for r in humans if 12 <= len(r["response"].split()) <= 100]
-    rows += [{"instruction": r["instruction"], "response": r["response"], "source": "Dolly human"} for r in rng.sample(humans, HUMAN)]
+    rows += [
+        {"instruction": r["instruction"], "response": r["response"], "source": "Dolly human"} for r in rng.sample(humans, HUMAN)
+    ]
     rng.shuffle(rows)
     OUTPUT.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     print(f"{len(rows)} rows in {OUTPUT}")

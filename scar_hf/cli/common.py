@@ -10,13 +10,23 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help=".jsonl, .json, .parquet or an Arrow folder")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=".jsonl, .json, .parquet, or a folder for Arrow")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    parser.add_argument("--model", default="scar-ranker", help="the bundled ranker by name, a folder or a Hub id (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="scar-ranker", help="the bundled ranker by name, a folder or a Hub id (default: %(default)s)"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision (default: %(default)s)")
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's")
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
+    )
     parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of no known format")
-    parser.add_argument("--turn", default="first", choices=("first", "last"), help="assistant turn that is scored (default: %(default)s)")
-    parser.add_argument("--skip-invalid", action="store_true", help="leave rows without a response unscored instead of stopping")
+    parser.add_argument(
+        "--turn", default="first", choices=("first", "last"), help="assistant turn that is scored (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--skip-invalid", action="store_true", help="leave rows without a response unscored instead of stopping"
+    )
     parser.add_argument("--overwrite-scores", action="store_true", help="replace a column scar_score that the data has")
 
 

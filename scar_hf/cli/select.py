@@ -11,7 +11,9 @@ EXAMPLE = "scar-hf select data.jsonl -k 0.1 -o selected.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
-    parser.add_argument("-k", type=_number, required=True, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500")
+    parser.add_argument(
+        "-k", type=_number, required=True, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500"
+    )
     parser.add_argument("--by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
     parser.add_argument("--quiet", action="store_true", help="print no summary")
 

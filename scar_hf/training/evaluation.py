@@ -49,14 +49,13 @@ def evaluate_ranker(scorer: ScarScorer, triples: Sequence[Triple], progress: boo
         for a, b in _ORDERINGS
         for better, worse in product(triple.responses.get(a, ()), triple.responses.get(b, ()))
     ]
-    plain = _wins(scorer, triples, pairs, lambda text: text, progress)
     against_human = [pair for pair in pairs if pair.ordering.endswith("_human")]
-    stripped = {
-        "markdown_stripped": _wins(scorer, triples, against_human, strip_markdown, progress),
-        "comments_stripped": _wins(
-            scorer, triples, [p for p in against_human if triples[p.row].domain == "code"], strip_comments, progress
-        ),
-    }
+    code = [pair for pair in against_human if triples[pair.row].domain == "code"]
+    # All texts in one call: most have nothing to strip, and what stands twice is encoded once.
+    plain, *stripped_wins = _wins(
+        scorer, triples, [(pairs, str), (against_human, strip_markdown), (code, strip_comments)], progress
+    )
+    stripped = dict(zip(("markdown_stripped", "comments_stripped"), stripped_wins, strict=True))
     groups: dict[tuple[str, str], list[_Pair]] = defaultdict(list)
     for pair in pairs:
         groups["all", ""].append(pair)
@@ -64,24 +63,27 @@ def evaluate_ranker(scorer: ScarScorer, triples: Sequence[Triple], progress: boo
         groups["domain", triples[pair.row].domain].append(pair)
     metrics: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
     for (kind, name), group in groups.items():
-        values = _summary(group, plain, stripped)
-        if kind == "all":
-            metrics["all"] = values
-        else:
-            metrics[kind][name] = values
+        target = metrics["all"] if kind == "all" else metrics[kind].setdefault(name, {})
+        target.update(_summary(group, plain, stripped))
     metrics["macro"] = float(np.mean([values["llm_human"] for values in metrics["source"].values() if "llm_human" in values]))
     return metrics
 
 
 def _wins(
-    scorer: ScarScorer, triples: Sequence[Triple], pairs: list[_Pair], transform: Callable[[str], str], progress: bool
-) -> dict[_Pair, float]:
-    """1 where the better response scores higher, 0 where it scores lower, 0.5 for a tie."""
-    keys = list(dict.fromkeys((p.row, transform(text)) for p in pairs for text in (p.better, p.worse)))
+    scorer: ScarScorer,
+    triples: Sequence[Triple],
+    variants: Sequence[tuple[list[_Pair], Callable[[str], str]]],
+    progress: bool,
+) -> list[dict[_Pair, float]]:
+    """For each variant, pairs and a transformation: 1 where the better response scores higher, 0.5 for a tie, else 0."""
+    texts = [[((p.row, change(p.better)), (p.row, change(p.worse))) for p in pairs] for pairs, change in variants]
+    keys = list(dict.fromkeys(key for variant in texts for sides in variant for key in sides))
     scores = scorer.score([triples[row].instruction for row, _ in keys], [text for _, text in keys], progress=progress)
     by_key = dict(zip(keys, scores, strict=True))
-    margins = {p: by_key[p.row, transform(p.better)] - by_key[p.row, transform(p.worse)] for p in pairs}
-    return {pair: 0.5 + 0.5 * float(np.sign(margin)) for pair, margin in margins.items()}
+    return [
+        {pair: 0.5 + 0.5 * float(np.sign(by_key[a] - by_key[b])) for pair, (a, b) in zip(pairs, sides, strict=True)}
+        for (pairs, _), sides in zip(variants, texts, strict=True)
+    ]
 
 
 def _summary(pairs: list[_Pair], plain: dict[_Pair, float], stripped: dict[str, dict[_Pair, float]]) -> dict[str, float]:

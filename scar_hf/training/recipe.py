@@ -101,11 +101,13 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     model = _new_ranker(recipe)
     dataset = TripleDataset(
         train,
-        _rows_per_source(recipe.rows_per_source),
+        _rows_per_source(recipe),
         Augmentation(recipe.strip_markdown, recipe.strip_comments, recipe.equal_length, recipe.window),
         args.seed,
     )
-    logger.info("%d rows an epoch from %d of %d sources", len(dataset), len({t.source for t in train}), len({t.source for t in triples}))
+    logger.info(
+        "%d rows an epoch from %d of %d sources", len(dataset), len({t.source for t in train}), len({t.source for t in triples})
+    )
     patience = recipe.early_stopping_patience
     trainer = ScarTrainer(
         model,
@@ -123,12 +125,16 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     return _finish(recipe, args, {"test": test, "held_out": held_out}, train)
 
 
-def _finish(recipe: RecipeArguments, args: ScarTrainingArguments, parts: Mapping[str, list[Triple]], train: list[Triple]) -> dict[str, Any]:
+def _finish(
+    recipe: RecipeArguments, args: ScarTrainingArguments, parts: Mapping[str, list[Triple]], train: list[Triple]
+) -> dict[str, Any]:
     """Measure and calibrate the ranker as it was stored, in half precision, and note both in its config."""
     folder = Path(args.output_dir)
     scorer = ScarScorer.from_pretrained(str(folder))
     metrics = {
-        name: evaluate_ranker(scorer, _at_most(rows, recipe.max_eval_rows), progress=True) for name, rows in parts.items() if rows
+        name: evaluate_ranker(scorer, _at_most(rows, recipe.max_eval_rows), progress=True)
+        for name, rows in parts.items()
+        if rows
     }
     config = ScarConfig.from_pretrained(folder)
     if recipe.calibration_files:
@@ -150,7 +156,10 @@ def _finish(recipe: RecipeArguments, args: ScarTrainingArguments, parts: Mapping
 
 
 def _new_ranker(recipe: RecipeArguments) -> ScarModel:
-    settings = {name: getattr(recipe, name) for name in ("max_length", "use_pooler", "alpha", "triplet_margin", "triplet_weight", "sigma")}
+    settings = {
+        name: getattr(recipe, name)
+        for name in ("max_length", "use_pooler", "alpha", "triplet_margin", "triplet_weight", "sigma")
+    }
     model = ScarModel.from_encoder(recipe.encoder, ScarConfig(**settings))
     if recipe.dropout is not None:
         for module in model.encoder.modules():
@@ -159,9 +168,11 @@ def _new_ranker(recipe: RecipeArguments) -> ScarModel:
     return model
 
 
-def _rows_per_source(value: dict | str | None) -> dict[str, int]:
-    rows = json.loads(value) if isinstance(value, str) else value
-    return {name: int(count) for name, count in (rows or {}).items()}
+def _rows_per_source(recipe: RecipeArguments) -> dict[str, int]:
+    """The quotas, less those of sources that are held out."""
+    rows = recipe.rows_per_source
+    rows = json.loads(rows) if isinstance(rows, str) else rows
+    return {name: int(count) for name, count in (rows or {}).items() if name not in recipe.held_out_sources}
 
 
 def _at_most(triples: list[Triple], rows: int) -> list[Triple]:
@@ -190,5 +201,9 @@ def _calibration_set(recipe: RecipeArguments, train: list[Triple]) -> tuple[list
                 instructions.append(triple.instruction)
                 responses.append(triple.responses[member][0])
                 break
-    files = ", ".join(recipe.calibration_files) 
-    return instructions, responses, f"{humans} responses of {files} and {len(responses) - humans} LLM responses of the training data"
+    files = ", ".join(recipe.calibration_files)
+    return (
+        instructions,
+        responses,
+        f"{humans} responses of {files} and {len(responses) - humans} LLM responses of the training data",
+    )

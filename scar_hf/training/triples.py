@@ -54,7 +54,9 @@ def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> li
     if isinstance(data, (str, Path)):
         name, path = str(data), Path(data)
         # Read row by row: one table cannot hold a member that is a text here and {model: text} there.
-        rows: Iterable[Mapping[str, Any]] = read_json_rows(path) if path.suffix == ".jsonl" and path.exists() else read_dataset(path)
+        rows: Iterable[Mapping[str, Any]] = (
+            read_json_rows(path) if path.suffix == ".jsonl" and path.exists() else read_dataset(path)
+        )
     else:
         name, rows = "the data", data
     triples = [_triple(row, f"{name}, row {i}") for i, row in enumerate(rows)]
