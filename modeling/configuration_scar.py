@@ -66,13 +66,13 @@ class ScarConfig(PreTrainedConfig):
             raise TypeError(f"`encoder_config` must be a dict or a PreTrainedConfig, got {type(self.encoder_config).__name__}.")
         if self.max_length < 3:
             raise ValueError(f"`max_length` must be at least 3 (two special tokens and a word), got {self.max_length}.")
-        self.head_size = self.head_size or self.encoder_config.hidden_size
+        self.head_size = self.head_size or self.hidden_size
         super().__post_init__(**kwargs)
 
     @property
     def hidden_size(self) -> int:
         """Width of the encoder's token states and of the linguistic-form vector."""
-        return self.encoder_config.hidden_size
+        return self.encoder_config.hidden_size  # type: ignore[union-attr]
 
 
 def _encoder_config(values: dict[str, Any]) -> PreTrainedConfig:

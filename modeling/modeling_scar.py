@@ -34,10 +34,10 @@ class ScarOutput(ModelOutput):
             The vector v_c, of the config's `head_size`.
     """
 
-    loss: torch.FloatTensor | None = None
-    scores: torch.FloatTensor | None = None
-    linguistic_form: torch.FloatTensor | None = None
-    instructional_surprisal: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+    linguistic_form: torch.Tensor | None = None
+    instructional_surprisal: torch.Tensor | None = None
 
 
 class ScarMLP(nn.Module):
@@ -107,9 +107,9 @@ class ScarModel(ScarPreTrainedModel):
         self.encoder = _build_encoder(config)
         if getattr(self.encoder, "pooler", None) is None:
             config.use_pooler = False
-        width = config.hidden_size
-        self.surprisal_head = ScarMLP(2 * width, config.head_size, config.head_size)
-        self.score_head = ScarMLP(config.head_size + width, config.head_size, 1)
+        width, head_size = config.hidden_size, config.head_size or config.hidden_size
+        self.surprisal_head = ScarMLP(2 * width, head_size, head_size)
+        self.score_head = ScarMLP(head_size + width, head_size, 1)
         self.post_init()
 
     @classmethod
@@ -281,7 +281,7 @@ class ScarModel(ScarPreTrainedModel):
         )
 
     def _encode_all(self, texts, keep=None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Encode several padded batches of B rows in one or two calls; a row not kept comes back with some other row's vectors."""
+        """Encode padded batches of B rows in one or two calls; a row not kept comes back with some other row's vectors."""
         width = max(ids.shape[1] for ids, _ in texts)
         all_ids = torch.cat([F.pad(ids, (0, width - ids.shape[1])) for ids, _ in texts])
         masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]

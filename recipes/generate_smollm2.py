@@ -78,7 +78,7 @@ def chats_for(row: dict, rng: random.Random) -> tuple[list[dict], list[dict]]:
     """Make the chat that asks for a direct answer and the one that asks for a rewrite of the human's."""
     system = rng.choice(DIRECT_PROMPTS)
     prefix = [{"role": "system", "content": system}] if system else []
-    direct = prefix + [{"role": "user", "content": row["instruction"]}]
+    direct = [*prefix, {"role": "user", "content": row["instruction"]}]
     return direct, [{"role": "user", "content": REWRITE_PROMPT.format(human=row["response"])}]
 
 

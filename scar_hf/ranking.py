@@ -148,7 +148,7 @@ def scar_rank(
             max_length=max_length,
             columns=columns,
             turn=turn,
-            **kwargs,  # type: ignore[arg-type]
+            **kwargs,
         )
     instructions, responses = _read_pairs(ds, scorer)
     skipped = {}
@@ -166,8 +166,13 @@ def scar_rank(
         ds = ds.remove_columns(SCORE_COLUMN)
     # A missing score is null in the table: NaN would be read as a number.
     column = [None if math.isnan(score) else score for score in scores.tolist()] if skipped else scores
-    scored = ds.add_column(SCORE_COLUMN, column, feature=Value("float32"))  # type: ignore[arg-type]
-    settings = {"scar_hf": __version__, "model": scorer.model_name, "revision": scorer.revision, "dtype": str(scorer.dtype)}
+    scored = ds.add_column(SCORE_COLUMN, column, feature=Value("float32"))
+    settings: dict[str, Any] = {
+        "scar_hf": __version__,
+        "model": scorer.model_name,
+        "revision": scorer.revision,
+        "dtype": str(scorer.dtype),
+    }
     settings |= {"max_length": scorer.max_length, "columns": scorer.reader.columns, "turn": scorer.reader.turn}
     return ScarRanking(scored, scores, skipped, settings)
 
@@ -224,7 +229,7 @@ def count_of(k: float, n: int) -> int:
     return min(n, max(1, math.floor(round(float(k) * n, 9))))
 
 
-def _read_pairs(ds: Dataset, scorer: ScarScorer) -> tuple[list[str], list[str]]:
+def _read_pairs(ds: Dataset, scorer: ScarScorer) -> tuple[list[str | None], list[str | None]]:
     """Read all pairs, a slice of rows at a time, whatever output format is set on the dataset."""
     plain = ds.with_format(None)
     instructions: list[Any] = []

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class ScarScorer:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
         max_length: int | None = None,
-        columns: dict[str, str] | tuple[str, str] | None = None,
+        columns: Mapping[str, str] | Sequence[str] | None = None,
         turn: str = "first",
         tokens_per_batch: int = 8192,
         revision: str | None = None,
@@ -124,13 +124,13 @@ class ScarScorer:
         assert self._tokenizer is not None
         return self._tokenizer
 
-    def score(self, instructions: Sequence[str], responses: Sequence[str], progress: bool = False) -> np.ndarray:
+    def score(self, instructions: Sequence[str | None], responses: Sequence[str | None], progress: bool = False) -> np.ndarray:
         """
         Score pairs.
 
         Args:
-            instructions (`Sequence[str]`): n instructions.
-            responses (`Sequence[str]`): their n responses, none of them empty.
+            instructions (`Sequence[str]`): n instructions; `None` is refused with the row's number.
+            responses (`Sequence[str]`): their n responses; `None` and empty ones are refused likewise.
             progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
 
         Returns:
@@ -163,7 +163,7 @@ class ScarScorer:
         return {SCORE_COLUMN: self.score(instructions, responses).tolist()}
 
     @torch.inference_mode()
-    def _score_chunk(self, instructions: list[str], responses: list[str], bar: tqdm) -> np.ndarray:
+    def _score_chunk(self, instructions: list[Any], responses: list[Any], bar: tqdm) -> np.ndarray:
         """Encode each distinct text once, longest first, then score all pairs."""
         slots: dict[str, int] = {}
         x = torch.tensor([slots.setdefault(text, len(slots)) for text in instructions])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerControl, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..modeling import ScarModel
@@ -78,6 +78,8 @@ class ScarTrainer(Trainer):
     """
 
     args: ScarTrainingArguments
+    control: TrainerControl
+    optimizer: torch.optim.Optimizer | None
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class ScarTrainer(Trainer):
             args=args,
             data_collator=collator,
             train_dataset=train_dataset,
-            eval_dataset=eval_dataset,  # type: ignore[arg-type]
+            eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )

@@ -70,13 +70,13 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
     instruction = row.get("instruction")
     if not isinstance(instruction, str):
         raise ValueError(f"{where}: expected a text in `instruction`, got {instruction!r}; columns: {sorted(row)}.")
-    responses = {}
+    responses: dict[str, list[str]] = {}
     for member in MEMBERS:
         value = row.get(member)
         if value is not None and not isinstance(value, (str, Mapping)):
             raise ValueError(f"{where}: `{member}` must be a text or {{model: text}}, got {type(value).__name__}.")
-        texts = list(value.values()) if isinstance(value, Mapping) else [value]
-        texts = [text for text in texts if isinstance(text, str) and text.strip()]
+        given = value.values() if isinstance(value, Mapping) else [value]
+        texts = [text for text in given if isinstance(text, str) and text.strip()]
         if texts:
             responses[member] = texts
     ratings = {kind: float(value) for kind, value in (row.get("ratings") or {}).items() if value is not None}
