@@ -364,11 +364,13 @@ def _two_groups(lengths: list[int]) -> list[tuple[int, int]]:
 
 
 def _build_encoder(config: ScarConfig) -> PreTrainedModel:
-    """Build the encoder with random weights, with a pooler where it can have one and the config asks for it."""
-    try:
-        return AutoModel.from_config(config.encoder_config, add_pooling_layer=config.use_pooler)
-    except TypeError:  # encoders without a pooler do not know the argument
-        return AutoModel.from_config(config.encoder_config)
+    """Build the encoder with random weights, with the pooler that its type has by default unless the config wants none."""
+    if not config.use_pooler:
+        try:
+            return AutoModel.from_config(config.encoder_config, add_pooling_layer=False)
+        except TypeError:  # encoders that never have a pooler do not know the argument
+            pass
+    return AutoModel.from_config(config.encoder_config)
 
 
 __all__ = ["ScarModel", "ScarOutput", "ScarPreTrainedModel"]

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return train.run(args, rest) if args.command == "train" else _COMMANDS[args.command].run(args)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"scar-hf {args.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -33,10 +33,13 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def rank_from(args: argparse.Namespace) -> Any:
     """Read the data of a command and score it, the ranker loaded first so that what is wrong with it shows at once."""
     logging.basicConfig(format="%(message)s")
+    from transformers.utils import logging as transformers_logging
+
     from ..files import check_output, read_dataset
     from ..ranking import scar_rank
     from ..scoring import ScarScorer
 
+    transformers_logging.disable_progress_bar()  # of loading the weights; the scoring has its own
     columns = tuple(args.columns.split(",")) if args.columns else None
     check_output(args.output, args.overwrite)
     ds = read_dataset(args.data)
