@@ -31,6 +31,7 @@ class RecipeArguments:
 
     Args:
         encoder (`str`): folder or Hub id of the pretrained encoder.
+        encoder_name (`str`, *optional*): what the ranker's config calls it, where `encoder` is a folder.
         train_files (`list[str]`): files of triples, as [`load_triples`] reads them.
         data_dir (`str`, *optional*, defaults to `"."`): folder that relative file names are in.
         split (`list[float]`, *optional*, defaults to the paper's .8, .1, .1): shares of the instructions for training,
@@ -52,6 +53,7 @@ class RecipeArguments:
 
     encoder: str = field(metadata={"help": "folder or Hub id of the pretrained encoder"})
     train_files: list[str] = field(metadata={"help": "files of triples"})
+    encoder_name: str | None = field(default=None, metadata={"help": "what the config calls the encoder"})
     data_dir: str = field(default=".", metadata={"help": "folder that relative file names are in"})
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "train, validation and test shares"})
     split_seed: int = field(default=13, metadata={"help": "which instruction falls where"})
@@ -142,10 +144,10 @@ def _finish(
         config.calibration = calibration(scorer, *_calibration_set(recipe, train))
     config.training = {
         "scar_hf": __version__,
-        "encoder": Path(recipe.encoder).name,
+        "encoder": recipe.encoder_name or recipe.encoder,
         "sources": sorted({triple.source for triple in train}),
         "rows": len(train),
-        "recipe": {name: value for name, value in vars(recipe).items() if name not in ("encoder", "data_dir")},
+        "recipe": {name: value for name, value in vars(recipe).items() if name not in ("encoder", "encoder_name", "data_dir")},
         "learning_rate": args.learning_rate,
         "epochs": args.num_train_epochs,
         "seed": args.seed,

@@ -48,4 +48,5 @@ def save_ranker(
     tokenizer.save_pretrained(folder)
     config = ScarConfig.from_pretrained(folder)
     config.dtype = config.encoder_config.dtype = torch.float32
+    config.encoder_config._name_or_path = ""  # a path of the machine that trained it tells nobody anything
     config.save_pretrained(folder)
