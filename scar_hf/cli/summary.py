@@ -52,17 +52,16 @@ def print_summary(
 
 
 def _examples(title, rows, ranking, instructions, responses, groups, by) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", expand=True)
+    table = Table(title=title, title_justify="left", title_style="bold", expand=True, show_lines=True)
     table.add_column("score", justify="right", no_wrap=True)
     if groups is not None:
-        table.add_column(str(by), no_wrap=True)
-    table.add_column("instruction", ratio=2, no_wrap=True, overflow="ellipsis")
-    table.add_column("response", ratio=3, no_wrap=True, overflow="ellipsis")
+        table.add_column(str(by), max_width=18)
+    table.add_column("instruction, and below it the response", ratio=1, no_wrap=True, overflow="ellipsis")
     for i in rows:
+        pair = (" ".join((text or "").split())[:300] for text in (instructions[i], responses[i]))
         # Text of the data is data: never read as markup.
         cells = [groups[i]] if groups is not None else []
-        cells += [" ".join((instructions[i] or "").split())[:300], " ".join((responses[i] or "").split())[:300]]
-        table.add_row(f"{ranking.scores[i]:.3f}", *map(Text, cells))
+        table.add_row(f"{ranking.scores[i]:.3f}", *map(Text, [*cells, "\n".join(pair)]))
     return table
 
 
