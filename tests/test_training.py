@@ -259,7 +259,7 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
         "per_device_train_batch_size": 8,
         "max_length": 48,
         "dropout": 0.0,
-        "use_cpu": True,
+        "bf16": True,
         "report_to": "none",
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -45,6 +45,12 @@ class ScarTrainingArguments(TrainingArguments):
     lora_r: int | None = field(default=None, metadata={"help": "rank of LoRA adapters on the encoder; none by default"})
     lora_alpha: int = field(default=32, metadata={"help": "scale of the LoRA adapters"})
 
+    def __post_init__(self):
+        # One recipe for both: without an accelerator transformers would refuse bf16 unless told to use the CPU.
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        super().__post_init__()
+
 
 class ScarTrainer(Trainer):
     r"""
