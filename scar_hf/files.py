@@ -149,7 +149,7 @@ def _from_rows(rows: list[dict[str, Any]], path: Path) -> Dataset:
 def _read_parquet(path: Path) -> Dataset:
     try:
         return Dataset(pq.read_table(path, memory_map=True))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a readable Parquet file, or cut off: {error}") from error
 
 
