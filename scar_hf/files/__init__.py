@@ -1,0 +1,29 @@
+"""Instruction sets on disk and on the Hub: read as shards in batches, written whole or not at all."""
+
+from .batches import Batch, add_columns, columns_of, merge_schemas, schema_of, take
+from .reading import Shard, open_shards, read_dataset
+from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, suffix_of
+from .text import read_json_rows
+from .writing import check_output, write_arrow_folder, write_dataset, write_shard
+
+__all__ = [
+    "Batch",
+    "INPUT_FORMATS",
+    "INPUT_SUFFIXES",
+    "OUTPUT_FORMATS",
+    "OUTPUT_SUFFIXES",
+    "Shard",
+    "add_columns",
+    "check_output",
+    "columns_of",
+    "merge_schemas",
+    "open_shards",
+    "read_dataset",
+    "read_json_rows",
+    "schema_of",
+    "suffix_of",
+    "take",
+    "write_arrow_folder",
+    "write_dataset",
+    "write_shard",
+]

@@ -1,0 +1,227 @@
+"""Batches of rows: a list of objects as JSON and CSV give them, or an Arrow table as columnar formats do."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from datasets import Features
+
+Batch: TypeAlias = list[dict[str, Any]] | pa.Table
+
+_MIXED = "a column has values of different types, which a table cannot hold"
+
+
+def columns_of(batch: Batch) -> dict[str, list]:
+    """
+    Turn a batch into columns of Python values.
+
+    Args:
+        batch (`Batch`): the rows.
+
+    Returns:
+        `dict[str, list]`: values by column; for objects the keys in order of first sight, `None` where one is missing.
+    """
+    if isinstance(batch, list):
+        names = dict.fromkeys(name for row in batch for name in row)
+        return {name: [row.get(name) for row in batch] for name in names}
+    return {field.name: _python_values(column, field.type) for field, column in zip(batch.schema, batch.columns, strict=True)}
+
+
+def rows_of(batch: Batch) -> list[dict[str, Any]]:
+    """The rows of a batch as objects; those that are objects already stay as they are."""
+    if isinstance(batch, list):
+        return batch
+    columns = columns_of(batch)
+    if not columns:
+        return [{} for _ in range(batch.num_rows)]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def take(batch: Batch, indices: Sequence[int] | np.ndarray) -> Batch:
+    """
+    Pick rows of a batch.
+
+    Args:
+        batch (`Batch`): the rows.
+        indices (`Sequence[int]` or `np.ndarray`): positions in `[0, len(batch))`, in the order wanted.
+
+    Returns:
+        `Batch`: of the same kind.
+    """
+    positions = np.asarray(indices, dtype=np.int64)
+    if isinstance(batch, list):
+        return [batch[i] for i in positions]
+    return batch.take(pa.array(positions))
+
+
+def add_columns(batch: Batch, columns: Mapping[str, pa.Array]) -> Batch:
+    """
+    Add columns at the end; one of the same name is replaced. The batch that is given stays as it is.
+
+    Args:
+        batch (`Batch`): the rows.
+        columns (`Mapping[str, pa.Array]`): a value for each row, by the name of the column.
+
+    Returns:
+        `Batch`: of the same kind.
+
+    Raises:
+        `ValueError`: if a column has more or fewer values than there are rows.
+    """
+    for name, column in columns.items():
+        if len(column) != len(batch):
+            raise ValueError(f"The column {name!r} has {len(column):,} values for {len(batch):,} rows.")
+    if isinstance(batch, list):
+        values = columns_of(pa.table(dict(columns)))
+        kept = ({name: value for name, value in row.items() if name not in columns} for row in batch)
+        return [row | {name: values[name][i] for name in values} for i, row in enumerate(kept)]
+    fields = [field for field in batch.schema if field.name not in columns]
+    arrays = [batch.column(field.name) for field in fields] + list(columns.values())
+    fields += [pa.field(name, column.type) for name, column in columns.items()]
+    return pa.Table.from_arrays(arrays, schema=_with_features(fields, batch.schema))
+
+
+def select_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The named columns of a table, in that order."""
+    selected = table.select(list(columns))
+    return selected.replace_schema_metadata(_with_features(list(selected.schema), table.schema).metadata)
+
+
+def schema_of(batch: Batch) -> pa.Schema:
+    """
+    The types of a batch's columns.
+
+    Args:
+        batch (`Batch`): the rows.
+
+    Returns:
+        `pa.Schema`: of a table as it is; of objects as inferred from their values.
+
+    Raises:
+        `ValueError`: if a column has values of different types.
+    """
+    if not isinstance(batch, list):
+        return batch.schema
+    fields = []
+    for name, values in columns_of(batch).items():
+        try:
+            fields.append(pa.field(name, pa.array(values).type))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{_MIXED}; the column {name!r}: {error}") from error
+    return pa.schema(fields)
+
+
+def merge_schemas(a: pa.Schema | None, b: pa.Schema) -> pa.Schema:
+    """
+    The schema that holds the rows of both, such as float for int and float, or text for nothing and text.
+
+    Args:
+        a (`pa.Schema`, *optional*): the schema so far.
+        b (`pa.Schema`): the schema to add.
+
+    Returns:
+        `pa.Schema`: the columns of `a`, then those that only `b` has.
+
+    Raises:
+        `ValueError`: if a column has values of different types.
+    """
+    if a is None or a.equals(b, check_metadata=True):
+        return b
+    try:
+        merged = pa.unify_schemas([a, b], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"{_MIXED}: {error}") from error
+    return _with_features(list(merged), a, b)
+
+
+def conform(batch: Batch, schema: pa.Schema) -> pa.Table:
+    """
+    Turn a batch into a table of that very schema: columns in its order, missing ones null.
+
+    Raises:
+        `ValueError`: if the batch has another column, or values that the schema's types cannot hold.
+    """
+    names = columns_of(batch) if isinstance(batch, list) else batch.column_names
+    if extra := [name for name in names if name not in schema.names]:
+        raise ValueError(f"there is a column {extra[0]!r}, but the schema has only {schema.names}")
+    try:
+        if isinstance(batch, list):
+            return pa.Table.from_pylist(batch, schema=schema)
+        if batch.schema.equals(schema, check_metadata=True):
+            return batch
+        arrays = [
+            batch.column(field.name).cast(field.type) if field.name in names else pa.nulls(len(batch), field.type)
+            for field in schema
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{_MIXED}: {error}") from error
+
+
+def batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Objects in lists of a size, the last one of what is left."""
+    iterator = iter(rows)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def rechunk(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of a size, the last one of what is left."""
+    held: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        start = 0
+        while count + len(table) - start >= size:
+            held.append(table.slice(start, size - count))
+            yield pa.concat_tables(held)
+            start += size - count
+            held, count = [], 0
+        if start < len(table):
+            held.append(table.slice(start))
+            count += len(table) - start
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _with_features(fields: Sequence[pa.Field], *origins: pa.Schema) -> pa.Schema:
+    """A schema with the metadata of the first origin, the features that `datasets` keeps there brought up to date."""
+    metadata: dict[bytes, bytes] = {}
+    known: dict[tuple[str, pa.DataType], Any] = {}
+    for origin in reversed(origins):
+        metadata |= origin.metadata or {}
+        features = _feature_metadata(origin).get("info", {}).get("features") or {}
+        known |= {(name, origin.field(name).type): features[name] for name in origin.names if name in features}
+    schema = pa.schema(fields, metadata=metadata)
+    if not known:
+        return schema
+    content = next(filter(None, map(_feature_metadata, origins)))
+    content["info"]["features"] = {
+        field.name: known.get((field.name, field.type)) or Features.from_arrow_schema(pa.schema([field])).to_dict()[field.name]
+        for field in fields
+    }
+    return schema.with_metadata(metadata | {b"huggingface": json.dumps(content).encode()})
+
+
+def _feature_metadata(schema: pa.Schema) -> dict[str, Any]:
+    return json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+
+
+def _python_values(column: pa.ChunkedArray, kind: pa.DataType) -> list:
+    decode = _json_decoder(kind)
+    return [decode(value) for value in column.to_pylist()] if decode else column.to_pylist()
+
+
+def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What turns the texts of `datasets.Json` features within a value into what they stand for; `None` if there are none."""
+    if isinstance(kind, getattr(pa, "JsonType", ())):  # pyarrow < 19 has none
+        return lambda value: None if value is None else json.loads(value)
+    if pa.types.is_struct(kind):
+        decoders = {field.name: decode for field in kind if (decode := _json_decoder(field.type))}
+        return (lambda row: row and row | {k: f(row[k]) for k, f in decoders.items()}) if decoders else None
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        decode_item = _json_decoder(kind.value_type)
+        return (lambda items: items and [decode_item(item) for item in items]) if decode_item else None
+    return None

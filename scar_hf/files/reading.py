@@ -1,0 +1,314 @@
+"""What data is made of, be it a file, a folder or a set on the Hub, and its rows in batches."""
+
+import functools
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+
+from .batches import Batch, batched, columns_of, conform, merge_schemas, rechunk, schema_of, select_columns
+from .streams import INPUT_FORMATS, INPUT_SUFFIXES, import_zstandard, suffix_of
+from .text import csv_header, text_rows
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_NOT_DATA = ("manifest.json", "skipped.jsonl", "README.md")
+_NOT_DATA_ENDINGS = (".manifest.json", ".skipped.jsonl")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """
+    One part of the data, read on its own: a file, an Arrow folder, or a set on the Hub.
+
+    Args:
+        name (`str`): the path within the folder of shards with `/`, the file's or folder's name, or the id on the Hub.
+        path (`Path`, *optional*): the file or the Arrow folder; `None` for a set on the Hub.
+        dataset ([`~datasets.Dataset`], *optional*): the rows of an Arrow folder or a set on the Hub, on disk.
+    """
+
+    name: str
+    path: Path | None
+    dataset: Dataset | None = field(default=None, repr=False, compare=False)
+
+    def files(self) -> list[Path]:
+        """
+        The files that the rows come from.
+
+        Returns:
+            `list[Path]`: the file, the .arrow and .json files of an Arrow folder, or nothing for a set on the Hub.
+        """
+        if self.path is None or not self.path.is_dir():
+            return [] if self.path is None else [self.path]
+        return sorted(file for file in self.path.iterdir() if file.suffix in (".arrow", ".json"))
+
+    def column_names(self) -> list[str] | None:
+        """
+        The columns, as far as they can be told without reading the rows.
+
+        Returns:
+            `list[str]` or `None`: `None` for JSON, whose every row may have its own.
+
+        Raises:
+            `ValueError`: if the file is damaged.
+        """
+        if self.dataset is not None:
+            return self.dataset.column_names
+        assert self.path is not None
+        if self.path.suffix == ".parquet":
+            try:
+                return pq.read_schema(self.path).names
+            except (pa.ArrowException, OSError) as error:
+                raise _bad_parquet(self.path, error) from error
+        return csv_header(self.path) if self.path.suffix == ".csv" else None
+
+    def count_rows(self) -> int | None:
+        """Rows, where that can be told much faster than by reading them; a blank line may be counted as one."""
+        if self.dataset is not None:
+            return len(self.dataset)
+        assert self.path is not None
+        if self.path.suffix == ".parquet":
+            return pq.read_metadata(self.path).num_rows
+        if self.path.suffix != ".jsonl":
+            return None
+        with self.path.open("rb") as stream:
+            return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+
+    def batches(self, rows: int = 1000, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+        """
+        Read the rows in order, with no more than a few batches in memory.
+
+        Args:
+            rows (`int`, *optional*, defaults to 1000): rows in each batch; the last one has what is left.
+            columns (`Sequence[str]`, *optional*): the columns to read. JSON and CSV always give all of them.
+
+        Returns:
+            `Iterator[Batch]`: lists of objects for JSON and CSV, else tables. Data without rows gives no list, but one
+            table, so that its schema is not lost.
+
+        Raises:
+            `ValueError`: if the data is damaged or cut off, or a column of `columns` does not exist.
+        """
+        if rows < 1:
+            raise ValueError(f"`rows` must be 1 or more, got {rows}.")
+        if self.dataset is not None:
+            return _dataset_batches(self.dataset, rows, columns, self.path)
+        assert self.path is not None
+        if self.path.suffix == ".parquet":
+            return _parquet_batches(self.path, rows, columns)
+        return batched(text_rows(self.path), rows)
+
+
+def open_shards(data: str | Path, split: str | None = None) -> list[Shard]:
+    """
+    Find what data is made of.
+
+    Args:
+        data (`str` or `Path`):
+            A file, a folder of files of one kind (in the order of their paths; names that begin with `.` or `_`,
+            manifests, lists of skipped rows and README.md are left out), a folder written by `Dataset.save_to_disk`, or
+            the id of a dataset on the Hub if no such path exists.
+        split (`str`, *optional*): which split of a saved `DatasetDict` or of a set on the Hub, there `"train"` by default.
+
+    Returns:
+        `list[Shard]`: at least one.
+
+    Raises:
+        `ValueError`: if there is nothing there, or nothing that can be read.
+    """
+    path = Path(data)
+    if path.is_dir():
+        return _open_folder(path, split)
+    if not path.exists():
+        if isinstance(data, str) and _HUB_ID.fullmatch(data) and suffix_of(data) not in INPUT_SUFFIXES:
+            return [Shard(data, None, _load_from_hub(data, split or "train"))]
+        raise ValueError(f"{path} does not exist. Expected {INPUT_FORMATS}.")
+    suffix = suffix_of(path)
+    if suffix not in INPUT_SUFFIXES:
+        raise ValueError(f"{path} ends in {suffix!r}; expected {INPUT_FORMATS}.")
+    _check_no_split(path, split)
+    _check_suffix(suffix)
+    return [Shard(path.name, path)]
+
+
+def read_dataset(path: str | Path, split: str | None = None) -> Dataset:
+    """
+    Read an instruction set, all columns as they are.
+
+    Args:
+        path (`str` or `Path`): what [`open_shards`] takes.
+        split (`str`, *optional*): as for [`open_shards`].
+
+    Returns:
+        [`~datasets.Dataset`]: in the order of the data.
+
+    Raises:
+        `ValueError`: if the data does not exist, is of another kind, damaged or cut off; with the line where that shows.
+    """
+    shards = open_shards(path, split)
+    if shards[0].dataset is not None:
+        return shards[0].dataset
+    batches = [batch for shard in shards for batch in shard.batches(10_000)]
+    if batches and not isinstance(batches[0], list):
+        try:
+            schema = functools.reduce(merge_schemas, map(schema_of, batches), None)
+            return Dataset(pa.concat_tables(conform(batch, schema) for batch in batches))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}.") from error
+    columns = columns_of(list(itertools.chain.from_iterable(batches)))
+    try:
+        return Dataset.from_dict(columns or {name: [] for name in shards[0].column_names() or []})
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: a column has values of different types, which a table cannot hold: {error}") from error
+
+
+def is_arrow_folder(path: Path) -> bool:
+    """Whether `Dataset.save_to_disk` wrote the folder."""
+    return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+
+
+def _open_folder(path: Path, split: str | None) -> list[Shard]:
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(child.name for child in path.iterdir() if is_arrow_folder(child))
+        if split is None:
+            example = path / splits[0] if splits else path
+            raise ValueError(f"{path} holds the splits {splits}: name one of them, or pass its folder, such as {example}.")
+        if split not in splits:
+            raise ValueError(f"{path} has no split {split!r}; it holds the splits {splits}.")
+        path, split = path / split, None
+    if is_arrow_folder(path):
+        _check_no_split(path, split)
+        return [Shard(path.name, path, _load_from_disk(path))]
+    files = _data_files(path)
+    if not files:
+        raise ValueError(
+            f"{path} is a folder, but not one written by `Dataset.save_to_disk`, and has no data files. "
+            f"Expected {INPUT_FORMATS}."
+        )
+    kinds = Counter(suffix_of(file) for file in files)
+    if len(kinds) > 1:
+        examples = "; ".join(f"{count:,} of {kind!r}, such as {_first(files, kind, path)}" for kind, count in kinds.items())
+        raise ValueError(
+            f"{path} is not a folder of shards of one kind: it has {examples}. Move what is no data elsewhere, or put '_' "
+            "before its name."
+        )
+    suffix = suffix_of(files[0])
+    if suffix not in INPUT_SUFFIXES:
+        raise ValueError(f"{path} is a folder of files that end in {suffix!r}; expected {INPUT_FORMATS}.")
+    _check_no_split(path, split)
+    _check_suffix(suffix)
+    return [Shard(file.relative_to(path).as_posix(), file) for file in files]
+
+
+def _data_files(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] not in "._"]
+        for name in folders:
+            if (Path(parent) / name).is_symlink():
+                raise ValueError(f"{Path(parent) / name} is a link to another folder; pass that folder, or copy it here.")
+        found += [
+            Path(parent) / name
+            for name in names
+            if name[0] not in "._" and name not in _NOT_DATA and not name.endswith(_NOT_DATA_ENDINGS)
+        ]
+    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _first(files: list[Path], kind: str, folder: Path) -> str:
+    return next(file for file in files if suffix_of(file) == kind).relative_to(folder).as_posix()
+
+
+def _check_no_split(path: Path, split: str | None) -> None:
+    if split is not None:
+        raise ValueError(
+            f"{path} has no splits, but the split {split!r} was asked for. Leave it out, or pass that split's file."
+        )
+
+
+def _check_suffix(suffix: str) -> None:
+    if suffix.endswith(".zst"):
+        import_zstandard()  # what is missing shows before any work
+
+
+def _load_from_disk(path: Path) -> Dataset:
+    try:
+        return load_from_disk(str(path))
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise _bad_arrow(path, error) from error
+
+
+def _load_from_hub(name: str, split: str) -> Dataset:
+    try:
+        dataset = load_dataset(name, split=split)
+    except (DatasetsError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{name} is no path here, and could not be loaded as the split {split!r} of a dataset on the Hub: {error} "
+            f"Check the id, the split and the network, or pass a file. Expected {INPUT_FORMATS}."
+        ) from error
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"{name}: expected one dataset for the split {split!r}, got {type(dataset).__name__}.")
+    return dataset
+
+
+def _dataset_batches(dataset: Dataset, rows: int, columns: Sequence[str] | None, folder: Path | None) -> Iterator[pa.Table]:
+    schema = dataset.features.arrow_schema
+    _check_columns(columns, schema, folder or "The dataset")
+    if not len(dataset):
+        tables = iter([_no_rows(schema)])
+    elif folder is None:
+        tables = dataset.with_format("arrow").iter(rows)
+    else:
+        tables = rechunk(_arrow_tables(folder, [file["filename"] for file in dataset.cache_files]), rows)
+    for table in tables:
+        table = table.cast(schema)
+        yield table if columns is None else select_columns(table, columns)
+
+
+def _arrow_tables(folder: Path, files: list[str]) -> Iterator[pa.Table]:
+    """Read rather than mapped into memory, where every page that was seen would count as used."""
+    try:
+        for file in files:
+            with pa.OSFile(file) as source, pa.ipc.open_stream(source) as stream:
+                yield from (pa.Table.from_batches([batch]) for batch in stream)
+    except (pa.ArrowException, OSError) as error:
+        raise _bad_arrow(folder, error) from error
+
+
+def _parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    try:
+        # A buffer has the pages of a row group read one after the other instead of all at once.
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            schema = file.schema_arrow
+            if len(set(schema.names)) < len(schema.names):
+                raise ValueError(f"{path} has two columns of the same name; its columns: {schema.names}.")
+            _check_columns(columns, schema, path)
+            tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(batch_size=rows, columns=columns))
+            for table in rechunk(tables, rows) if file.metadata.num_rows else [_no_rows(schema)]:
+                yield table if columns is None else select_columns(table, columns)
+    except (pa.ArrowException, OSError) as error:
+        raise _bad_parquet(path, error) from error
+
+
+def _check_columns(columns: Sequence[str] | None, schema: pa.Schema, where: object) -> None:
+    if missing := [name for name in columns or [] if name not in schema.names]:
+        raise ValueError(f"{where} has no column {', '.join(map(repr, missing))}; its columns: {schema.names}.")
+
+
+def _no_rows(schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches([], schema=schema)  # Schema.empty_table fails on lists of extension types
+
+
+def _bad_arrow(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: the Arrow files are damaged or cut off: {error}")
+
+
+def _bad_parquet(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: not a readable Parquet file, or cut off: {error}")
