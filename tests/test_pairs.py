@@ -1,4 +1,4 @@
-"""Every row format gives the pair that a person would read in it."""
+"""Every row format gives the pairs that a person would read in it."""
 
 import pytest
 
@@ -19,6 +19,11 @@ VICUNA = [
     {"from": "human", "value": "Q2"},
     {"from": "gpt", "value": "A2"},
 ]
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "Hi"}, "there"]}, {"role": "assistant", "content": "Ho"}]
+
+
+def read(row, **settings):
+    return PairReader(**settings).read({name: [value] for name, value in row.items()})[0]
 
 
 @pytest.mark.parametrize(
@@ -30,64 +35,125 @@ VICUNA = [
         ({"instruction": "Who?", "response": "Ann"}, ("Who?", "Ann")),
         ({"prompt": "P", "completion": "C"}, ("P", "C")),
         ({"prompt": CHAT[:3], "completion": [CHAT[3]]}, ("Hello.\n\nWhat is moss?", "A plant.")),
+        ({"prompt": CHAT[:3], "completion": "A plant."}, ("Hello.\n\nWhat is moss?", "A plant.")),
         ({"question": "Q", "answer": "A"}, ("Q", "A")),
         ({"messages": CHAT}, ("Hello.\n\nWhat is moss?", "A plant.")),
         ({"prompt": "ignored", "messages": CHAT}, ("Hello.\n\nWhat is moss?", "A plant.")),
         ({"conversations": VICUNA}, ("Q1", "A1")),
-        (
-            {
-                "messages": [
-                    {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
-                    {"role": "assistant", "content": "Ho"},
-                ]
-            },
-            ("Hi", "Ho"),
-        ),
+        ({"conversations": {"from": ["human", "gpt"], "value": ["Q", "A"]}}, ("Q", "A")),
+        ({"messages": PARTS}, ("Hi\nthere", "Ho")),
         ({"messages": [CHAT[1], {"role": "assistant", "content": None}, CHAT[5], CHAT[6]]}, ("Hello.", "A fungus with algae.")),
-        ({"messages": [CHAT[1]]}, ("Hello.", None)),
-        ({"messages": None}, (None, None)),
+        ({"text": "### Instruction:\nSum.\n\n### Input:\n1 2\n\n### Response:\n3</s>"}, ("Sum.\n\n1 2", "3")),
     ],
 )
 def test_formats(row, expected):
-    instructions, responses = PairReader().read_batch({name: [value] for name, value in row.items()})
-    assert (instructions[0], responses[0]) == expected
+    found = read(row)
+    assert found.pairs == (expected,) and found.problem is None
 
 
-def test_last_turn():
-    reader = PairReader(turn="last")
-    assert reader.read_batch({"messages": [CHAT]}) == (["And lichen?"], ["A fungus with algae."])
-    assert reader.read_batch({"conversations": [VICUNA, VICUNA[:2]]}) == (["Q2", "Q1"], ["A2", "A1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nWhat is 1 < 2?<|im_end|>\n<|im_start|>assistant\nTrue.<|im_end|>\n",
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhat is 1 < 2?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nTrue.<|eot_id|>",
+        "<bos><start_of_turn>user\nWhat is 1 < 2?<end_of_turn>\n<start_of_turn>model\nTrue.<end_of_turn>\n",
+        "<|system|>\nS</s>\n<|user|>\nWhat is 1 < 2?</s>\n<|assistant|>\nTrue.</s>\n",
+        "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nWhat is 1 < 2? [/INST] True. </s>",
+        "### Human: What is 1 < 2?### Assistant: True.",
+        "### Question: What is 1 < 2?\n ### Answer: True.",
+        "A chat. USER: What is 1 < 2? ASSISTANT: True.</s>",
+    ],
+)
+def test_rendered_texts_are_read_by_the_marks_of_their_template(text):
+    assert read({"text": text}).pairs == (("What is 1 < 2?", "True."),)
+
+
+def test_a_real_template_is_read_back(tokenizer):
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    text = tokenizer.apply_chat_template(CHAT, chat_template=template, tokenize=False)
+    assert read({"text": text}, turn="all").pairs == read({"messages": CHAT}, turn="all").pairs
+
+
+def test_turns():
+    assert read({"messages": CHAT}, turn="last").pairs == (("And lichen?", "A fungus with algae."),)
+    assert read({"conversations": VICUNA}, turn="all").pairs == (("Q1", "A1"), ("Q2", "A2"))
+    half = [*VICUNA, {"from": "gpt", "value": "  "}]
+    assert read({"conversations": half}, turn="all").pairs == (("Q1", "A1"), ("Q2", "A2"))
+    assert read({"conversations": half}, turn="last").problem == "the response is empty"
 
 
 @pytest.mark.parametrize("columns", [{"instruction": "q", "response": "a"}, ("q", "a")])
 def test_named_columns_win(columns):
-    batch = {"instruction": ["no"], "output": ["no"], "q": ["Q"], "a": ["A"]}
-    assert PairReader(columns=columns).read_batch(batch) == (["Q"], ["A"])
+    row = {"instruction": "no", "output": "no", "q": "Q", "a": "A"}
+    assert read(row, columns=columns).pairs == (("Q", "A"),)
+
+
+@pytest.mark.parametrize(
+    "formatting",
+    [
+        lambda row: (row["ask"], row["say"]),
+        lambda row: [{"role": "user", "content": row["ask"]}, {"role": "assistant", "content": row["say"]}],
+        lambda row: f"### Human: {row['ask']}\n### Assistant: {row['say']}",
+        lambda row: {"prompt": row["ask"], "completion": row["say"], "other": 1},
+    ],
+)
+def test_formatting_functions(formatting):
+    assert read({"ask": "Q", "say": "A"}, formatting=formatting).pairs == (("Q", "A"),)
+    assert "`formatting` returned int" in read({"ask": "Q"}, formatting=lambda row: 3).problem
+
+
+def test_only_the_columns_that_are_read_are_asked_for():
+    names = ["id", "input", "output", "instruction", "blob"]
+    assert PairReader().needed(names) == ["instruction", "output", "input"]
+    assert PairReader(formatting=str).needed(names) is None
 
 
 def test_unknown_columns_say_what_was_seen_and_what_fits():
-    with pytest.raises(ValueError, match=r"\['quux', 'text'\].*instruction \+ output.*messages.*--columns"):
-        PairReader().read_batch({"quux": ["a"], "text": ["b"]})
+    with pytest.raises(ValueError, match=r"\['quux', 'texts'\].*instruction \+ output.*messages.*--columns.*formatting"):
+        read({"quux": "a", "texts": "b"})
     with pytest.raises(ValueError, match=r"names \['answer'\], but the data has the columns \['q'\]"):
-        PairReader(columns=("q", "answer")).read_batch({"q": ["a"]})
+        read({"q": "a"}, columns=("q", "answer"))
+    with pytest.raises(ValueError, match=r"tokens already.*tokenizer.decode"):
+        read({"input_ids": [1, 2]})
 
 
 @pytest.mark.parametrize(
-    ("messages", "message"),
+    ("row", "problem"),
     [
-        ([{"role": "narrator", "content": "x"}], "Unknown role 'narrator'"),
-        ("just text", "must be a list of messages"),
-        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "image.*reads text only"),
+        ({"messages": [CHAT[1]]}, "the response is missing"),
+        ({"messages": None}, "the instruction is missing"),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "unknown role 'narrator'"),
+        ({"messages": [{"content": "x"}]}, "unknown role None"),
+        ({"messages": "just text"}, "must be a list of messages, not str"),
+        ({"messages": ["just text"]}, "must be a list of messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "image; a SCAR ranker reads text only"),
+        ({"messages": [{"role": "user", "content": 3}]}, "not of type int"),
+        ({"prompt": "P", "completion": None}, "the response is missing"),
+        ({"prompt": "P", "completion": " \n"}, "the response is empty"),
+        ({"prompt": "P", "completion": float("nan")}, "of type float, not a string"),
+        ({"prompt": None, "completion": "C"}, "the instruction is missing"),
+        ({"text": "no marks at all"}, "no marks"),
+        ({"text": None}, "missing"),
     ],
 )
-def test_what_is_no_conversation_is_refused(messages, message):
-    with pytest.raises(ValueError, match=message):
-        PairReader().read_batch({"messages": [messages]})
+def test_rows_that_cannot_be_scored_come_with_the_reason(row, problem):
+    assert problem in read(row).problem
 
 
 @pytest.mark.parametrize(
-    "settings", [{"turn": "middle"}, {"columns": "text"}, {"columns": {"prompt": "a"}}, {"columns": ("a",)}]
-)
+    "settings",
+    [{"turn": "middle"}, {"columns": "text"}, {"columns": {"prompt": "a"}}, {"columns": ("a",)},
+     {"columns": ("a", "b"), "formatting": str}],
+)  # fmt: skip
 def test_wrong_settings(settings):
-    with pytest.raises(ValueError, match=r"`(turn|columns)` must"):
+    with pytest.raises(ValueError, match=r"`(turn|columns)`"):
         PairReader(**settings)
+
+
+def test_digests_tell_what_is_scored_apart():
+    rows = [read({"prompt": a, "completion": b}) for a, b in (("ab", "c"), ("a", "bc"), ("ab", "c"), ("ab", "\ud800"))]
+    assert len({row.digest() for row in rows}) == 3 and rows[0].digest() == rows[2].digest()
