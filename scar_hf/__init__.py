@@ -13,6 +13,7 @@ if (_root / "setup.cfg").is_file() and (_root / "modeling").is_dir():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
+    from .filtering import scar_filter
     from .modeling import ScarConfig, ScarModel, ScarOutput
     from .ranking import ScarRanking, scar_rank, scar_select
     from .scoring import ScarScorer, scar_score
@@ -27,6 +28,7 @@ _EXPORTS = {
     "ScarOutput": "modeling",
     "ScarRanking": "ranking",
     "ScarScorer": "scoring",
+    "scar_filter": "filtering",
     "scar_rank": "ranking",
     "scar_score": "scoring",
     "scar_select": "ranking",
@@ -39,6 +41,7 @@ __all__ = [
     "ScarRanking",
     "ScarScorer",
     "__version__",
+    "scar_filter",
     "scar_rank",
     "scar_score",
     "scar_select",

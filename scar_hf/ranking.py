@@ -1,21 +1,31 @@
-"""Scores -> the rows kept."""
+"""Datasets -> the rows kept."""
 
 import json
-import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from datasets import Dataset, Value
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
+from tqdm.auto import tqdm
 
-from ._version import __version__
-from .scoring import BUNDLED_RANKER, SCORE_COLUMN, ScarScorer, check_pairs, pair_problem
+from .loading import BUNDLED_RANKER
+from .pairs import PairReader, RowPairs
+from .scoring import SCORE_COLUMN, ScarScorer, score_column
+from .selection import (
+    Explainer,
+    ScoredRows,
+    check_k,
+    order_of,
+    report_skipped,
+    score_rows,
+    threshold_of,
+    top_indices,
+)
 
-logger = logging.getLogger(__name__)
-_READ_ROWS = 10_000
+_READ_ROWS = 1000
+DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
 
 
 @dataclass
@@ -27,12 +37,14 @@ class ScarRanking:
         dataset ([`~datasets.Dataset`]): n rows, all columns of the input, plus `scar_score`.
         scores (`np.ndarray` of shape `(n,)`, float32): the scores in the order of the rows; NaN where a row was skipped.
         skipped (`dict[int, str]`): why a row has no score, by its number.
+        cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`, and cut.
         settings (`dict`): what was scored with what.
     """
 
     dataset: Dataset
     scores: np.ndarray
     skipped: dict[int, str] = field(default_factory=dict)
+    cut: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -51,12 +63,11 @@ class ScarRanking:
         Raises:
             `ValueError`: if `k` is out of range.
         """
-        count = min(count_of(k, len(self)), len(self) - int(np.isnan(self.scores).sum()))
-        return np.sort(self.order()[:count])
+        return top_indices(self.scores, k)
 
     def order(self) -> np.ndarray:
         """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
-        return np.argsort(-self.scores, kind="stable")
+        return order_of(self.scores)
 
     def top(self, k: float) -> Dataset:
         """The best rows in their original order; `k` as for [`ScarRanking.indices`]."""
@@ -72,8 +83,31 @@ class ScarRanking:
 
     def threshold(self, k: float) -> float:
         """The lowest score that [`ScarRanking.top`] keeps; NaN where there is nothing to keep."""
-        kept = self.indices(k)
-        return float(self.scores[kept].min()) if len(kept) else math.nan
+        return threshold_of(self.scores, self.indices(k))
+
+    def explained(self, k: float) -> Dataset:
+        """
+        All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+
+        Args:
+            k (`float` or `int`): as for [`ScarRanking.indices`].
+
+        Returns:
+            [`~datasets.Dataset`]: n rows in their order.
+
+        Raises:
+            `ValueError`: if `k` is out of range, or the data has such a column.
+        """
+        cut = self.cut if len(self.cut) else np.zeros(len(self), dtype=bool)
+        scored = ScoredRows(self.scores, cut, np.empty(0, dtype=np.uint64), self.skipped)
+        ds = self.dataset
+        explainer = Explainer(scored, self.indices(k), self.settings.get("max_length") or 0)
+        for name, values in explainer.columns(0, len(self)).items():
+            if name in ds.column_names:
+                raise ValueError(f"The data already has a column {name!r}. Remove it first.")
+            feature = Value("int64") if name == "scar_rank" else Value("string")
+            ds = ds.add_column(name, values.to_pylist(), feature=feature)
+        return ds
 
     def save(self, folder: str | Path) -> None:
         """
@@ -92,12 +126,14 @@ def scar_rank(
     *,
     model: str | ScarScorer = BUNDLED_RANKER,
     device: str | None = None,
-    dtype: str = "float32",
+    dtype: str = "auto",
     max_length: int | None = None,
     columns: Mapping[str, str] | Sequence[str] | None = None,
     turn: str = "first",
-    skip_invalid: bool = False,
+    formatting: Callable[[dict[str, Any]], Any] | None = None,
+    strict: bool = False,
     overwrite: bool = False,
+    cache: bool = True,
     progress: bool = True,
     **kwargs,
 ) -> ScarRanking:
@@ -108,10 +144,12 @@ def scar_rank(
         ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
             The bundled ranker by its name, a folder, a Hub id, or a scorer, whose own settings then hold.
-        device, dtype, max_length, columns, turn: as for [`ScarScorer`].
-        skip_invalid (`bool`, *optional*, defaults to `False`):
-            Leave rows with a missing or empty response unscored, never selected and counted, instead of raising.
+        device, dtype, max_length, columns, turn, formatting: as for [`ScarScorer`].
+        strict (`bool`, *optional*, defaults to `False`):
+            Whether a row that cannot be scored is an error. By default it is left unscored, never selected, and counted.
         overwrite (`bool`, *optional*, defaults to `False`): whether a column `scar_score` may be replaced.
+        cache (`bool`, *optional*, defaults to `True`):
+            Whether scores are kept on disk, by the content of the rows and the ranker, and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar with rows per second.
         kwargs: passed to [`ScarScorer`].
 
@@ -119,7 +157,7 @@ def scar_rank(
         [`ScarRanking`].
 
     Raises:
-        `ValueError`: if the columns fit no format, `scar_score` exists, or rows cannot be scored.
+        `ValueError`: if the columns fit no format, or `scar_score` exists.
 
     Example:
 
@@ -131,8 +169,7 @@ def scar_rank(
     >>> best, threshold = ranking.top(0.1), ranking.threshold(0.1)
     ```
     """
-    if not isinstance(ds, Dataset):
-        raise TypeError(f"scar_rank takes a datasets.Dataset, got {type(ds).__name__}. Of a DatasetDict pass one split.")
+    _check_dataset(ds)
     if SCORE_COLUMN in ds.column_names and not overwrite:
         raise ValueError(
             f"The data already has a column {SCORE_COLUMN!r}. Remove it, or pass overwrite=True (--overwrite-scores on the "
@@ -148,47 +185,38 @@ def scar_rank(
             max_length=max_length,
             columns=columns,
             turn=turn,
+            formatting=formatting,
+            strict=strict,
             **kwargs,
         )
-    instructions, responses = _read_pairs(ds, scorer)
-    skipped = {}
-    if skip_invalid:
-        pairs = enumerate(zip(instructions, responses, strict=True))
-        skipped = {i: why for i, pair in pairs if (why := pair_problem(*pair)) is not None}
-    else:
-        check_pairs(instructions, responses)
-    usable = [i for i in range(len(ds)) if i not in skipped]
-    scores = np.full(len(ds), np.nan, dtype=np.float32)
-    scores[usable] = scorer.score([instructions[i] for i in usable], [responses[i] for i in usable], progress=progress)
-    if skipped:
-        logger.warning("%d of %d rows have no score: %s", len(skipped), len(ds), "; ".join(sorted(set(skipped.values()))))
+    scored = score_dataset(ds, scorer, cache=cache, progress=progress)
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
-    # A missing score is null in the table: NaN would be read as a number.
-    column = [None if math.isnan(score) else score for score in scores.tolist()] if skipped else scores
-    scored = ds.add_column(SCORE_COLUMN, column, feature=Value("float32"))
-    settings: dict[str, Any] = {
-        "scar_hf": __version__,
+    ds = ds.add_column(
+        SCORE_COLUMN, score_column(scored.scores).to_pylist() if scored.skipped else scored.scores, feature=Value("float32")
+    )
+    settings = (scorer.identity() if scorer.model_name != "in-memory" else {}) | {
         "model": scorer.model_name,
         "revision": scorer.revision,
-        "dtype": str(scorer.dtype),
+        "max_length": scorer.read_length,
     }
-    settings |= {"max_length": scorer.max_length, "columns": scorer.reader.columns, "turn": scorer.reader.turn}
-    return ScarRanking(scored, scores, skipped, settings)
+    return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, settings)
 
 
-def scar_select(ds: Dataset, k: float = 0.1, **kwargs) -> Dataset:
+def scar_select(ds: DatasetOrDict, k: float = 0.1, **kwargs) -> DatasetOrDict:
     """
     Keep the best rows of an instruction set: `scar_rank(ds).top(k)`.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows, as for [`scar_rank`].
+        ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]): the rows, as for [`scar_rank`]; of several splits each
+            by itself.
         k (`float` or `int`, *optional*, defaults to 0.1):
             A float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
         kwargs: as for [`scar_rank`].
 
     Returns:
-        [`~datasets.Dataset`]: exactly so many rows in their original order, all columns, plus `scar_score`.
+        [`~datasets.Dataset`] or [`~datasets.DatasetDict`]: exactly so many rows in their original order, all columns,
+        plus `scar_score`.
 
     Raises:
         `ValueError`: if `k` is out of range, and as [`scar_rank`].
@@ -199,45 +227,51 @@ def scar_select(ds: Dataset, k: float = 0.1, **kwargs) -> Dataset:
     >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1))
     ```
     """
-    count_of(k, 1 if isinstance(k, float) else 10**18)  # a wrong k shows before the scoring, not after it
+    check_k(k)
+    if isinstance(ds, DatasetDict):
+        return DatasetDict({name: scar_select(split, k, **kwargs) for name, split in ds.items()})
     return scar_rank(ds, **kwargs).top(k)
 
 
-def count_of(k: float, n: int) -> int:
+def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
     """
-    How many of n rows `k` means.
+    Score a dataset, reading a slice of rows and the columns needed at a time.
 
     Args:
-        k (`float` or `int`): a float in (0, 1] is a share, an int >= 1 a count.
-        n (`int`): number of rows.
+        ds ([`~datasets.Dataset`]): n rows, whatever output format is set on them.
+        scorer ([`ScarScorer`]): with what.
+        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
 
     Returns:
-        `int`: floor(k·n) for a share, at least 1; never more than n.
-
-    Raises:
-        `ValueError`: if `k` is out of range or no number.
+        [`~scar_hf.selection.ScoredRows`]: n scores. What was skipped or cut is logged.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, float, np.integer, np.floating)):
-        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k!r}.")
-    if isinstance(k, (int, np.integer)):
-        if k < 1:
-            raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}.")
-        return min(int(k), n)
-    if not 0 < k <= 1:
-        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}. For a number of rows pass an int.")
-    # The product in decimal, as the user wrote it: 0.29 * 100 is 28.999999999999996 in binary.
-    return min(n, max(1, math.floor(round(float(k) * n, 9))))
+    kept = scorer.cache() if cache and scorer.model_name != "in-memory" else None
+    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
+        scored = score_rows(scorer, rows_of(ds, scorer.reader), kept, bar)
+    if len(ds):
+        report_skipped(scored, scorer.read_length)
+    return scored
 
 
-def _read_pairs(ds: Dataset, scorer: ScarScorer) -> tuple[list[str | None], list[str | None]]:
-    """Read all pairs, a slice of rows at a time, whatever output format is set on the dataset."""
-    plain = ds.with_format(None)
-    instructions: list[Any] = []
-    responses: list[Any] = []
-    if not len(ds) and ds.column_names:  # a file without rows has no columns that could be wrong
-        scorer.reader.read_batch({name: [] for name in ds.column_names})
+def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
+    """Read all rows, a slice at a time, whatever output format is set on the dataset."""
+    if not ds.column_names:  # a file without rows has no columns that could be wrong
+        return
+    needed = reader.needed(ds.column_names)
+    plain = ds.with_format(None) if needed is None else ds.with_format(None).select_columns(needed)
     for start in range(0, len(ds), _READ_ROWS):
-        asked, answered = scorer.reader.read_batch(plain[start : start + _READ_ROWS])
-        instructions += asked
-        responses += answered
-    return instructions, responses
+        yield from reader.read(plain[start : start + _READ_ROWS])
+
+
+def _check_dataset(ds: Any) -> None:
+    if isinstance(ds, Dataset):
+        return
+    if isinstance(ds, DatasetDict):
+        raise TypeError(f"scar_rank takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
+    if isinstance(ds, (IterableDataset, IterableDatasetDict)):
+        raise TypeError(
+            "scar_rank takes a datasets.Dataset, got a stream, of which no best share is known before its end. Filter it by "
+            "a score, ds.filter(scar_filter(threshold=...), batched=True), or load it with streaming=False."
+        )
+    raise TypeError(f"scar_rank takes a datasets.Dataset, got {type(ds).__name__}.")

@@ -1,28 +1,45 @@
-"""Pairs -> scores: the scorer that `ds.map` takes, with length-sorted batches under a token budget."""
+"""Pairs -> scores: the scorer that `ds.map` takes."""
 
-import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
-from safetensors import SafetensorError
+from datasets.fingerprint import Hasher
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ._version import __version__
-from .modeling import ScarConfig, ScarModel
-from .pairs import PairReader
+from .encoders import TorchEncoder
+from .encoders.torch_encoder import one_thread_per_operation
+from .loading import (
+    BUNDLED_RANKER,
+    as_dtype,
+    checkpoint_identity,
+    default_device,
+    load_ranker,
+    read_config,
+    resolve_checkpoint,
+)
+from .modeling import ScarModel
+from .pairs import PairReader, RowPairs, check_rows, pair_problem
+from .planning import Chunk, cut_chunks
+from .score_cache import ChunkScores, ScoreCache
+from .tokenization import tokenize
 
 logger = logging.getLogger(__name__)
 
-BUNDLED_RANKER = "scar-ranker"
 SCORE_COLUMN = "scar_score"
-_CHECKPOINTS = Path(__file__).parent / "checkpoints"
-# Rows whose texts are sorted, encoded and held together: bounds the memory, whatever the size of the data.
-_CHUNK_ROWS = 8192
+NOT_FINITE = "the score is not a finite number"
+_BACKENDS = ("torch", "openvino")
+_LONG = ("truncate", "windows")
+# Chunks in flight: while one is computed, the next is tokenised, and its batches fill the cores that the first leaves idle.
+_LOOKAHEAD = 2
 
 
 class ScarScorer:
@@ -35,18 +52,30 @@ class ScarScorer:
             The bundled ranker by its name, a folder, or a Hub id.
         device (`str` or `torch.device`, *optional*):
             Where to score; by default a GPU if there is one, else the CPU.
-        dtype (`str` or `torch.dtype`, *optional*, defaults to `"float32"`):
-            Precision of the computation: `"float32"`, `"bfloat16"` or `"float16"`.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
+            Precision of the encoder: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device
+            computes in it natively and float32 elsewhere. The heads are always float32.
         max_length (`int`, *optional*):
             Tokens of an instruction, and of a response, that are read; by default what the ranker was trained with.
+        long (`str`, *optional*, defaults to `"truncate"`):
+            What becomes of longer texts: `"truncate"` reads their beginning, `"windows"` all of them, in windows of
+            `max_length` tokens. The maximum over tokens is then that of all windows, the first-token vector the first's.
         columns (`dict` or `tuple`, *optional*):
             `{"instruction": NAME, "response": NAME}`, or the two names, for rows of no known format.
         turn (`str`, *optional*, defaults to `"first"`):
-            Which assistant turn of a conversation is scored: `"first"` or `"last"`.
-        tokens_per_batch (`int`, *optional*, defaults to 8192):
-            Tokens, padding included, that pass through the encoder at once. Does not change the scores.
+            Which assistant turn of a conversation is scored: `"first"`, `"last"`, or `"all"`, the mean over them.
+        formatting (`Callable`, *optional*):
+            Takes a row of any other format and returns `(instruction, response)`; see [`~scar_hf.pairs.PairReader`].
+        strict (`bool`, *optional*, defaults to `False`):
+            Whether a row that cannot be scored is an error. By default it gets no score, and is counted.
+        backend (`str`, *optional*, defaults to `"torch"`):
+            What runs the encoder: `"torch"`, or `"openvino"` for int8 on a CPU (`pip install "scar-hf[cpu]"`).
+        tokens_per_batch (`int`, *optional*):
+            Tokens, padding included, that pass through the encoder at once. Changes the speed, not the scores.
         revision (`str`, *optional*):
             Branch, tag or commit of a Hub id.
+        attn_implementation (`str`, *optional*):
+            Attention of the encoder, as for `AutoModel.from_pretrained`.
 
     Example:
 
@@ -64,24 +93,44 @@ class ScarScorer:
         model: str = BUNDLED_RANKER,
         *,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype = "float32",
+        dtype: str | torch.dtype = "auto",
         max_length: int | None = None,
+        long: str = "truncate",
         columns: Mapping[str, str] | Sequence[str] | None = None,
         turn: str = "first",
-        tokens_per_batch: int = 8192,
+        formatting: Callable[[dict[str, Any]], Any] | None = None,
+        strict: bool = False,
+        backend: str = "torch",
+        tokens_per_batch: int | None = None,
         revision: str | None = None,
+        attn_implementation: str | None = None,
     ):
-        if tokens_per_batch < 1:
+        if tokens_per_batch is not None and tokens_per_batch < 1:
             raise ValueError(f"`tokens_per_batch` must be at least 1, got {tokens_per_batch}.")
+        if max_length is not None and max_length < 4:
+            raise ValueError(f"`max_length` must be at least 4 tokens, got {max_length}.")
+        if long not in _LONG:
+            raise ValueError(f"`long` must be one of {_LONG}, got {long!r}.")
+        if backend not in _BACKENDS:
+            raise ValueError(f"`backend` must be one of {_BACKENDS}, got {backend!r}.")
         self.model_name = str(model)
         self.revision = revision
-        self.device = device
-        self.dtype = _as_dtype(dtype)
+        self.device = default_device() if device is None and backend == "torch" else str(device or "cpu")
+        if backend == "openvino" and torch.device(self.device).type != "cpu":
+            raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. On a GPU use backend="torch".')
+        self.backend = backend
+        self.dtype = torch.int8 if backend == "openvino" else as_dtype(dtype, self.device)
         self.max_length = max_length
-        self.reader = PairReader(columns=columns, turn=turn)
+        self.long = long
+        self.strict = strict
+        self.reader = PairReader(columns=columns, turn=turn, formatting=formatting)
         self.tokens_per_batch = tokens_per_batch
+        self.attn_implementation = attn_implementation
         self._model: ScarModel | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._encoder: Any = None
+        self._loading, self._tokenizing = Lock(), Lock()
+        self._warned = False
 
     @classmethod
     def from_pretrained(cls, model: str = BUNDLED_RANKER, **kwargs) -> "ScarScorer":
@@ -124,6 +173,15 @@ class ScarScorer:
         assert self._tokenizer is not None
         return self._tokenizer
 
+    @property
+    def read_length(self) -> int:
+        """Tokens of a text that are read, special tokens included."""
+        if self.max_length is not None:
+            return self.max_length
+        if self._model is not None:
+            return self._model.config.max_length
+        return read_config(resolve_checkpoint(self.model_name), self.revision).max_length
+
     def score(self, instructions: Sequence[str | None], responses: Sequence[str | None], progress: bool = False) -> np.ndarray:
         """
         Score pairs.
@@ -143,85 +201,188 @@ class ScarScorer:
         instructions, responses = list(instructions), list(responses)
         if len(instructions) != len(responses):
             raise ValueError(f"Got {len(instructions)} instructions and {len(responses)} responses; they must be as many.")
-        check_pairs(instructions, responses)
-        scores = np.empty(len(responses), dtype=np.float32)
-        with tqdm(total=len(responses), desc="Scoring", unit="row", disable=not progress) as bar:
-            for start in range(0, len(responses), _CHUNK_ROWS):
-                chunk = slice(start, start + _CHUNK_ROWS)
-                scores[chunk] = self._score_chunk(instructions[chunk], responses[chunk], bar)
+        pairs = zip(instructions, responses, strict=True)
+        rows = [RowPairs((pair,), pair_problem(*pair)) for pair in pairs]
+        check_rows(rows)
+        with tqdm(total=len(rows), desc="Scoring", unit="row", disable=not progress) as bar:
+            results = [result.scores for _, result in self.score_chunks(cut_chunks(rows), bar=bar)]
+        scores = np.concatenate(results) if results else np.empty(0, dtype=np.float32)
         wrong = np.flatnonzero(~np.isfinite(scores))
         if len(wrong):
             raise ValueError(
-                f"{len(wrong)} of {len(scores)} scores are not finite, the first at row {wrong[0]}: the ranker "
-                f"{self.model_name!r} has bad weights, or {self.dtype} is too narrow for it. Try dtype='float32'."
+                f"{len(wrong)} of {len(scores)} scores are not finite, the first at row {wrong[0]}: {self._weights_advice()}"
             )
         return scores
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, list[float]]:
-        """Score a batch of rows: what `ds.map(scorer, batched=True)` calls. Adds the column `scar_score`."""
-        instructions, responses = self.reader.read_batch(batch)
-        return {SCORE_COLUMN: self.score(instructions, responses).tolist()}
+    def __call__(self, batch: dict[str, list]) -> dict[str, Any]:
+        """
+        Score a batch of rows: what `ds.map(scorer, batched=True)` calls. Adds the column `scar_score`, null where a row
+        cannot be scored.
+        """
+        rows = self.reader.read(batch)
+        if self.strict:
+            check_rows(rows)
+        results = [result.scores for _, result in self.score_chunks(cut_chunks(rows))]
+        scores = np.concatenate(results) if results else np.empty(0, dtype=np.float32)
+        problems = [row.problem or NOT_FINITE for row, score in zip(rows, scores, strict=True) if not np.isfinite(score)]
+        if problems and not self._warned:
+            self._warned = True
+            reasons = "; ".join(sorted(set(problems)))
+            logger.warning("%d of %d rows of a batch have no score: %s.", len(problems), len(rows), reasons)
+        return {SCORE_COLUMN: score_column(scores).to_pylist()}
 
-    @torch.inference_mode()
-    def _score_chunk(self, instructions: list[Any], responses: list[Any], bar: tqdm) -> np.ndarray:
-        """Encode each distinct text once, longest first, then score all pairs."""
-        slots: dict[str, int] = {}
-        x = torch.tensor([slots.setdefault(text, len(slots)) for text in instructions])
-        y = torch.tensor([slots.setdefault(text, len(slots)) for text in responses])
-        rows_of = np.bincount(y.numpy(), minlength=len(slots))
-        model, max_length = self.model, self.max_length or self.model.config.max_length
-        encoded = self.tokenizer(list(slots), truncation=True, max_length=max_length, return_attention_mask=False)
-        token_ids = encoded["input_ids"]
-        width = model.config.hidden_size
-        firsts = torch.empty(len(slots), width, dtype=model.dtype, device=model.device)
-        forms = torch.empty_like(firsts)
-        for batch in batches_by_tokens([len(ids) for ids in token_ids], self.tokens_per_batch):
-            padded = self.tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt").to(model.device)
-            first, form = model.encode(padded["input_ids"], padded["attention_mask"])
-            firsts[batch], forms[batch] = first.to(firsts.dtype), form.to(forms.dtype)
-            bar.update(int(rows_of[batch].sum()))
-        scores, _ = model.rank(firsts[x], firsts[y], forms[y])
-        return scores.float().cpu().numpy()
+    def score_chunks(
+        self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
+    ) -> Iterator[tuple[Chunk, ChunkScores]]:
+        """
+        Score chunks of rows as they come, a few at a time in memory.
 
-    def _load(self) -> None:
-        if self._model is not None:
-            return
-        path = resolve_checkpoint(self.model_name)
-        self._model = load_ranker(path, revision=self.revision, dtype=self.dtype).to(self.device or _default_device())
-        self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.revision)
-        limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
-        if self.max_length and limit and self.max_length > limit:
-            raise ValueError(
-                f"`max_length` is {self.max_length}, but the encoder of {self.model_name!r} reads at most {limit} tokens."
-            )
+        Args:
+            chunks (`Iterable[Chunk]`): from [`~scar_hf.planning.cut_chunks`].
+            cache ([`ScoreCache`], *optional*): where scores are kept and found again.
+            bar (`tqdm`, *optional*): a progress bar of rows.
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
+        Returns:
+            `Iterator` of the chunks in their order, each with its [`~scar_hf.score_cache.ChunkScores`].
+
+        Raises:
+            `ValueError`: if no score of a chunk is a finite number: the weights are bad.
+        """
+        waiting: deque[tuple[Chunk, Future | ChunkScores]] = deque()
+        with one_thread_per_operation(), ThreadPoolExecutor(_LOOKAHEAD, "scar-chunk") as executor:
+            try:
+                for chunk in chunks:
+                    known = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
+                    if known is not None and bar is not None:
+                        bar.update(len(chunk.rows))
+                    waiting.append((chunk, known or executor.submit(self._score_chunk, chunk, cache, bar)))
+                    if len(waiting) > _LOOKAHEAD:
+                        yield _finished(*waiting.popleft())
+                while waiting:
+                    yield _finished(*waiting.popleft())
+            finally:
+                for _, future in waiting:
+                    if isinstance(future, Future):
+                        future.cancel()
+
+    def cache(self, folder: str | None = None) -> ScoreCache:
+        """The [`~scar_hf.score_cache.ScoreCache`] of this scorer's scores."""
+        settings = self.identity()
+        # How rows are read decides what is scored, which the cache knows by its content.
+        for name in ("columns", "turn", "formatting", "strict"):
+            settings.pop(name)
+        return ScoreCache(settings, folder)
+
+    def identity(self) -> dict[str, Any]:
+        """
+        What tells this scorer's scores from another's: version, weights, precision, lengths, and how rows are read.
+        Neither the device nor the batch size does.
+
+        Returns:
+            `dict[str, Any]`: as it stands in fingerprints and manifests.
+
+        Raises:
+            `TypeError`: if the ranker is only in memory.
+        """
         if self.model_name == "in-memory":
             raise TypeError(
                 "A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by "
                 "its folder."
             )
+        formatting = self.reader.formatting
         return {
-            "version": __version__,
-            "model_name": self.model_name,
-            "weights": _weights_hash(resolve_checkpoint(self.model_name)),
-            "revision": self.revision,
-            "dtype": str(self.dtype),
-            "max_length": self.max_length,
+            "scar_hf": __version__,
+            "weights": checkpoint_identity(resolve_checkpoint(self.model_name), self.revision),
+            "backend": self.backend,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "max_length": self.read_length,
+            "long": self.long,
             "columns": self.reader.columns,
             "turn": self.reader.turn,
+            "formatting": None if formatting is None else Hasher.hash(formatting),
+            "strict": self.strict,
         }
 
+    def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None) -> ChunkScores:
+        """Encode each distinct text once, longest first, then score all pairs."""
+        self._load()
+        slots: dict[str, int] = {}
+        pairs = [(i, x, y) for i, row in enumerate(chunk.rows) if row.problem is None for x, y in row.pairs]
+        owner = np.array([i for i, _, _ in pairs], dtype=np.int64)
+        x = [slots.setdefault(text, len(slots)) for _, text, _ in pairs]
+        y = [slots.setdefault(text, len(slots)) for _, _, text in pairs]
+        tokenizer = self.tokenizer
+        with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
+            texts = tokenize(tokenizer, list(slots), self.read_length, windows=self.long == "windows")
+        rows_of = np.bincount(y, minlength=len(slots))
+
+        def advance(windows: list[int]) -> None:
+            if bar is not None:
+                bar.update(int(rows_of[texts.finished(windows)].sum()))
+
+        firsts, forms = texts.merge(*self._encoder.encode(texts.token_ids, advance))
+        if bar is not None:
+            bar.update(len(chunk.rows) - len(pairs))
+        scores = self._rank(firsts[x], firsts[y], forms[y])
+        count = np.bincount(owner, minlength=len(chunk.rows))
+        with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair
+            means = (np.bincount(owner, weights=scores, minlength=len(chunk.rows)) / count).astype(np.float32)
+        if len(pairs) and not np.isfinite(means).any():
+            raise ValueError(f"All {len(pairs)} scores of a chunk are not finite: {self._weights_advice()}")
+        means[~np.isfinite(means)] = np.nan
+        cut = np.zeros(len(chunk.rows), dtype=bool)
+        np.logical_or.at(cut, owner, texts.cut[x] | texts.cut[y])
+        result = ChunkScores(means, cut)
+        if cache is not None:
+            cache.put(chunk.digest, result)
+        return result
+
+    @torch.inference_mode()
+    def _rank(self, *vectors: np.ndarray) -> np.ndarray:
+        """Score encoded pairs with the heads, in float32 whatever the encoder's precision."""
+        if not len(vectors[0]):
+            return np.empty(0, dtype=np.float32)
+        head = self.model.score_head.dense.weight
+        scores, _ = self.model.rank(*(torch.from_numpy(v).to(head.device, head.dtype) for v in vectors))
+        return scores.float().cpu().numpy()
+
+    def _load(self) -> None:
+        with self._loading:
+            if self._encoder is not None:
+                return
+            path = resolve_checkpoint(self.model_name)
+            if self._model is None:
+                model = load_ranker(path, self.revision, attn_implementation=self.attn_implementation)
+                if self.backend == "torch":
+                    model.to(self.device).encoder.to(self.dtype)
+                self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.revision)
+                self._model = model
+            limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
+            if self.max_length and limit and self.max_length > limit:
+                raise ValueError(
+                    f"`max_length` is {self.max_length}, but the encoder of {self.model_name!r} reads at most {limit} tokens."
+                )
+            if self.backend == "openvino":
+                from .encoders.openvino_encoder import OpenVinoEncoder
+
+                options: dict[str, Any] = {} if self.tokens_per_batch is None else {"tokens_per_batch": self.tokens_per_batch}
+                self._encoder = OpenVinoEncoder(path, revision=self.revision, **options)
+            else:
+                pad = getattr(self._tokenizer, "pad_token_id", None)
+                self._encoder = TorchEncoder(self._model, pad or 0, self.tokens_per_batch)
+
+    def _weights_advice(self) -> str:
+        return f"the ranker {self.model_name!r} has bad weights, or {self.dtype} is too narrow for it. Try dtype='float32'."
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
+        state = self.identity() | {"model": self.model_name, "revision": self.revision}
+        return state | {"formatting": self.reader.formatting}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(  # type: ignore[misc]
-            state["model_name"],
-            dtype=state["dtype"],
-            max_length=state["max_length"],
-            columns=state["columns"],
-            turn=state["turn"],
-            revision=state["revision"],
-        )
+        names = ("model", "revision", "max_length", "long", "columns", "turn", "formatting", "strict", "backend")
+        dtype = "auto" if state["backend"] == "openvino" else state["dtype"]
+        self.__init__(dtype=dtype, **{name: state[name] for name in names})  # type: ignore[misc]
 
 
 def scar_score(model: str = BUNDLED_RANKER, **kwargs) -> ScarScorer:
@@ -244,114 +405,10 @@ def scar_score(model: str = BUNDLED_RANKER, **kwargs) -> ScarScorer:
     return ScarScorer(model, **kwargs)
 
 
-def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
-    """
-    Plan batches of similar lengths, the longest first, each of at most `tokens_per_batch` tokens with its padding; a
-    text longer than that has a batch of its own.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    start = 0
-    while start < len(order):
-        count = max(1, tokens_per_batch // max(1, lengths[order[start]]))
-        yield order[start : start + count]
-        start += count
+def score_column(scores: np.ndarray) -> pa.Array:
+    """Scores as a column: null where there is none, as a table would read NaN as a number."""
+    return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
 
 
-def check_pairs(instructions: Sequence[Any], responses: Sequence[Any]) -> None:
-    """Raise a `ValueError` that names the rows whose instruction or response cannot be scored."""
-    bad = [i for i, pair in enumerate(zip(instructions, responses, strict=True)) if pair_problem(*pair)]
-    if bad:
-        shown = "; ".join(f"row {i}: {pair_problem(instructions[i], responses[i])}" for i in bad[:5])
-        raise ValueError(
-            f"{len(bad)} of {len(responses)} rows cannot be scored ({shown}{'; ...' if len(bad) > 5 else ''}). Remove "
-            "them, or leave them unscored with skip_invalid=True (--skip-invalid on the command line)."
-        )
-
-
-def pair_problem(instruction: Any, response: Any) -> str | None:
-    """Say why a pair cannot be scored; `None` if it can. An empty instruction is allowed, an empty response is not."""
-    for name, text in (("instruction", instruction), ("response", response)):
-        if text is None:
-            return f"the {name} is missing"
-        if not isinstance(text, str):
-            return f"the {name} is of type {type(text).__name__}, not a string"
-    return None if response.strip() else "the response is empty"
-
-
-def resolve_checkpoint(model: str) -> str:
-    """Return the folder of the bundled ranker for its name, any other folder or Hub id as it is."""
-    return str(_CHECKPOINTS / model) if model == BUNDLED_RANKER else model
-
-
-def load_ranker(path: str, revision: str | None = None, dtype: torch.dtype = torch.float32) -> ScarModel:
-    """
-    Load a ranker strictly, for evaluation.
-
-    Args:
-        path (`str`): a folder or Hub id.
-        revision (`str`, *optional*): branch, tag or commit of a Hub id.
-        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): precision of the weights in memory.
-
-    Returns:
-        [`ScarModel`]: in evaluation mode.
-
-    Raises:
-        `ValueError`: if it is no SCAR ranker, or a weight is missing, extra, unreadable or of another shape.
-    """
-    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
-        raise ValueError(
-            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one."
-        )
-    try:
-        values, _ = ScarConfig.get_config_dict(path, revision=revision)
-    except OSError as error:
-        raise ValueError(
-            f"No SCAR ranker found at {path!r}: it is neither a folder nor a model id that can be reached. "
-            f"The bundled ranker is called {BUNDLED_RANKER!r}."
-        ) from error
-    if values.get("model_type") != ScarConfig.model_type:
-        raise ValueError(
-            f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
-            f"Use {BUNDLED_RANKER!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
-        )
-    try:
-        model, info = ScarModel.from_pretrained(path, revision=revision, dtype=dtype, output_loading_info=True)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(
-            f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
-        ) from error
-    wrong = {
-        name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
-    }
-    if wrong:
-        listed = "; ".join(f"{len(keys)} {name.replace('_', ' ')}: {', '.join(keys[:4])}" for name, keys in wrong.items())
-        raise ValueError(
-            f"The checkpoint {path!r} does not fit its config ({listed}). Scores from it would be wrong: save it again, whole."
-        )
-    return model.eval()
-
-
-def _weights_hash(path: str) -> str | None:
-    """SHA-256 of a local checkpoint's config and weights; `None` for a Hub id, which its revision identifies."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted([folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]):
-        if file.is_file():
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _as_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if found not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"`dtype` must be 'float32', 'bfloat16' or 'float16', got {dtype!r}.")
-    return found
-
-
-def _default_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def _finished(chunk: Chunk, result: Future | ChunkScores) -> tuple[Chunk, ChunkScores]:
+    return chunk, result.result() if isinstance(result, Future) else result

@@ -14,7 +14,7 @@ from datasets import disable_progress_bars
 from transformers import AutoConfig, AutoTokenizer
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer
-from scar_hf.scoring import resolve_checkpoint
+from scar_hf.loading import resolve_checkpoint
 
 disable_progress_bars()
 torch.manual_seed(0)
@@ -38,6 +38,15 @@ ENCODERS = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    """Scores of other runs must not answer for this one."""
+    folder = tmp_path_factory.mktemp("scar-hf-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCAR_HF_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(params=ENCODERS)
 def encoder(request) -> str:
     """Each encoder family in turn."""
@@ -58,7 +67,8 @@ def tiny_model():
 
 @pytest.fixture(scope="session")
 def scorer() -> ScarScorer:
-    return ScarScorer.from_pretrained("scar-ranker", device="cpu")
+    """The bundled ranker in float32, where scores are equal to the last digits that a test compares."""
+    return ScarScorer.from_pretrained("scar-ranker", device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")

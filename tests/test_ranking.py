@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 
 from scar_hf import ScarRanking, scar_rank, scar_select
-from scar_hf.ranking import count_of
+from scar_hf.selection import count_of
 
 
 @pytest.fixture
@@ -70,18 +70,44 @@ def test_hardly_any_rows(n, scorer, rows):
     assert len(kept) == n and "scar_score" in kept.column_names
 
 
-def test_invalid_rows_are_an_error_or_counted(rows, scorer):
+def test_invalid_rows_are_counted_or_an_error(rows, scorer, caplog):
     rows[2]["response"], rows[5]["response"] = "", None
     ds = Dataset.from_list(rows)
-    with pytest.raises(
-        ValueError, match=r"2 of 10 rows cannot be scored.*row 2: the response is empty; row 5.*missing.*skip_invalid"
-    ):
-        scar_rank(ds, model=scorer, progress=False)
-    ranking = scar_rank(ds, model=scorer, progress=False, skip_invalid=True)
+    ranking = scar_rank(ds, model=scorer, progress=False)
     assert ranking.skipped == {2: "the response is empty", 5: "the response is missing"}
+    assert "2 of 10 rows have no score" in caplog.text
     assert ranking.dataset[2]["scar_score"] is None
     assert set(ranking.top(1.0)["id"][:]) == set(range(10)) - {2, 5}
     assert {2, 5} <= set(ranking.dropped(8)["id"][:])
+    with pytest.raises(ValueError, match=r"2 of 10 rows cannot be scored.*row 2: the response is empty; row 5.*missing"):
+        scar_rank(ds, device="cpu", strict=True, progress=False)
+
+
+def test_every_row_can_say_why(rows, scorer):
+    rows[4]["response"] = None
+    rows[6]["response"] = rows[7]["response"]
+    rows[6]["instruction"] = rows[7]["instruction"]
+    ranking = scar_rank(Dataset.from_list(rows), model=scorer, progress=False)
+    place = int(np.flatnonzero(ranking.order() == 7)[0])
+    explained = ranking.explained(place)
+    assert explained[4]["scar_decision"] == "skipped" and explained[4]["scar_reason"] == "the response is missing"
+    assert explained[4]["scar_rank"] is None
+    assert explained[6]["scar_decision"] == "kept" and explained[6]["scar_rank"] == place
+    assert explained[7]["scar_decision"] == "dropped" and "an earlier row with the same score" in explained[7]["scar_reason"]
+    assert sorted(rank for rank in explained["scar_rank"][:] if rank) == list(range(1, 10))
+    assert explained["scar_decision"][:].count("kept") == place
+
+
+def test_splits_are_selected_each_by_itself(rows, scorer):
+    splits = DatasetDict(train=Dataset.from_list(rows[:6]), test=Dataset.from_list(rows[6:]))
+    kept = scar_select(splits, k=0.5, model=scorer, progress=False)
+    assert {name: len(split) for name, split in kept.items()} == {"train": 3, "test": 2}
+    for name, split in splits.items():
+        assert kept[name]["id"][:] == scar_select(split, k=0.5, model=scorer, progress=False)["id"][:]
+    with pytest.raises(TypeError, match=r"got a DatasetDict: pass one of its splits, \['train', 'test'\]"):
+        scar_rank(splits)
+    with pytest.raises(TypeError, match=r"got a stream.*threshold"):
+        scar_rank(splits["train"].to_iterable_dataset())
 
 
 def test_an_existing_score_column_is_not_overwritten_silently(ranking, scorer):

@@ -14,7 +14,8 @@ from datasets.fingerprint import Hasher
 from safetensors.torch import load_file, save_file
 
 from scar_hf import ScarScorer, scar_score
-from scar_hf.scoring import batches_by_tokens, resolve_checkpoint
+from scar_hf.loading import resolve_checkpoint
+from scar_hf.planning import batches_by_tokens
 
 
 def pairs(n):
@@ -37,7 +38,7 @@ def test_any_number_of_rows(scorer, n):
 def test_scores_do_not_depend_on_batch_or_order(scorer):
     instructions, responses = pairs(40)
     expected = scorer.score(instructions, responses)
-    small = ScarScorer("scar-ranker", device="cpu", tokens_per_batch=64).score(instructions, responses)
+    small = ScarScorer("scar-ranker", device="cpu", dtype="float32", tokens_per_batch=64).score(instructions, responses)
     np.testing.assert_allclose(small, expected, atol=1e-5)
     backwards = scorer.score(instructions[::-1], responses[::-1])
     np.testing.assert_allclose(backwards[::-1], expected, atol=1e-5)
@@ -66,7 +67,7 @@ def test_long_texts_are_cut_at_max_length(scorer):
     long, longer = "word " * 600, "word " * 600 + "other " * 50
     first, second = scorer.score(["Q", "Q"], [long, longer])
     assert first == pytest.approx(second, abs=1e-5)
-    short = ScarScorer("scar-ranker", device="cpu", max_length=8)
+    short = ScarScorer("scar-ranker", device="cpu", dtype="float32", max_length=8)
     a, b = short.score(["Q", "Q"], ["one two three four five six seven", "one two three four five six eight nine"])
     assert a == pytest.approx(b, abs=1e-5)
 
@@ -89,7 +90,7 @@ def test_batches_hold_every_text_within_the_budget():
 
 def test_map_adds_the_column_and_fingerprints_hold(rows, scorer):
     ds = Dataset.from_list(rows)
-    scored = ds.map(scar_score(device="cpu"), batched=True, batch_size=4)
+    scored = ds.map(scar_score(device="cpu", dtype="float32"), batched=True, batch_size=4)
     expected = scorer.score([r["instruction"] for r in rows], [r["response"] for r in rows])
     np.testing.assert_allclose(scored["scar_score"][:], expected, atol=1e-5)
     assert scored["id"][:] == list(range(10))

@@ -14,7 +14,7 @@ from .._version import __version__
 from ..files import read_dataset
 from ..modeling import ScarConfig, ScarModel
 from ..pairs import PairReader
-from ..scoring import ScarScorer, pair_problem
+from ..scoring import ScarScorer
 from .augmentation import Augmentation
 from .evaluation import evaluate_ranker
 from .saving import calibration, save_ranker
@@ -90,7 +90,7 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     """
     set_seed(args.seed)
     data_dir = Path(recipe.data_dir)
-    excluded = {x for name in recipe.excluded_files for x in PairReader().read_batch(read_dataset(name)[:])[0]}
+    excluded = {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
     triples = [t for name in recipe.train_files for t in load_triples(data_dir / name) if t.instruction not in excluded]
     unknown = set(recipe.held_out_sources) - {triple.source for triple in triples}
     if unknown:
@@ -193,10 +193,9 @@ def _calibration_set(recipe: RecipeArguments, train: list[Triple]) -> tuple[list
     """The instruction sets' own responses and one LLM answer of each training row."""
     instructions, responses = [], []
     for name in recipe.calibration_files:
-        asked, answered = PairReader().read_batch(read_dataset(Path(recipe.data_dir) / name)[:])
-        usable = [(x, y) for x, y in zip(asked, answered, strict=True) if pair_problem(x, y) is None]
-        instructions += [str(x) for x, _ in usable]
-        responses += [str(y) for _, y in usable]
+        usable = [row for row in PairReader().read(read_dataset(Path(recipe.data_dir) / name)[:]) if row.problem is None]
+        instructions += [row.instruction for row in usable]
+        responses += [row.response for row in usable]
     humans = len(responses)
     for triple in train:
         for member in MEMBERS[:2]:

@@ -1,0 +1,163 @@
+"""Rankers on disk and on the Hub: where they are, whether they are whole, and what tells them apart."""
+
+import platform
+from functools import lru_cache
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers.utils import cached_file
+
+from .modeling import ScarConfig, ScarModel
+
+BUNDLED_RANKER = "scar-ranker"
+_CHECKPOINTS = Path(__file__).parent / "checkpoints"
+# Flags of /proc/cpuinfo: x86 with bfloat16 dot products, and Arm with the same.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def resolve_checkpoint(model: str) -> str:
+    """Return the folder of the bundled ranker for its name, any other folder or Hub id as it is."""
+    return str(_CHECKPOINTS / model) if model == BUNDLED_RANKER else model
+
+
+def read_config(path: str, revision: str | None = None) -> ScarConfig:
+    """
+    Read a ranker's configuration.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        [`ScarConfig`].
+
+    Raises:
+        `ValueError`: if nothing is found there, or it is no SCAR ranker.
+    """
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ValueError(
+            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one."
+        )
+    try:
+        values, _ = ScarConfig.get_config_dict(path, revision=revision)
+    except OSError as error:
+        raise ValueError(
+            f"No SCAR ranker found at {path!r}: it is neither a folder nor a model id that can be reached. "
+            f"The bundled ranker is called {BUNDLED_RANKER!r}."
+        ) from error
+    if values.get("model_type") != ScarConfig.model_type:
+        raise ValueError(
+            f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
+            f"Use {BUNDLED_RANKER!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
+        )
+    return ScarConfig.from_dict(values)
+
+
+def load_ranker(
+    path: str, revision: str | None = None, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
+) -> ScarModel:
+    """
+    Load a ranker strictly, for evaluation.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): precision of the weights in memory.
+        attn_implementation (`str`, *optional*): as for `AutoModel.from_pretrained`.
+
+    Returns:
+        [`ScarModel`]: in evaluation mode.
+
+    Raises:
+        `ValueError`: if it is no SCAR ranker, or a weight is missing, extra, unreadable or of another shape.
+    """
+    read_config(path, revision)
+    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    try:
+        model, info = ScarModel.from_pretrained(path, revision=revision, dtype=dtype, output_loading_info=True, **options)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
+        ) from error
+    wrong = {
+        name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
+    }
+    if wrong:
+        listed = "; ".join(f"{len(keys)} {name.replace('_', ' ')}: {', '.join(keys[:4])}" for name, keys in wrong.items())
+        raise ValueError(
+            f"The checkpoint {path!r} does not fit its config ({listed}). Scores from it would be wrong: save it again, whole."
+        )
+    return model.eval()
+
+
+def checkpoint_identity(path: str, revision: str | None = None) -> str:
+    """
+    Tell a checkpoint from all others by its content.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        `str`: SHA-256 over a folder's config, tokenizer and weights; of a Hub id the commit that its revision means now.
+
+    Raises:
+        `ValueError`: if a Hub id cannot be reached and is not in the local cache.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        names = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+        files = [file for file in (*(folder / name for name in names), *sorted(folder.glob("*.safetensors"))) if file.is_file()]
+        digest = sha256()
+        for file in files:
+            stat = file.stat()
+            digest.update(file.name.encode() + _file_hash(str(file), stat.st_mtime_ns, stat.st_size))
+        return digest.hexdigest()
+    read_config(path, revision)
+    config = cached_file(path, "config.json", revision=revision)
+    return Path(str(config)).parent.name
+
+
+def default_device() -> str:
+    """A GPU if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def default_dtype(device: str | torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if kind == "cpu" and _cpu_flags() & _BF16_FLAGS:
+        return torch.bfloat16
+    return torch.float32
+
+
+def as_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
+    """Read a precision by its name, "auto" as [`default_dtype`] has it."""
+    if dtype == "auto":
+        return default_dtype(device)
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if found not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"`dtype` must be 'auto', 'float32', 'bfloat16' or 'float16', got {dtype!r}.")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    if platform.system() != "Linux" or not info.is_file():
+        return set()
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+
+
+@lru_cache(maxsize=256)
+def _file_hash(file: str, mtime: int, size: int) -> bytes:
+    """SHA-256 of a file, read once as long as it does not change."""
+    with open(file, "rb") as stream:
+        return file_digest(stream, "sha256").digest()

@@ -1,0 +1,216 @@
+"""Scores -> which rows are kept, and why."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from .pairs import RowPairs, check_rows
+from .planning import Chunk, cut_chunks
+from .score_cache import ScoreCache
+from .scoring import NOT_FINITE, ScarScorer
+
+logger = logging.getLogger(__name__)
+EXPLANATION_COLUMNS = RANK_COLUMN, DECISION_COLUMN, REASON_COLUMN = "scar_rank", "scar_decision", "scar_reason"
+
+
+@dataclass
+class ScoredRows:
+    """
+    The scores of n rows.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
+        cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was cut at `max_length`.
+        hashes (`np.ndarray` of shape `(n,)`, uint64): what was scored, in short.
+        skipped (`dict[int, str]`): why a row has no score, by its number.
+    """
+
+    scores: np.ndarray
+    cut: np.ndarray
+    hashes: np.ndarray
+    skipped: dict[int, str] = field(default_factory=dict)
+
+
+def score_rows(
+    scorer: ScarScorer,
+    rows: Iterable[RowPairs],
+    cache: ScoreCache | None = None,
+    bar: tqdm | None = None,
+    start: int = 0,
+) -> ScoredRows:
+    """
+    Score a stream of rows, holding no more of it than a few chunks.
+
+    Args:
+        scorer ([`ScarScorer`]): with what. If it is strict, rows that cannot be scored are an error.
+        rows (`Iterable[RowPairs]`): n rows, read one by one.
+        cache ([`~scar_hf.score_cache.ScoreCache`], *optional*): where scores are kept and found again.
+        bar (`tqdm`, *optional*): a progress bar of rows.
+        start (`int`, *optional*, defaults to 0): number of the first row, for messages and `skipped`.
+
+    Returns:
+        [`ScoredRows`].
+
+    Raises:
+        `ValueError`: if the scorer is strict and rows cannot be scored; with their numbers.
+    """
+
+    def checked(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
+        seen = start
+        for chunk in chunks:
+            if scorer.strict:
+                check_rows(chunk.rows, seen)
+            seen += len(chunk.rows)
+            yield chunk
+
+    scores, cut, hashes, skipped, number = [], [], [], {}, start
+    for chunk, result in scorer.score_chunks(checked(cut_chunks(rows)), cache, bar):
+        scores.append(result.scores)
+        cut.append(result.cut)
+        hashes.append(chunk.row_hashes)
+        for i in np.flatnonzero(np.isnan(result.scores)):
+            skipped[number + int(i)] = chunk.rows[i].problem or NOT_FINITE
+        number += len(chunk.rows)
+    return ScoredRows(_joined(scores, np.float32), _joined(cut, np.bool_), _joined(hashes, np.uint64), skipped)
+
+
+def count_of(k: float, n: int) -> int:
+    """
+    How many of n rows `k` means.
+
+    Args:
+        k (`float` or `int`): a float in (0, 1] is a share, an int >= 1 a count.
+        n (`int`): number of rows.
+
+    Returns:
+        `int`: floor(k·n) for a share, at least 1; never more than n.
+
+    Raises:
+        `ValueError`: if `k` is out of range or no number.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, float, np.integer, np.floating)):
+        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k!r}.")
+    if isinstance(k, (int, np.integer)):
+        if k < 1:
+            raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}.")
+        return min(int(k), n)
+    if not 0 < k <= 1:
+        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}. For a number of rows pass an int.")
+    # The product in decimal, as the user wrote it: 0.29 * 100 is 28.999999999999996 in binary.
+    return min(n, max(1, math.floor(round(float(k) * n, 9))))
+
+
+def check_k(k: float) -> None:
+    """Raise a `ValueError` if `k` is no share and no count, before any work goes into it."""
+    count_of(k, 10**18)
+
+
+def order_of(scores: np.ndarray) -> np.ndarray:
+    """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
+    return np.argsort(-scores, kind="stable")
+
+
+def top_indices(scores: np.ndarray, k: float) -> np.ndarray:
+    """
+    Numbers of the best rows, ascending. Ties go to the earlier row.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
+        k (`float` or `int`): as for [`count_of`].
+
+    Returns:
+        `np.ndarray`: int64; fewer than asked for only where fewer rows have a score.
+    """
+    count = min(count_of(k, len(scores)), int(np.count_nonzero(~np.isnan(scores))))
+    return np.sort(order_of(scores)[:count])
+
+
+def threshold_of(scores: np.ndarray, kept: np.ndarray) -> float:
+    """The lowest score kept; NaN where there is nothing to keep."""
+    return float(scores[kept].min()) if len(kept) else math.nan
+
+
+class Explainer:
+    """
+    Says of rows where they stand, and why they were kept or not.
+
+    Args:
+        scored ([`ScoredRows`]): n rows.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
+        max_length (`int`): tokens that were read of each text.
+    """
+
+    def __init__(self, scored: ScoredRows, kept: np.ndarray | None, max_length: int):
+        n = len(scored.scores)
+        self.scored, self.max_length = scored, max_length
+        self.ranks = np.empty(n, dtype=np.int64)
+        self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
+        self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
+        self.kept_count = None if kept is None else len(kept)
+        self.is_kept = np.zeros(n, dtype=bool)
+        if kept is not None:
+            self.is_kept[kept] = True
+            self.threshold = threshold_of(scored.scores, kept)
+
+    def columns(self, start: int, stop: int) -> dict[str, pa.Array]:
+        """
+        Explain rows as columns.
+
+        Args:
+            start, stop (`int`): the rows' numbers, `stop` not included.
+
+        Returns:
+            `dict[str, pa.Array]`: `scar_rank` (1 is the best, null without a score) and, where rows were selected,
+            `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+        """
+        without = np.isnan(self.scored.scores[start:stop])
+        columns = {RANK_COLUMN: pa.array(self.ranks[start:stop], mask=without)}
+        if self.kept_count is None:
+            return columns
+        decisions = [self.decision(i) for i in range(start, stop)]
+        reasons = [self.reason(i) for i in range(start, stop)]
+        return columns | {DECISION_COLUMN: pa.array(decisions, pa.string()), REASON_COLUMN: pa.array(reasons, pa.string())}
+
+    def decision(self, i: int) -> str:
+        """What became of a row: "kept", "dropped" or "skipped"."""
+        if np.isnan(self.scored.scores[i]):
+            return "skipped"
+        return "kept" if self.is_kept[i] else "dropped"
+
+    def reason(self, i: int) -> str:
+        """Why, in a sentence."""
+        score = self.scored.scores[i]
+        if np.isnan(score):
+            return self.scored.skipped.get(i, NOT_FINITE)
+        tie = "; an earlier row with the same score comes first" if not self.is_kept[i] and score >= self.threshold else ""
+        cut = f"; only {self.max_length} tokens of a text were read" if self.scored.cut[i] else ""
+        return (
+            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; the best {self.kept_count:,} are kept, down to "
+            f"{self.threshold:.4f}{tie}{cut}"
+        )
+
+
+def report_skipped(scored: ScoredRows, max_length: int) -> None:
+    """Log how many rows have no score, and of how many only the beginning was read."""
+    n = len(scored.scores)
+    if scored.skipped:
+        logger.warning("%d of %d rows have no score: %s.", len(scored.skipped), n, reasons_in_words(scored.skipped))
+    if scored.cut.any():
+        text = 'Of %d of %d rows only the first %d tokens of a text were read; long="windows" reads all.'
+        logger.warning(text, int(scored.cut.sum()), n, max_length)
+
+
+def reasons_in_words(skipped: Mapping[int, str]) -> str:
+    """Reasons with their counts, the most frequent first."""
+    return "; ".join(f"{count:,} × {reason}" for reason, count in Counter(skipped.values()).most_common(10))
+
+
+def _joined(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)

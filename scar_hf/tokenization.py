@@ -1,0 +1,113 @@
+"""Texts -> token ids: cut at `max_length`, or in windows of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+# Ordinary text has fewer characters a token. Of a longer one the beginning is tokenised first, and mostly suffices.
+_CHARS_PER_TOKEN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedTexts:
+    """
+    Texts as token ids with special tokens, in windows of at most `max_length`.
+
+    Args:
+        token_ids (`list[list[int]]`): W windows, those of a text in its order, one for each text unless windows are asked for.
+        text_of (`np.ndarray` of shape `(W,)`): the text that a window belongs to.
+        is_first (`np.ndarray` of shape `(W,)`, bool): whether it is the text's first.
+        cut (`np.ndarray` of shape `(N,)`, bool): whether a text was longer than what is read of it.
+    """
+
+    token_ids: list[list[int]]
+    text_of: np.ndarray
+    is_first: np.ndarray
+    cut: np.ndarray
+
+    def finished(self, windows: list[int]) -> np.ndarray:
+        """The texts whose first window is among these."""
+        picked = np.asarray(windows, dtype=np.int64)
+        return self.text_of[picked[self.is_first[picked]]]
+
+    def merge(self, firsts: np.ndarray, forms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Make one of the vectors of a text's windows: the maximum over tokens is that of all, and the first token the first's.
+
+        Args:
+            firsts, forms (`np.ndarray` of shape `(W, H)`): first-token vectors and maxima of the windows.
+
+        Returns:
+            `tuple(np.ndarray)`: the same of the texts, of shape `(N, H)`.
+        """
+        starts = np.flatnonzero(self.is_first)
+        if len(starts) == len(forms):
+            return firsts, forms
+        return firsts[starts], np.maximum.reduceat(forms, starts)
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, windows: bool = False
+) -> TokenizedTexts:
+    """
+    Tokenise N texts.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): the ranker's.
+        texts (`Sequence[str]`): any text; surrogates that stand alone, which no encoding has, are read as U+FFFD.
+        max_length (`int`): tokens of a window, special tokens included.
+        windows (`bool`, *optional*, defaults to `False`): whether to read what lies beyond the first window.
+
+    Returns:
+        [`TokenizedTexts`].
+    """
+    if not texts:
+        none = np.empty(0, dtype=np.int64)
+        return TokenizedTexts([], none, none.astype(bool), none.astype(bool))
+    clean = [_encodable(text) for text in texts]
+    limit = max_length * _CHARS_PER_TOKEN
+    shortened = [text if windows else _beginning(text, limit) for text in clean]
+    token_ids, text_of = _windows(tokenizer, shortened, max_length)
+    is_first = np.ones(len(text_of), dtype=bool)
+    is_first[1:] = text_of[1:] != text_of[:-1]
+    if windows:
+        return TokenizedTexts(token_ids, text_of, is_first, np.zeros(len(texts), dtype=bool))
+    cut = np.bincount(text_of, minlength=len(texts)) > 1
+    kept = [token_ids[i] for i in np.flatnonzero(is_first)]
+    for i in np.flatnonzero(~cut):
+        if len(shortened[i]) < len(clean[i]):  # mostly blanks: the beginning did not fill a window
+            pieces, _ = _windows(tokenizer, [clean[i]], max_length)
+            kept[i], cut[i] = pieces[0], len(pieces) > 1
+    return TokenizedTexts(kept, np.arange(len(texts)), np.ones(len(texts), dtype=bool), cut)
+
+
+def _windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:
+    """All windows of all texts, with the text that each belongs to."""
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        return_overflowing_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )
+    return encoded["input_ids"], np.array(encoded["overflow_to_sample_mapping"], dtype=np.int64)
+
+
+def _encodable(text: str) -> str:
+    """Join pairs of surrogates to the character that they mean, and replace those that stand alone."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _beginning(text: str, limit: int) -> str:
+    """Cut a very long text at a space near the limit: megabytes need not be tokenised for a few hundred tokens."""
+    if len(text) <= limit:
+        return text
+    space = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))
+    return text[: space if space > 0 else limit]

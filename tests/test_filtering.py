@@ -1,0 +1,169 @@
+"""`ds.filter(scar_filter(...))` keeps what scar_select keeps, or says why it cannot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from datasets.fingerprint import Hasher
+
+from scar_hf import ScarScorer, scar_filter, scar_rank, scar_select
+
+
+@pytest.fixture
+def ds() -> Dataset:
+    """Two hundred rows, some equal in what is scored, some without a response."""
+    rows = [{"instruction": f"What is {i % 13}?", "response": f"It is {i % 13}. " * (1 + i % 5), "id": i} for i in range(200)]
+    rows[7]["response"] = None
+    rows[150]["response"] = " "
+    return Dataset.from_list(rows)
+
+
+@pytest.fixture(params=[True, False], ids=["cached", "uncached"])
+def caching(request):
+    (datasets.enable_caching if request.param else datasets.disable_caching)()
+    yield request.param
+    datasets.enable_caching()
+
+
+@pytest.mark.parametrize("num_proc", [None, 1, 2])
+@pytest.mark.parametrize("k", [0.1, 17])
+def test_the_literal_form_keeps_what_select_keeps(ds, caching, num_proc, k):
+    expected = scar_select(ds, k=k, progress=False)
+    kept = ds.filter(scar_filter(k=k, progress=False), num_proc=num_proc)
+    assert kept["id"][:] == expected["id"][:]
+    assert kept.column_names == ["instruction", "response", "id"]
+    assert ds.filter(scar_filter(k=k, progress=False), num_proc=num_proc)["id"][:] == expected["id"][:]
+
+
+def test_other_ways_of_calling_it(ds):
+    expected = scar_select(ds, k=0.1, progress=False)["id"][:]
+    made = scar_filter(k=0.1, progress=False)
+    assert ds.filter(made, batched=True, batch_size=7)["id"][:] == expected
+    assert ds.filter(made, with_indices=True)["id"][:] == expected
+    assert ds.filter(scar_filter(ds, k=0.1, progress=False))["id"][:] == expected
+    assert ds.filter(scar_filter(k=0.1, progress=False).fit(ds), num_proc=2)["id"][:] == expected
+    assert ds.with_format("numpy").filter(made)["id"][:].tolist() == expected
+    messages = ds.map(lambda r: {"messages": [{"role": "user", "content": r["instruction"]},
+                                              {"role": "assistant", "content": r["response"]}]})  # fmt: skip
+    assert messages.filter(made)["id"][:] == expected
+    assert messages.filter(made, batched=True)["id"][:] == expected
+
+
+def test_one_filter_on_several_datasets_selects_from_each(ds):
+    parts = DatasetDict(a=ds.select(range(80)), b=ds.select(range(80, 200)).shuffle(seed=1))
+    made = scar_filter(k=0.1, progress=False)
+    for num_proc in (None, 2):
+        kept = parts.filter(made, num_proc=num_proc)
+        for name, part in parts.items():
+            assert kept[name]["id"][:] == scar_select(part, k=0.1, progress=False)["id"][:]
+
+
+def test_a_dataset_is_scored_once_and_in_batches(ds, monkeypatch):
+    calls = []
+    score_chunks = ScarScorer.score_chunks
+    monkeypatch.setattr(ScarScorer, "score_chunks", lambda self, *a, **k: calls.append(1) or score_chunks(self, *a, **k))
+    datasets.disable_caching()
+    try:
+        ds.filter(scar_filter(k=0.1, progress=False))
+        ds.filter(scar_filter(threshold=1.0, progress=False), num_proc=2)
+    finally:
+        datasets.enable_caching()
+    assert len(calls) == 2
+
+
+def test_a_threshold_keeps_the_same_everywhere(ds):
+    ranking = scar_rank(ds, progress=False)
+    threshold = float(np.nanquantile(ranking.scores, 0.8)) + 1e-4
+    expected = np.flatnonzero(ranking.scores >= threshold).tolist()
+    made = scar_filter(threshold=threshold, progress=False, dtype="float32")
+    assert ds.filter(made)["id"][:] == ds.filter(made, num_proc=2)["id"][:]
+    rows = [row for row in ds.to_list() if made(row)]
+    assert [row["id"] for row in rows] == ds.filter(made)["id"][:]
+    stream = ds.to_iterable_dataset()
+    assert [row["id"] for row in stream.filter(made, batched=True)] == [row["id"] for row in rows]
+    assert ds.filter(scar_filter(threshold=threshold, progress=False))["id"][:] == expected
+
+
+def test_a_share_of_a_stream_is_estimated_and_said_so_once(ds, caplog):
+    made = scar_filter(k=0.999)
+    kept = list(ds.to_iterable_dataset().filter(made, batched=True, batch_size=50))
+    assert kept and all(row["response"] for row in kept)
+    assert caplog.text.count("Of a stream no exact share can be kept") == 1
+    with pytest.raises(ValueError, match=r"not known before its end"):
+        list(ds.to_iterable_dataset().filter(scar_filter(k=5)))
+
+
+def test_where_the_dataset_cannot_be_known_it_is_an_error(ds):
+    with pytest.raises(ValueError, match=r"cannot know of which dataset.*scar_select\(ds, k=...\)"):
+        [row for row in ds.to_list() if scar_filter(k=0.1)(row)]
+    other = Dataset.from_list([{"instruction": "Other?", "response": "Quite other."}])
+    with pytest.raises(ValueError, match=r"not of the dataset that this scar_filter was fitted to"):
+        other.filter(scar_filter(ds, k=0.1, progress=False))
+    fitted = scar_filter(ds, k=1, progress=False)
+    with pytest.raises(ValueError, match=r"equal in instruction and response.*scar_select"):
+        [row for row in ds.to_list() if fitted(row)]
+    with pytest.raises(ValueError, match=r"without input_columns"):
+        ds.filter(scar_filter(k=0.1), input_columns="response")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"k": 0.1, "threshold": 1}, {"k": 1.5}, {"threshold": float("nan")}, {"threshold": "1"}]
+)
+def test_wrong_settings(settings):
+    with pytest.raises(ValueError, match=r"`(k|threshold)`"):
+        scar_filter(**settings)
+
+
+def test_a_share_goes_by_name(ds):
+    with pytest.raises(TypeError, match=r"goes by name"):
+        scar_filter(0.1)
+    with pytest.raises(TypeError, match=r"fitted to a datasets.Dataset"):
+        scar_filter(k=0.1).fit(ds.to_list())
+
+
+def test_fingerprints(ds, tmp_path):
+    made = scar_filter(k=0.1, progress=False)
+    before = Hasher.hash(made)
+    assert before == Hasher.hash(scar_filter(k=0.1, tokens_per_batch=64))
+    ds.filter(made)
+    assert Hasher.hash(made) == before
+    others = [
+        scar_filter(k=0.2),
+        scar_filter(threshold=0.1),
+        scar_filter(k=0.1, max_length=64),
+        scar_filter(k=0.1, dtype="float16"),
+        scar_filter(k=0.1, turn="last"),
+        scar_filter(k=0.1, long="windows"),
+        scar_filter(k=0.1, columns=("id", "response")),
+        scar_filter(k=0.1, formatting=lambda row: (row["a"], row["b"])),
+        scar_filter(k=0.1, formatting=lambda row: (row["b"], row["a"])),
+        scar_filter(ds, k=0.1, progress=False),
+    ]
+    assert len({before, *map(Hasher.hash, others)}) == 11
+    code = "from scar_hf import scar_filter; from datasets.fingerprint import Hasher; print(Hasher.hash(scar_filter(k=0.1)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == before
+
+
+def test_another_revision_on_the_hub_is_another_fingerprint(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    from scar_hf.loading import checkpoint_identity, resolve_checkpoint
+
+    repo = tmp_path / "models--someone--ranker"
+    config = (Path(resolve_checkpoint("scar-ranker")) / "config.json").read_text(encoding="utf-8")
+    for commit in ("a" * 40, "b" * 40):
+        (repo / "snapshots" / commit).mkdir(parents=True)
+        (repo / "snapshots" / commit / "config.json").write_text(config)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("a" * 40)
+    (repo / "refs" / "v2").write_text("b" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert json.loads(config)["model_type"] == "scar"
+    assert checkpoint_identity("someone/ranker") == "a" * 40
+    assert checkpoint_identity("someone/ranker", "v2") == "b" * 40
