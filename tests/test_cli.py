@@ -47,7 +47,7 @@ def test_select_from_conversations_by_a_column(tmp_path, capsys):
 
 
 def test_score_keeps_all_rows_and_columns(rows, write_jsonl, tmp_path, scorer, capsys):
-    assert run("score", write_jsonl(rows), "-o", tmp_path / "s.parquet") == 0
+    assert run("score", write_jsonl(rows), "-o", tmp_path / "s.parquet", "--dtype", "float32") == 0
     scored = read_dataset(tmp_path / "s.parquet")
     expected = scorer.score([r["instruction"] for r in rows], [r["response"] for r in rows])
     assert scored["scar_score"][:] == pytest.approx(expected.tolist(), abs=1e-5)
@@ -63,15 +63,46 @@ def test_select_from_hardly_any_rows(count, write_jsonl, tmp_path, rows, capsys)
     assert f"{count} rows came in, {count} stayed" in capsys.readouterr().out
 
 
-def test_skip_invalid(rows, write_jsonl, tmp_path, capsys):
+def test_rows_without_a_response_are_listed_or_an_error(rows, write_jsonl, tmp_path, capsys):
     rows[3]["response"] = "  "
     data = write_jsonl(rows)
-    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 2
+    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl", "--strict") == 2
     assert "row 3: the response is empty" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
-    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl", "--skip-invalid") == 0
+    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == 9
     assert "1 rows have no score" in capsys.readouterr().out
+    skipped = read_dataset(tmp_path / "skipped.jsonl").to_list()
+    assert skipped == [{"shard": "data.jsonl", "row": 3, "reason": "the response is empty"}]
+
+
+def test_explanations_as_columns_and_in_words(rows, write_jsonl, tmp_path, capsys):
+    data = write_jsonl(rows)
+    assert run("score", data, "-k", "3", "--explain", "-o", tmp_path / "o.csv") == 0
+    explained = read_dataset(tmp_path / "o.csv")
+    assert explained["scar_decision"][:].count("kept") == 3
+    kept = explained["scar_decision"][:].index("kept")
+    capsys.readouterr()
+    assert run("explain", data, "-k", "3", "--row", kept) == 0
+    shown = capsys.readouterr().out
+    assert f"row {kept} of data.jsonl: kept" in shown and explained[kept]["scar_reason"] in shown
+    assert rows[kept]["instruction"] in shown and "words:" in shown
+    assert run("explain", data, "-k", "3", "--row", "10") == 2
+    assert "There is no row 10" in capsys.readouterr().err
+    assert run("score", data, "-k", "3", "-o", tmp_path / "x.csv") == 2
+    assert "pass both" in capsys.readouterr().err
+
+
+def test_verify(rows, write_jsonl, tmp_path, capsys):
+    data, out = write_jsonl(rows), tmp_path / "o.parquet"
+    assert run("select", data, "-k", "4", "-o", out, "--quiet") == 0
+    assert run("verify", out) == 0
+    assert capsys.readouterr().out.count(" ok ") == 3
+    out.write_bytes(out.read_bytes() + b"x")
+    assert run("verify", out) == 1
+    assert "FAILED" in capsys.readouterr().out
+    assert run("verify", data) == 2
+    assert "has no manifest" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -120,7 +151,7 @@ def test_help_needs_no_torch_and_shows_a_line_to_copy():
         "except SystemExit: pass\n"
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
-    for command in ("", "select", "score", "export"):
+    for command in ("", "select", "score", "explain", "verify", "export"):
         args = [command, "--help"] if command else ["--help"]
         run = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
         assert run.stdout.splitlines()[-1] == "False False"

@@ -1,13 +1,20 @@
-"""The command line: `scar-hf select`, `score`, `export` and `train`."""
+"""The command line: `scar-hf select`, `score`, `explain`, `verify`, `export` and `train`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import export, score, select, train
+from . import explain, export, score, select, train, verify
 
-_COMMANDS = {"select": select, "score": score, "export": export, "train": train}
+_COMMANDS = {
+    "select": select,
+    "score": score,
+    "explain": explain,
+    "verify": verify,
+    "export": export,
+    "train": train,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

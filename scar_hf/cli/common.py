@@ -2,48 +2,133 @@
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
+
+_FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of everything that scores."""
-    parser.add_argument("data", metavar="DATA", help=".jsonl, .json, .parquet or an Arrow folder")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=".jsonl, .json, .parquet, or a folder for Arrow")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    parser.add_argument("data", metavar="DATA", help=f"{_FORMATS}, an Arrow folder, or a dataset's id on the Hub")
+    parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
     parser.add_argument(
         "--model", default="scar-ranker", help="the bundled ranker by name, a folder or a Hub id (default: %(default)s)"
     )
+    parser.add_argument("--revision", help="branch, tag or commit of a ranker on the Hub")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="precision (default: %(default)s)"
+        "--dtype",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="precision (default: bfloat16 where the device is good at it, else float32)",
+    )
+    parser.add_argument(
+        "--backend",
+        default="torch",
+        choices=("torch", "openvino"),
+        help="openvino: int8 on a CPU, of the extra [cpu] (default: %(default)s)",
     )
     parser.add_argument(
         "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
     )
+    parser.add_argument(
+        "--long",
+        default="truncate",
+        choices=("truncate", "windows"),
+        help="longer texts: read their beginning, or all in windows (default: %(default)s)",
+    )
     parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of no known format")
     parser.add_argument(
-        "--turn", default="first", choices=("first", "last"), help="assistant turn that is scored (default: %(default)s)"
+        "--turn",
+        default="first",
+        choices=("first", "last", "all"),
+        help="assistant turn that is scored; all: the mean over them (default: %(default)s)",
     )
+    parser.add_argument("--strict", action="store_true", help="stop at rows that cannot be scored instead of leaving them out")
+    parser.add_argument("--no-cache", action="store_true", help="keep no scores on disk: a run cannot be resumed then")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on several machines or GPUs")
     parser.add_argument(
-        "--skip-invalid", action="store_true", help="leave rows without a response unscored instead of stopping"
+        "--ray-address", metavar="ADDRESS", help="a running Ray cluster, e.g. auto; by default one on this machine"
     )
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of everything that writes rows."""
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{_FORMATS}, or a folder for Arrow")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     parser.add_argument("--overwrite-scores", action="store_true", help="replace a column scar_score that the data has")
+    parser.add_argument("--explain", action="store_true", help="add the columns scar_rank, scar_decision and scar_reason")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the rows as a dataset to this repository, too")
+    parser.add_argument("--private", action="store_true", help="make the repository private")
 
 
-def rank_from(args: argparse.Namespace) -> Any:
-    """Read the data of a command and score it, the ranker loaded first so that what is wrong with it shows at once."""
+def number(text: str) -> float:
+    """A count where the text is a whole number, else a share: 1 is one row, 1.0 is all of them."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def load_scorer(args: argparse.Namespace) -> Any:
+    """Load the ranker, so that what is wrong with it or the options shows before the data is read."""
     logging.basicConfig(format="%(message)s")
     from transformers.utils import logging as transformers_logging
 
-    from ..files import check_output, read_dataset
-    from ..ranking import scar_rank
     from ..scoring import ScarScorer
 
     transformers_logging.disable_progress_bar()  # of loading the weights; the scoring has its own
-    columns = tuple(args.columns.split(",")) if args.columns else None
-    check_output(args.output, args.overwrite)
-    ds = read_dataset(args.data)
-    scorer = ScarScorer.from_pretrained(
-        args.model, device=args.device, dtype=args.dtype, max_length=args.max_length, columns=columns, turn=args.turn
+    return ScarScorer.from_pretrained(
+        args.model,
+        device=args.device,
+        dtype=args.dtype,
+        max_length=args.max_length,
+        long=args.long,
+        columns=tuple(args.columns.split(",")) if args.columns else None,
+        turn=args.turn,
+        strict=args.strict,
+        backend=args.backend,
+        revision=args.revision,
     )
-    return scar_rank(ds, model=scorer, skip_invalid=args.skip_invalid, overwrite=args.overwrite_scores)
+
+
+def engine_of(args: argparse.Namespace) -> Any:
+    """What scores the shards: this process, or Ray."""
+    from functools import partial
+
+    from ..runs import score_shards
+
+    if args.ray_address and args.engine != "ray":
+        raise ValueError("--ray-address is of --engine ray: pass both.")
+    if args.engine == "local":
+        return score_shards
+    from ..distributed import score_shards_on_ray
+
+    return partial(score_shards_on_ray, address=args.ray_address)
+
+
+def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
+    """Score, select and write as the arguments say."""
+    from ..files import check_output
+    from ..runs import select_files
+
+    check_output(args.output, args.overwrite)
+    result = select_files(
+        args.data,
+        args.output,
+        load_scorer(args),
+        explain=args.explain,
+        split=args.split,
+        overwrite=args.overwrite,
+        overwrite_scores=args.overwrite_scores,
+        cache=not args.no_cache,
+        engine=engine_of(args),
+        **settings,
+    )
+    if args.push_to_hub:
+        from ..files import read_dataset
+
+        read_dataset(Path(args.output)).push_to_hub(args.push_to_hub, private=args.private or None)
+        print(f"Uploaded {result.kept:,} rows to {args.push_to_hub}.")
+    return result

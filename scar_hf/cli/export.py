@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from ..files import check_output
-    from ..scoring import load_ranker, resolve_checkpoint
+    from ..loading import load_ranker, resolve_checkpoint
 
     source = Path(resolve_checkpoint(args.model))
     if not source.is_dir():

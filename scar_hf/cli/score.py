@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_scoring_arguments, rank_from
+from .common import add_output_arguments, add_scoring_arguments, number, run_and_write
 
 HELP = "score every row and write all of them with a column scar_score"
 EXAMPLE = "scar-hf score data.jsonl -o scored.jsonl"
@@ -11,14 +11,15 @@ EXAMPLE = "scar-hf score data.jsonl -o scored.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
+    add_output_arguments(parser)
+    parser.add_argument("-k", type=number, metavar="K", help="with --explain: what a selection would keep, a share or a count")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score and write."""
-    from ..files import write_dataset
-
-    ranking = rank_from(args)
-    path = write_dataset(ranking.dataset, args.output, args.overwrite)
-    without = f", {len(ranking.skipped):,} of them without a score" if ranking.skipped else ""
-    print(f"Scored {len(ranking):,} rows{without}. Wrote {path}.")
+    if args.k is not None and not args.explain:
+        raise ValueError("-k says what --explain explains: pass both, or neither.")
+    result = run_and_write(args, k=args.k, all_rows=True)
+    without = f", {len(result.scored.skipped):,} of them without a score" if result.scored.skipped else ""
+    print(f"Scored {result.rows:,} rows{without}. Wrote {result.output}.")
     return 0

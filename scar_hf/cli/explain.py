@@ -1,0 +1,36 @@
+"""`scar-hf explain`: why a row is kept or not."""
+
+import argparse
+
+from .common import add_scoring_arguments, engine_of, load_scorer, number
+
+HELP = "say where rows stand in a selection, and why they are kept or not"
+EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_scoring_arguments(parser)
+    parser.add_argument("-k", type=number, required=True, metavar="K", help="as for select")
+    parser.add_argument(
+        "--row", type=int, required=True, action="append", metavar="N", help="number of a row, counted from 0; may be repeated"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score (the scores of a selection before are found again) and explain."""
+    from ..runs import explain_rows
+    from ..selection import check_k
+
+    check_k(args.k)
+    scorer, engine = load_scorer(args), engine_of(args)
+    explained = explain_rows(args.data, scorer, args.k, args.row, split=args.split, cache=not args.no_cache, engine=engine)
+    for row in explained:
+        print(f"\nrow {row.number:,} of {row.shard}: {row.decision}\n  {row.reason}")
+        for name, value, low, high in row.measures:
+            place = "as" if low <= value <= high else ("less than" if value < low else "more than")
+            print(f"  {name}: {value:,.2f}, {place} the middle half of the kept rows ({low:,.2f} to {high:,.2f})")
+        print(
+            f"  instruction: {' '.join(row.instruction.split())[:300]}\n  response:    {' '.join(row.response.split())[:300]}"
+        )
+    return 0

@@ -1,0 +1,22 @@
+"""`scar-hf verify`: check an output against its manifest."""
+
+import argparse
+
+HELP = "check that an output and its inputs are byte for byte what its manifest names"
+EXAMPLE = "scar-hf verify selected.jsonl"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("path", metavar="OUT", help="what scar-hf score or select wrote, or its manifest.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and say what was found; 1 if something is not as it should be."""
+    from ..runs import verify_manifest
+
+    checks = verify_manifest(args.path)
+    words = {True: "ok", False: "FAILED", None: "not checked"}
+    for check in checks:
+        print(f"{words[check.passed]:>11}  {check.what}{': ' + check.detail if check.detail else ''}")
+    return 1 if any(check.passed is False for check in checks) else 0

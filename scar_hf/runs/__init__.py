@@ -1,0 +1,16 @@
+"""Scoring and selecting from files of any size: what the command line runs."""
+
+from .explain import ExplainedRow, explain_rows
+from .manifest import Check, find_manifest, verify_manifest
+from .run import RunResult, score_shards, select_files
+
+__all__ = [
+    "Check",
+    "ExplainedRow",
+    "RunResult",
+    "explain_rows",
+    "find_manifest",
+    "score_shards",
+    "select_files",
+    "verify_manifest",
+]

@@ -1,0 +1,93 @@
+"""Why single rows are kept or not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..files import open_shards
+from ..scoring import ScarScorer
+from ..selection import Explainer, ScoredRows, top_indices
+from .observations import MEASURES, Observations
+from .run import join, score_shards
+
+
+@dataclass
+class ExplainedRow:
+    """
+    A row, and why it is kept or not.
+
+    Args:
+        number (`int`): its number, counted from 0 over all shards.
+        shard (`str`): the shard it is in.
+        decision (`str`): "kept", "dropped" or "skipped".
+        reason (`str`): why.
+        instruction, response (`str`): what was scored.
+        measures (`list[tuple]`): name, value, and the quartiles of the kept rows, of some measures of linguistic form.
+    """
+
+    number: int
+    shard: str
+    decision: str
+    reason: str
+    instruction: str = ""
+    response: str = ""
+    measures: list[tuple[str, float, float, float]] = field(default_factory=list)
+
+
+def explain_rows(
+    data: str | Path,
+    scorer: ScarScorer,
+    k: float,
+    numbers: Sequence[int],
+    *,
+    split: str | None = None,
+    cache: bool = True,
+    engine: Callable[..., list[ScoredRows]] | None = None,
+) -> list[ExplainedRow]:
+    """
+    Explain rows of a selection. The scores are those that the selection left in the cache, if it ran before.
+
+    Args:
+        data (`str` or `Path`): as it was selected from.
+        scorer ([`ScarScorer`]): with what.
+        k (`float` or `int`): the share or the count kept.
+        numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
+        split, cache, engine: as for [`~scar_hf.runs.select_files`].
+
+    Returns:
+        `list[ExplainedRow]`: in the order of `numbers`.
+
+    Raises:
+        `ValueError`: if there is no such row.
+    """
+    shards = open_shards(data, split)
+    parts = (engine or score_shards)(shards, scorer, cache=cache, progress=True)
+    scored = join(parts)
+    n = len(scored.scores)
+    outside = [number for number in numbers if not 0 <= number < n]
+    if outside:
+        raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
+    kept = top_indices(scored.scores, k)
+    explainer = Explainer(scored, kept, scorer.read_length)
+    observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
+    starts = np.concatenate([[0], np.cumsum([len(part.scores) for part in parts])])
+    names = scorer.reader.needed(shards[0].column_names() or []) if shards[0].column_names() else None
+    start = 0
+    for shard in shards:
+        for batch in shard.batches(columns=names):
+            observations.see(batch, start)
+            start += len(batch)
+    explained = []
+    for number in numbers:
+        shard = shards[int(np.searchsorted(starts, number, side="right")) - 1]
+        row, _ = observations.examples[number]
+        result = ExplainedRow(number, shard.name, explainer.decision(number), explainer.reason(number))
+        result.instruction, result.response = row.instruction, row.response
+        for name, measure in MEASURES:
+            if row.problem is None and observations.after[name]:
+                low, high = np.nanquantile(observations.after[name], [0.25, 0.75])
+                result.measures.append((name, float(measure(row.response)), float(low), float(high)))
+        explained.append(result)
+    return explained

@@ -1,0 +1,243 @@
+"""What stands beside an output: where its rows come from, with what they were chosen, and which were skipped."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import Shard, open_shards, write_shard
+from ..scoring import ScarScorer
+from ..selection import ScoredRows, threshold_of
+from .output import hash_file
+
+MANIFEST, SKIPPED = "manifest.json", "skipped.jsonl"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Check:
+    """
+    One thing that [`verify_manifest`] looked at.
+
+    Args:
+        what (`str`): what was looked at.
+        passed (`bool`, *optional*): whether it is as the manifest says; `None` if it could not be looked at.
+        detail (`str`): what was found.
+    """
+
+    what: str
+    passed: bool | None
+    detail: str = ""
+
+
+def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any]]:
+    """
+    Identify the data.
+
+    Args:
+        data (`str` or `Path`): as the user named it.
+        shards (`Sequence[Shard]`): what it is made of.
+
+    Returns:
+        `list[dict]`: path, SHA-256 and bytes of each file; of a set on the Hub its id and the fingerprint of its rows.
+    """
+    inputs: list[dict[str, Any]] = []
+    for shard in shards:
+        if shard.path is None:
+            assert shard.dataset is not None
+            inputs.append({"path": shard.name, "fingerprint": shard.dataset._fingerprint})
+        inputs += [{"path": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size} for file in shard.files()]
+    return inputs
+
+
+def build_manifest(
+    data: str | Path,
+    inputs: list[dict[str, Any]],
+    scorer: ScarScorer,
+    scored: ScoredRows,
+    k: float | None,
+    kept: np.ndarray,
+) -> dict[str, Any]:
+    """
+    Say all of a run that decides its output, and nothing, like the time, that does not.
+
+    Args:
+        data (`str` or `Path`): as the user named it.
+        inputs (`list[dict]`): from [`hash_inputs`].
+        scorer ([`ScarScorer`]): with what rows were scored.
+        scored ([`~scar_hf.selection.ScoredRows`]): the scores.
+        k (`float` or `int`, *optional*): what was asked for; `None` for all rows.
+        kept (`np.ndarray`): numbers of the rows kept.
+
+    Returns:
+        `dict`: as it is written to `manifest.json`, the output excepted.
+    """
+    identity = scorer.identity()
+    n = len(scored.scores)
+    selection: dict[str, Any] = {
+        "rows": n,
+        "scored": n - len(scored.skipped),
+        "skipped": len(scored.skipped),
+        "cut": int(scored.cut.sum()),
+    }
+    if k is not None:
+        selection |= {"k": k, "kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}
+    return {
+        "format": _FORMAT,
+        "data": str(data),
+        "inputs": inputs,
+        "parent": _parent(data),
+        "ranker": {"model": scorer.model_name, "revision": scorer.revision, "weights": identity.pop("weights")},
+        "settings": identity,
+        "selection": selection,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("scar-hf", "torch", "transformers", "datasets", "tokenizers")},
+    }
+
+
+def skipped_lines(scored: ScoredRows, shards: Sequence[Shard], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """The rows without a score: shard, number in it counted from 0, and the reason."""
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    lines = []
+    for number, reason in sorted(scored.skipped.items()):
+        i = int(np.searchsorted(starts, number, side="right")) - 1
+        lines.append({"shard": shards[i].name, "row": number - int(starts[i]), "reason": reason})
+    return lines
+
+
+def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], skipped: list[dict[str, Any]]) -> None:
+    """
+    Write the manifest, and the list of skipped rows if there are any: into an output folder, or beside an output file.
+    They are there before the output is, so that it never stands without them.
+
+    Args:
+        target (`Path`): the output, as it was built.
+        output (`Path`): where it will stand.
+        manifest (`Mapping`): from [`build_manifest`], with the output.
+        skipped (`list[dict]`): from [`skipped_lines`].
+    """
+    names = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)
+    for path, rows in ((names[1], skipped), (names[0], None)):
+        if rows:
+            write_shard(path, [rows])
+        elif rows is None:
+            _write_json(path, {**manifest, "skipped_rows": names[1].name if skipped else None})
+        else:
+            path.unlink(missing_ok=True)
+
+
+def find_manifest(path: str | Path) -> Path | None:
+    """
+    Find the manifest of an output.
+
+    Args:
+        path (`str` or `Path`): the output, or the manifest itself.
+
+    Returns:
+        `Path` or `None`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return path / MANIFEST if (path / MANIFEST).is_file() else None
+    if path.name.endswith(MANIFEST) and path.is_file():
+        return path
+    for candidate in (path.with_name(f"{path.name}.{MANIFEST}"), path.with_name(MANIFEST)):
+        if candidate.is_file() and _output_name(candidate) == path.name:
+            return candidate
+    return None
+
+
+def verify_manifest(path: str | Path) -> list[Check]:
+    """
+    Check an output against its manifest: that its files, and the inputs that are still there, are byte for byte those that
+    it names, and the number of rows is right.
+
+    Args:
+        path (`str` or `Path`): the output, or its manifest.
+
+    Returns:
+        `list[Check]`.
+
+    Raises:
+        `ValueError`: if there is no manifest, or it is damaged.
+    """
+    file = find_manifest(path)
+    if file is None:
+        raise ValueError(f"{path} has no manifest: expected {MANIFEST} in it or beside it, as scar-hf score and select write.")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        output, inputs = manifest["output"], manifest["inputs"]
+        checks = [_check_file("output", file.parent / entry["name"], entry["sha256"]) for entry in output["files"]]
+        checks += [_check_rows(file.parent, output)]
+        checks += [_check_input(entry, file.parent) for entry in inputs]
+        parent = manifest["parent"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{file} is not a manifest of scar-hf, or is damaged: {error!r}.") from error
+    if parent:
+        checks.append(_check_input(parent, file.parent, "parent manifest"))
+    return checks
+
+
+def _beside(output: Path) -> tuple[Path, Path]:
+    """Names beside an output file that take nothing that belongs to another output, or to somebody else."""
+    plain = output.with_name(MANIFEST)
+    own = output.with_name(f"{output.name}.{MANIFEST}")
+    if not own.exists() and (not plain.exists() or _output_name(plain) == output.name):
+        return plain, output.with_name(SKIPPED)
+    return own, output.with_name(f"{output.name}.{SKIPPED}")
+
+
+def _output_name(manifest: Path) -> str | None:
+    try:
+        return json.loads(manifest.read_text(encoding="utf-8"))["output"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _parent(data: str | Path) -> dict[str, str] | None:
+    manifest = find_manifest(data) if Path(data).exists() else None
+    return None if manifest is None else {"path": str(manifest), "sha256": hash_file(manifest)}
+
+
+def _check_file(kind: str, path: Path, digest: str) -> Check:
+    if not path.is_file():
+        return Check(f"{kind} {path}", False, "is missing")
+    return Check(f"{kind} {path}", hash_file(path) == digest, "SHA-256")
+
+
+def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") -> Check:
+    """Inputs may have been moved or deleted since: that is said, but is no fault of the output."""
+    if "sha256" not in entry:
+        return Check(f"{kind} {entry['path']}", None, "is on the Hub and was not fetched")
+    named = Path(entry["path"])
+    path = next((p for p in (named, folder / named, folder / named.name) if p.is_file()), None)
+    if path is None:
+        return Check(f"{kind} {named}", None, "is not there any more")
+    return Check(f"{kind} {path}", hash_file(path) == entry["sha256"], "SHA-256")
+
+
+def _check_rows(folder: Path, output: Mapping[str, Any]) -> Check:
+    data = folder if (folder.name == output["name"] and (folder / MANIFEST).is_file()) else folder / output["name"]
+    found = 0
+    try:
+        for shard in open_shards(str(data)):
+            found += sum(len(batch) for batch in shard.batches())
+    except (ValueError, OSError) as error:
+        return Check("rows", False, str(error))
+    return Check("rows", found == output["rows"], f"{found:,} of {output['rows']:,}")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as out:
+        json.dump(content, out, indent=2, ensure_ascii=False)
+        out.write("\n")
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(part, path)

@@ -1,0 +1,90 @@
+"""What a run notes of the rows that pass, for the summary: examples, counts by a column, measures of a sample."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..files import Batch, columns_of, take
+from ..pairs import PairReader, RowPairs
+from ..selection import order_of
+from ..style import count_words, type_token_ratio
+
+_EXAMPLES = 5
+# Rows that are measured: enough for quartiles to a few per mille, whatever the size of the data.
+_SAMPLE = 20_000
+MEASURES = (("words", count_words), ("type-token ratio", type_token_ratio))
+
+
+class Observations:
+    """
+    Looks at the rows of a run as they pass, and keeps few of them.
+
+    Args:
+        reader ([`~scar_hf.pairs.PairReader`]): how rows are read.
+        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
+        kept (`np.ndarray`): numbers of the rows kept.
+        by (`str`, *optional*): a column whose values rows are counted by.
+        examples (`Sequence[int]`, *optional*): numbers of rows to keep besides the best and the worst.
+    """
+
+    def __init__(
+        self,
+        reader: PairReader,
+        scores: np.ndarray,
+        kept: np.ndarray,
+        by: str | None = None,
+        examples: Sequence[int] = (),
+    ):
+        self.reader, self.scores, self.by = reader, scores, by
+        order = order_of(scores)[: int(np.count_nonzero(~np.isnan(scores)))]
+        self.best, self.worst = order[:_EXAMPLES].tolist(), order[::-1][:_EXAMPLES].tolist()
+        self._shown = {*self.best, *self.worst, *examples}
+        self.is_kept = np.zeros(len(scores), dtype=bool)
+        self.is_kept[kept] = True
+        self._of_all, self._of_kept = _sample(np.sort(order), len(scores)), _sample(kept, len(scores))
+        self.examples: dict[int, tuple[RowPairs, str | None]] = {}
+        self.counts_in: Counter[str] = Counter()
+        self.counts_kept: Counter[str] = Counter()
+        self.before: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
+        self.after: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
+
+    def see(self, batch: Batch, start: int) -> None:
+        """
+        Look at a batch.
+
+        Args:
+            batch (`Batch`): rows.
+            start (`int`): number of the first.
+        """
+        shown = {i - start for i in self._shown if start <= i < start + len(batch)}
+        here = slice(start, start + len(batch))
+        measured = set(np.flatnonzero(self._of_all[here] | self._of_kept[here]).tolist())
+        groups = None
+        if self.by is not None:
+            columns = columns_of(batch)
+            groups = [str(value) for value in columns.get(self.by, [None] * len(batch))]
+            self.counts_in.update(groups)
+            self.counts_kept.update(groups[i] for i in np.flatnonzero(self.is_kept[here]))
+        wanted = sorted(shown | measured)
+        if not wanted:
+            return
+        rows = self.reader.read(columns_of(take(batch, wanted)))
+        for i, row in zip(wanted, rows, strict=True):
+            number = start + i
+            if i in shown:
+                self.examples[number] = (row, None if groups is None else groups[i])
+            if i in measured:
+                for name, measure in MEASURES:
+                    value = float(measure(row.response))
+                    if self._of_all[number]:
+                        self.before[name].append(value)
+                    if self._of_kept[number]:
+                        self.after[name].append(value)
+
+
+def _sample(numbers: np.ndarray, n: int) -> np.ndarray:
+    """Mark evenly spaced ones of the numbers."""
+    marks = np.zeros(n, dtype=bool)
+    marks[numbers[:: max(1, len(numbers) // _SAMPLE)]] = True
+    return marks

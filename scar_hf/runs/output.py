@@ -1,0 +1,195 @@
+"""The second reading of the shards: the rows asked for, with their scores, into files that appear whole."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs of one output are then not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+from ..files import Batch, Shard, add_columns, merge_schemas, schema_of, take, write_arrow_folder, write_shard
+from ..scoring import SCORE_COLUMN, score_column
+from ..selection import Explainer, ScoredRows
+from .observations import Observations
+
+_ROWS = 1000
+
+
+class OutputWriter:
+    """
+    Writes rows of shards with their scores.
+
+    Args:
+        shards (`Sequence[Shard]`): as they were scored.
+        counts (`Sequence[int]`): rows of each.
+        scored ([`~scar_hf.selection.ScoredRows`]): the scores of all rows.
+        written (`np.ndarray`): numbers of the rows to write.
+        explainer ([`~scar_hf.selection.Explainer`], *optional*): what more to say of each.
+        observations ([`~scar_hf.runs.observations.Observations`], *optional*): looks at the rows as they pass.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        counts: Sequence[int],
+        scored: ScoredRows,
+        written: np.ndarray,
+        explainer: Explainer | None = None,
+        observations: Observations | None = None,
+    ):
+        self.shards, self.scored, self.explainer, self.observations = shards, scored, explainer, observations
+        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.wanted = np.zeros(len(scored.scores), dtype=bool)
+        self.wanted[written] = True
+
+    def write(self, target: Path) -> list[dict[str, Any]]:
+        """
+        Write everything.
+
+        Args:
+            target (`Path`): a file; or a folder, which becomes one of files named as the shards if the data is a folder of
+                shards, else one of `Dataset.save_to_disk`.
+
+        Returns:
+            `list[dict]`: name, SHA-256 and, of files of rows, number of rows of each.
+
+        Raises:
+            `ValueError`: if the data has changed since it was scored, or the format cannot hold it.
+        """
+        every = range(len(self.shards))
+        if target.suffix:
+            schema = self._schema(every) if target.suffix == ".parquet" else None
+            digest = write_shard(target, (batch for i in every for batch in self._batches(i)), schema)
+            return [{"name": target.name, "sha256": digest, "rows": int(self.wanted.sum())}]
+        if len(self.shards) > 1:
+            return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
+        like = self.shards[0].dataset
+        write_arrow_folder(target, self._batches(0), self._schema(every), like=like)
+        return [{"name": file.name, "sha256": hash_file(file)} for file in sorted(target.iterdir())]
+
+    def _write_part(self, target: Path, i: int) -> dict[str, Any]:
+        """Write a shard's rows to a file of its name, unless a run before has: its digest then stands beside it."""
+        path = target / self.shards[i].name
+        mark = path.with_name(f".{path.name}.sha256")
+        if path.is_file() and mark.is_file():
+            digest = mark.read_text()
+            if hash_file(path) == digest:
+                if self.observations is not None:
+                    for _ in self._batches(i):
+                        pass
+                return {"name": self.shards[i].name, "sha256": digest, "rows": self._rows(i)}
+        schema = self._schema([i]) if path.suffix == ".parquet" else None
+        digest = write_shard(path, self._batches(i), schema)
+        mark.write_text(digest)
+        return {"name": self.shards[i].name, "sha256": digest, "rows": self._rows(i)}
+
+    def _rows(self, i: int) -> int:
+        return int(self.wanted[self.starts[i] : self.starts[i + 1]].sum())
+
+    def _batches(self, i: int) -> Iterator[Batch]:
+        start = int(self.starts[i])
+        for batch in self.shards[i].batches(_ROWS):
+            stop = start + len(batch)
+            if stop > self.starts[i + 1]:
+                break
+            if self.observations is not None:
+                self.observations.see(batch, start)
+            numbers = np.flatnonzero(self.wanted[start:stop])
+            yield add_columns(take(batch, numbers), self._columns(start, stop, numbers))
+            start = stop
+        else:
+            if start == self.starts[i + 1]:
+                return
+        raise ValueError(
+            f"{self.shards[i].name} has another number of rows than when it was scored: it was changed meanwhile. Start again."
+        )
+
+    def _columns(self, start: int, stop: int, numbers: np.ndarray) -> dict[str, pa.Array]:
+        columns = {SCORE_COLUMN: score_column(self.scored.scores[start:stop])}
+        if self.explainer is not None:
+            columns |= self.explainer.columns(start, stop)
+        picked = pa.array(numbers)
+        return {name: values.take(picked) for name, values in columns.items()}
+
+    def _schema(self, parts: Sequence[int]) -> pa.Schema:
+        """The columns of the output: read from all rows where they are objects, which say nothing of their types."""
+        schema: pa.Schema | None = None
+        for i in parts:
+            for batch in self.shards[i].batches(_ROWS):
+                schema = merge_schemas(schema, schema_of(batch))
+                if isinstance(batch, pa.Table):
+                    break
+        empty = (schema or pa.schema([])).empty_table()
+        return schema_of(add_columns(empty, self._columns(0, 0, np.empty(0, dtype=np.int64))))
+
+
+@contextmanager
+def staged(output: Path, plan: Any) -> Iterator[Path]:
+    """
+    Give a hidden place beside the output to build it in, and put it in its place at the end. What a run of the same plan
+    left there when it was killed is found again; what another left is removed.
+
+    Args:
+        output (`Path`): where the output will stand.
+        plan: what the run does, as JSON takes it.
+
+    Returns:
+        `Iterator[Path]`: the path to build at, of the output's name.
+
+    Raises:
+        `ValueError`: if another process is writing the same output.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = output.with_name(f".{output.name}.partial")
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        _lock(lock, output)
+        key = sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
+        mark = folder / ".plan"
+        if not mark.is_file() or mark.read_text() != key:
+            for left in folder.iterdir():
+                if left.name != ".lock":
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            mark.write_text(key)
+        try:
+            yield folder / output.name
+        except ValueError:  # what is wrong with the data will not be better the next time
+            shutil.rmtree(folder)
+            raise
+        _put_in_place(folder / output.name, output)
+        shutil.rmtree(folder)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def _lock(file: IO[str], output: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ValueError(f"Another process is writing {output}. Wait for it, or choose another output.") from error
+
+
+def _put_in_place(built: Path, output: Path) -> None:
+    if built.is_dir():
+        for mark in built.rglob(".*.sha256"):
+            mark.unlink()
+        if output.is_dir():
+            old = built.with_name(".replaced")
+            os.replace(output, old)
+    os.replace(built, output)

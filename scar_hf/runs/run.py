@@ -1,0 +1,198 @@
+"""One run over files: score every row, decide, write what is kept, and leave a manifest."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..files import Shard, check_output, columns_of, open_shards
+from ..pairs import PairReader, RowPairs
+from ..scoring import SCORE_COLUMN, ScarScorer
+from ..selection import (
+    EXPLANATION_COLUMNS,
+    Explainer,
+    ScoredRows,
+    check_k,
+    report_skipped,
+    score_rows,
+    threshold_of,
+    top_indices,
+)
+from .manifest import build_manifest, hash_inputs, skipped_lines, write_sides
+from .observations import Observations
+from .output import OutputWriter, staged
+
+_ROWS = 1000
+
+
+@dataclass
+class RunResult:
+    """
+    What a run did.
+
+    Args:
+        output (`Path`): what was written.
+        rows (`int`): rows that came in.
+        kept (`int`): rows that were written.
+        threshold (`float`): the lowest score kept; NaN where nothing was selected.
+        scored ([`~scar_hf.selection.ScoredRows`]): the scores of all rows, over all shards.
+        observations ([`~scar_hf.runs.observations.Observations`], *optional*): what a summary shows.
+    """
+
+    output: Path
+    rows: int
+    kept: int
+    threshold: float
+    scored: ScoredRows
+    observations: Observations | None
+
+
+def select_files(
+    data: str | Path,
+    output: str | Path,
+    scorer: ScarScorer,
+    k: float | None = None,
+    *,
+    all_rows: bool = False,
+    explain: bool = False,
+    by: str | None = None,
+    split: str | None = None,
+    overwrite: bool = False,
+    overwrite_scores: bool = False,
+    cache: bool = True,
+    observe: bool = False,
+    engine: Callable[..., list[ScoredRows]] | None = None,
+    progress: bool = True,
+) -> RunResult:
+    """
+    Score an instruction set shard by shard and write the best rows, or all. Texts are held a few thousand at a time; what
+    stays in memory of a row is its score. A run that is killed goes on where it was when it is started again, and gives
+    the same bytes.
+
+    Args:
+        data (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads.
+        output (`str` or `Path`): a file, or a folder; see [`~scar_hf.files.check_output`].
+        scorer ([`ScarScorer`]): with what rows are scored.
+        k (`float` or `int`, *optional*): a float in (0, 1] is a share, an int >= 1 a count; without it all rows are kept.
+        all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
+        explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
+        by (`str`, *optional*): a column to count what came in and what stayed by.
+        split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
+        overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
+        overwrite_scores (`bool`, *optional*, defaults to `False`): replace a column `scar_score` that the data has.
+        cache (`bool`, *optional*, defaults to `True`): keep scores on disk and find them again; resuming needs it.
+        observe (`bool`, *optional*, defaults to `False`): collect what a summary shows.
+        engine (`Callable`, *optional*): scores shards instead of this process, as [`score_shards`] does.
+        progress (`bool`, *optional*, defaults to `True`): show bars.
+
+    Returns:
+        [`RunResult`].
+
+    Raises:
+        `ValueError`: if `k`, the data or the output are not what they must be; before anything is written.
+    """
+    if k is not None:
+        check_k(k)
+    output = check_output(output, overwrite)
+    shards = open_shards(data, split)
+    _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
+    inputs = hash_inputs(data, shards)
+    parts = (engine or score_shards)(shards, scorer, cache=cache, progress=progress)
+    scored = join(parts)
+    rows = len(scored.scores)
+    if rows:
+        report_skipped(scored, scorer.read_length)
+    kept = np.arange(rows) if k is None else top_indices(scored.scores, k)
+    explainer = Explainer(scored, None if k is None else kept, scorer.read_length) if explain else None
+    written = np.arange(rows) if all_rows else kept
+    observations = Observations(scorer.reader, scored.scores, kept, by) if observe else None
+    counts = [len(part.scores) for part in parts]
+    writer = OutputWriter(shards, counts, scored, written, explainer, observations)
+    manifest = build_manifest(data, inputs, scorer, scored, k, kept)
+    with staged(output, manifest) as target:
+        manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target)}
+        write_sides(target, output, manifest, skipped_lines(scored, shards, counts))
+    threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
+    return RunResult(output, rows, len(written), threshold, scored, observations)
+
+
+def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True, progress: bool = True) -> list[ScoredRows]:
+    """
+    Score shards in this process.
+
+    Args:
+        shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
+        scorer ([`ScarScorer`]): with what.
+        cache (`bool`, *optional*, defaults to `True`): keep scores on disk, and find those of a run before.
+        progress (`bool`, *optional*, defaults to `True`): show a bar.
+
+    Returns:
+        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+    """
+    kept = scorer.cache() if cache else None
+    parts: list[ScoredRows] = []
+    start = 0
+    with tqdm(total=_count(shards), desc="Scoring", unit="row", disable=not progress) as bar:
+        for shard in shards:
+            part = score_rows(scorer, rows_of_shard(shard, scorer.reader), kept, bar, start)
+            parts.append(part)
+            start += len(part.scores)
+    return parts
+
+
+def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
+    """Read what is scored of each row of a shard, and of columnar files no other columns."""
+    names = shard.column_names()
+    needed = reader.needed(names) if names else None
+    seen: dict[str, None] = {}
+    for batch in shard.batches(_ROWS, needed):
+        columns = columns_of(batch)
+        if not columns:
+            continue
+        seen.update(dict.fromkeys(columns))
+        count = len(next(iter(columns.values())))
+        # Objects may lack a key: what some row before had, this one has without a value.
+        yield from reader.read({name: columns.get(name, [None] * count) for name in seen})
+
+
+def join(parts: Sequence[ScoredRows]) -> ScoredRows:
+    """The scores of all shards as one."""
+    skipped = {number: reason for part in parts for number, reason in part.skipped.items()}
+    return ScoredRows(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.cut for part in parts]),
+        np.concatenate([part.hashes for part in parts]),
+        skipped,
+    )
+
+
+def _check_columns(shards: Sequence[Shard], reader: PairReader, by: str | None, overwrite_scores: bool, explain: bool) -> None:
+    """Find what is wrong with the columns before any work goes into the rows."""
+    for shard in shards:
+        batch = next(iter(shard.batches(_ROWS)), None)
+        names = list(columns_of(batch)) if batch is not None else []
+        if not names:
+            continue
+        reader.needed(names)
+        if by is not None and by not in names:
+            raise ValueError(f"--by names the column {by!r}, but {shard.name} has {names}.")
+        if SCORE_COLUMN in names and not overwrite_scores:
+            raise ValueError(
+                f"{shard.name} already has a column {SCORE_COLUMN!r}. Remove it, or pass --overwrite-scores to score anew."
+            )
+        taken = [name for name in EXPLANATION_COLUMNS if explain and name in names]
+        if taken and not overwrite_scores:
+            raise ValueError(f"{shard.name} already has the columns {taken}. Remove them, or pass --overwrite-scores.")
+
+
+def _count(shards: Sequence[Shard]) -> int | None:
+    """Rows of all shards where that can be told quickly, for the progress bar."""
+    total = 0
+    for shard in shards:
+        rows = shard.count_rows()
+        if rows is None:
+            return None
+        total += rows
+    return total
