@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -80,7 +81,8 @@ class ScoreCache:
             os.replace(part, path)
         except OSError as error:
             self._writable = False
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             logger.warning(
                 "Scores are no longer kept in %s (%s): a run that is interrupted now starts over.", self.folder, error
             )

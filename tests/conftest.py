@@ -57,9 +57,9 @@ def encoder(request) -> str:
 def tiny_model():
     """Makes rankers with random weights around a tiny encoder of any type."""
 
-    def make(encoder: str = "bert", seed: int = 0, **settings) -> ScarModel:
+    def make(encoder: str = "bert", seed: int = 0, vocab_size: int = TINY["vocab_size"], **settings) -> ScarModel:
         torch.manual_seed(seed)
-        encoder_config = AutoConfig.for_model(encoder, **(TINY | ENCODERS[encoder]))
+        encoder_config = AutoConfig.for_model(encoder, **(TINY | ENCODERS[encoder] | {"vocab_size": vocab_size}))
         return ScarModel(ScarConfig(encoder_config=encoder_config, max_length=64, **settings)).eval()
 
     return make
@@ -84,6 +84,15 @@ def encoder_folder(tmp_path, tokenizer) -> Path:
     torch.manual_seed(0)
     folder = tmp_path / "tiny-encoder"
     BertModel(BertConfig(**(TINY | {"vocab_size": len(tokenizer), "max_position_embeddings": 128}))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_ranker(tmp_path_factory, tiny_model, tokenizer) -> Path:
+    """A ranker with random weights that scores thousands of rows in a second, as a folder."""
+    folder = tmp_path_factory.mktemp("tiny-ranker") / "ranker"
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -285,7 +285,7 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     assert config.alpha == 0.6 and config.training["sources"] == ["lab", "web"]
     quantiles = config.calibration["quantiles"]
     assert len(quantiles) == 1001 and quantiles == sorted(quantiles) and config.calibration["num_rows"] > 20
-    scorer = ScarScorer.from_pretrained(str(out), device="cpu")
+    scorer = ScarScorer.from_pretrained(str(out), device="cpu", dtype="float32")
     assert scorer.model.dtype == torch.float32 and scorer.model.config.max_length == 48
     low, high = scorer.score(["Tell me."] * 2, ["dunno really stone lol", "Certainly! Here is an overview: stone."])
     assert high > low

@@ -1,7 +1,7 @@
 """Instruction sets on disk and on the Hub: read as shards in batches, written whole or not at all."""
 
 from .batches import Batch, add_columns, columns_of, merge_schemas, schema_of, take
-from .reading import Shard, open_shards, read_dataset
+from .reading import Shard, is_arrow_folder, open_shards, read_dataset
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, suffix_of
 from .text import read_json_rows
 from .writing import check_output, write_arrow_folder, write_dataset, write_shard
@@ -16,6 +16,7 @@ __all__ = [
     "add_columns",
     "check_output",
     "columns_of",
+    "is_arrow_folder",
     "merge_schemas",
     "open_shards",
     "read_dataset",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import Shard, check_output, columns_of, open_shards
+from ..files import Shard, check_output, columns_of, is_arrow_folder, open_shards
 from ..pairs import PairReader, RowPairs
 from ..scoring import SCORE_COLUMN, ScarScorer
 from ..selection import (
@@ -20,7 +20,7 @@ from ..selection import (
     threshold_of,
     top_indices,
 )
-from .manifest import build_manifest, hash_inputs, skipped_lines, write_sides
+from .manifest import build_manifest, find_manifest, hash_inputs, skipped_lines, write_sides
 from .observations import Observations
 from .output import OutputWriter, staged
 
@@ -96,6 +96,8 @@ def select_files(
     if k is not None:
         check_k(k)
     output = check_output(output, overwrite)
+    if output.is_dir() and any(output.iterdir()) and find_manifest(output) is None and not is_arrow_folder(output):
+        raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
     shards = open_shards(data, split)
     _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
     inputs = hash_inputs(data, shards)

@@ -1,0 +1,178 @@
+"""
+One system under test in a process of its own: `scoring.py` starts it, with the Python of that system, and asks it to score
+rows. Requests and answers are lines of JSON on stdin and stdout. Needs torch, NumPy and
+the system's own package, nothing else.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+# (instructions, responses) -> scores
+Score = Callable[[list[str], list[str]], Sequence[float]]
+
+
+class TokenCounter:
+    """
+    Counts the tokens that reach an encoder, by watching its calls.
+
+    Args:
+        encoder (`torch.nn.Module`, *optional*):
+            Called with `input_ids` and, where there is padding, an `attention_mask`. Without it all that OpenVINO infers in
+            this process is counted.
+    """
+
+    def __init__(self, encoder: torch.nn.Module | None = None):
+        # A list, because appending is safe where a system calls its encoder from several threads.
+        self.calls: list[tuple[int, int | torch.Tensor]] = []
+        if encoder is None:
+            self._watch_openvino()
+        else:
+            encoder.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _watch_openvino(self) -> None:
+        import openvino
+
+        def watched(infer: Callable) -> Callable:
+            def call(request, inputs=None, *args, **kwargs):
+                self._count_arrays(inputs)
+                return infer(request, inputs, *args, **kwargs)
+
+            return call
+
+        for owner, name in (
+            (openvino.InferRequest, "infer"),
+            (openvino.InferRequest, "start_async"),
+            (openvino.AsyncInferQueue, "start_async"),
+        ):
+            setattr(owner, name, watched(getattr(owner, name)))
+
+    def _count_arrays(self, inputs: Any) -> None:
+        """Count what OpenVINO is given: by name, or ids and mask in this order; other ways of passing it are not seen."""
+        if isinstance(inputs, (list, tuple)):
+            inputs = dict(zip(("input_ids", "attention_mask"), inputs, strict=False))
+        if not isinstance(inputs, dict) or "input_ids" not in inputs:
+            return
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        size = math.prod(ids.shape)
+        # An openvino.Tensor shows its numbers as `data`, as does an array.
+        self.calls.append((size, size if mask is None else int(np.asarray(mask.data).sum())))
+
+    def _count(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        # The sum stays a tensor: reading it here would make a GPU wait.
+        self.calls.append((ids.numel(), ids.numel() if mask is None else mask.sum()))
+
+    def take(self) -> dict[str, int]:
+        """Return the tokens since the last call, all and without padding; nothing if the encoder was not seen."""
+        calls, self.calls = self.calls, []
+        return {"computed": sum(n for n, _ in calls), "real": sum(int(n) for _, n in calls)} if calls else {}
+
+
+def scar_tool(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
+    """scar-tool's own loading and scoring functions, with their defaults; its `rank_and_filter` is made of just these two."""
+    from style_ranker.rank import load_ranker, score_pairs  # pyright: ignore[reportMissingImports]
+
+    model, tokenizer = load_ranker(options["scar_tool_weights"], device=options["device"])
+
+    def score(instructions: list[str], responses: list[str]) -> list[float]:
+        return score_pairs(
+            model, tokenizer, instructions, responses, max_length=options["max_length"], device=options["device"]
+        )
+
+    return score, TokenCounter(model.encoder), "float32", ["scar-tool", "transformers", "torch"]
+
+
+def cross_encoder(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
+    """A CrossEncoder on the same encoder weights, with a head at random: its scores mean nothing, its speed does."""
+    from sentence_transformers import CrossEncoder
+    from transformers import PreTrainedModel
+
+    dtype = options.get("dtype", "float32")
+    model = CrossEncoder(
+        options["encoder_weights"],
+        num_labels=1,
+        max_length=options["max_length"],
+        device=options["device"],
+        model_kwargs={"dtype": getattr(torch, dtype)},
+    )
+    # The innermost pretrained model is the encoder, without the head.
+    encoder = [module for module in model.modules() if isinstance(module, PreTrainedModel)][-1]
+    batch_size = {"batch_size": options["batch_size"]} if "batch_size" in options else {}
+
+    def score(instructions: list[str], responses: list[str]) -> list[float]:
+        return model.predict(list(zip(instructions, responses, strict=True)), show_progress_bar=False, **batch_size).tolist()
+
+    return score, TokenCounter(encoder), dtype, ["sentence-transformers", "transformers", "torch"]
+
+
+def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
+    """`ScarScorer` with the bundled ranker and what is asked for; by default nothing but the device and the length."""
+    from scar_hf import ScarScorer
+
+    asked = {name: options[name] for name in ("dtype", "backend") if name in options}
+    scorer = ScarScorer.from_pretrained("scar-ranker", device=options["device"], max_length=options["max_length"], **asked)
+    openvino = asked.get("backend") == "openvino"
+    # The OpenVINO backend quantises the weights and the activations of its matrix multiplications.
+    dtype = "int8" if openvino else str(scorer.model.encoder.dtype).removeprefix("torch.")
+    packages = ["scar-hf", "transformers", "torch", *(["openvino", "nncf"] if openvino else [])]
+    counter = TokenCounter(None if openvino else scorer.model.encoder)
+    return lambda x, y: scorer.score(x, y).tolist(), counter, dtype, packages
+
+
+SYSTEMS = {"scar_tool": scar_tool, "cross_encoder": cross_encoder, "scar_hf": scar_hf}
+
+
+def serve(options: dict, answer: Callable[[dict], None]) -> None:
+    """
+    Load a system, say so, then answer requests `{"start": a, "stop": b}` until stdin ends.
+
+    Args:
+        options (`dict`): `system`, `data`, `device`, `threads`, `max_length`, folders of weights, and the system's settings.
+        answer (`Callable`): sends one answer.
+    """
+    torch.set_num_threads(options["threads"])
+    with open(options["data"], encoding="utf-8") as file:
+        data = json.load(file)
+    score, counter, dtype, packages = SYSTEMS[options["system"]](options)
+    answer({"dtype": dtype, "versions": {name: version(name) for name in packages}})
+    synchronize = torch.cuda.synchronize if options["device"].startswith("cuda") else lambda: None
+    for line in sys.stdin:
+        request = json.loads(line)
+        rows = slice(request["start"], request["stop"])
+        instructions, responses = data["instructions"][rows], data["responses"][rows]
+        synchronize()
+        began = time.perf_counter()
+        scores = score(instructions, responses)
+        synchronize()
+        seconds = time.perf_counter() - began
+        answer({"seconds": seconds, "scores": [float(value) for value in scores], **counter.take()})
+
+
+def main() -> None:
+    """Run as `python worker.py OPTIONS`, where OPTIONS is JSON."""
+    out = sys.stdout
+    # Packages print as they load; only answers may go to the real stdout.
+    sys.stdout = sys.stderr
+
+    def answer(message: dict) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    try:
+        serve(json.loads(sys.argv[1]), answer)
+    except Exception as error:
+        answer({"error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""Scores from all machines and GPUs of a Ray cluster, the same to the last bit as those of one process."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..files import Shard
+from ..loading import BUNDLED_RANKER
+from ..planning import cut_chunks
+from ..runs.run import rows_of_shard
+from ..score_cache import ChunkScores, ScoreCache
+from ..scoring import NOT_FINITE, ScarScorer, check_rows
+from ..selection import ScoredRows, score_rows
+
+# More cores than this do not score a chunk much faster; more actors do.
+_CPUS_PER_ACTOR = 4
+# Of an actor's cores, left to a reading task, which would wait forever for one where actors hold all.
+_CPUS_FOR_READING = 0.1
+# While one chunk is computed, the next is tokenised.
+_CHUNKS_AT_A_TIME = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What came back of a chunk; without scores if they are in the cache."""
+
+    digest: str
+    hashes: np.ndarray
+    problems: dict[int, str]
+    result: ChunkScores | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many actors, and what each takes."""
+
+    actors: int
+    cpus: float
+    gpus: float
+
+
+def score_shards_on_ray(
+    shards: Sequence[Shard],
+    scorer: ScarScorer,
+    cache: bool = True,
+    progress: bool = True,
+    *,
+    address: str | None = None,
+    cpus_per_actor: float | None = None,
+    gpus_per_actor: float | None = None,
+    actors: int | None = None,
+) -> list[ScoredRows]:
+    """
+    Score shards on a Ray cluster, as [`~scar_hf.runs.score_shards`] does in one process: pass it, or a `partial` of it, as
+    `engine` to [`~scar_hf.runs.select_files`]. Chunks of rows are cut alike, so that scores are the same to the last bit
+    on machines of one kind. Each shard is read by one task; tasks and actors that are killed, also with their node, are
+    started again. Scores are kept in this process's cache, so that a run goes on where it was killed.
+
+    Every node needs scar-hf of the same version, the data at the same path, and the ranker: the bundled one, a folder at
+    the same path, or access to the Hub. Data without a path, such as a set on the Hub, is read on this process's node.
+
+    Args:
+        shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
+        scorer ([`ScarScorer`]): with what; its precision holds on all nodes, its device does not. For GPUs that this
+            machine lacks, pass `dtype="bfloat16"` to it.
+        cache (`bool`, *optional*, defaults to `True`): keep scores on disk, and find those of a run before.
+        progress (`bool`, *optional*, defaults to `True`): show a bar.
+        address (`str`, *optional*): of a running cluster, or `"auto"`; by default the one that runs on this machine, else
+            one is started here until the end of the run. A process that has called `ray.init` stays with its cluster.
+        cpus_per_actor (`float`, *optional*): cores of each actor; by default 4, or what the smallest node has for each.
+        gpus_per_actor (`float`, *optional*): GPUs of each actor, 0 for none; by default 1 if the cluster has any.
+        actors (`int`, *optional*): how many; by default as many as fit.
+
+    Returns:
+        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+
+    Raises:
+        `ValueError`: if the data is bad, the scorer is strict and rows cannot be scored, the cluster cannot be reached, or
+        no node has room for an actor.
+        `ImportError`: if Ray is not installed.
+    """
+    ray = import_ray()
+    _check_numbers(cpus_per_actor, gpus_per_actor, actors)
+    kept = scorer.cache() if cache else None
+    totals = [shard.count_rows() for shard in shards] if progress else []
+    total = None if None in totals else sum(filter(None, totals))
+    with _cluster(ray, address), _quiet():
+        plan = _plan(ray.nodes(), cpus_per_actor, gpus_per_actor, actors)
+        parts: dict[tuple[int, int], _Part] = {}
+        counts: dict[int, int] = {}
+        with tqdm(total=total, desc="Scoring", unit="row", disable=not progress) as bar:
+            for item in _items(ray, shards, scorer, kept, plan):
+                _take(item, parts, counts, shards, scorer, kept, bar)
+    return _assemble(parts, counts, shards, scorer, kept)
+
+
+def import_ray() -> Any:
+    """
+    Import Ray with its Data library.
+
+    Raises:
+        `ImportError`: with the command that installs it.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError('Scoring on several machines needs Ray: pip install "scar-hf[ray]"') from error
+    return ray
+
+
+@contextmanager
+def _cluster(ray: Any, address: str | None) -> Iterator[None]:
+    """Be connected to a cluster, and afterwards no longer if it was not so before."""
+    if ray.is_initialized():
+        yield
+        return
+    # A dashboard is only for a cluster that is started here, and opens a port for nobody.
+    settings = {} if address else {"include_dashboard": False}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **settings)
+    except (OSError, ValueError, RuntimeError) as error:
+        where = "A Ray cluster could not be started here" if address is None else f"No Ray cluster answers at {address!r}"
+        raise ValueError(
+            f"{where} ({error}). Pass the address of a running one, as `ray start --head` prints it, or none to start one."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Data's account of its plans and pools off the screen, where the progress bar is."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _plan(nodes: Sequence[dict[str, Any]], cpus: float | None, gpus: float | None, actors: int | None) -> _Plan:
+    """Choose the actors for the nodes of a cluster."""
+    sizes = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in nodes if node["Alive"]]
+    if gpus is None:
+        gpus = 1.0 if any(of_node >= 1 for _, of_node in sizes) else 0.0
+    able = [(c, g) for c, g in sizes if c > 0 and g >= gpus]
+    if cpus is None:
+        # With GPUs, each has its share of the node's cores.
+        shares = [c / (g // gpus) if gpus else c for c, g in able]
+        cpus = min([_CPUS_PER_ACTOR, *shares])
+    fitting = sum(int(min(c // cpus, g // gpus) if gpus else c // cpus) for c, g in able)
+    if not fitting:
+        has = "; ".join(f"{c:g} CPUs, {g:g} GPUs" for c, g in sizes)
+        raise ValueError(f"No node has room for an actor with {cpus:g} CPUs and {gpus:g} GPUs. The nodes have: {has}.")
+    return _Plan(actors or fitting, cpus, gpus)
+
+
+def _items(
+    ray: Any, shards: Sequence[Shard], scorer: ScarScorer, kept: ScoreCache | None, plan: _Plan
+) -> Iterator[dict[str, Any]]:
+    """Run the pipeline: shards -> chunks -> scores, in the order in which they are done."""
+    from .ray_tasks import ScoringActor, ShardSource, Work, restore_scorer, without_rows
+
+    state = scorer.__getstate__()
+    if scorer.model_name != BUNDLED_RANKER and Path(scorer.model_name).exists():
+        state["model"] = str(Path(scorer.model_name).absolute())
+    options = {"tokens_per_batch": scorer.tokens_per_batch, "attn_implementation": scorer.attn_implementation}
+    reader = restore_scorer(state, options)
+    work = ray.put(Work(without_rows(shards), reader, _known(kept)))
+    reading: dict[str, Any] = {"num_cpus": _CPUS_FOR_READING}
+    if any(shard.path is None for shard in shards):
+        # The files behind such rows lie on this node, which may have been given no CPUs.
+        reading = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1  # bytes: each item a block of its own
+    with ray.data.DataContext.current(context):
+        dataset = ray.data.read_datasource(ShardSource(len(shards), work), override_num_blocks=len(shards), **reading)
+        dataset = dataset.map_batches(
+            ScoringActor,
+            fn_constructor_args=(state, options, "cuda" if plan.gpus else "cpu", max(1, math.ceil(plan.cpus))),
+            batch_size=1,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=max(plan.cpus - _CPUS_FOR_READING, plan.cpus / 2),
+            num_gpus=plan.gpus,
+            # May shrink: an actor whose node is gone waits for room on the others.
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=plan.actors,
+                initial_size=plan.actors,
+                max_concurrent_calls_per_actor=_CHUNKS_AT_A_TIME,
+                enable_true_multi_threading=True,
+            ),
+        )
+        batches = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        # An error here must not leave the pipeline running.
+        with closing(batches):  # type: ignore[type-var]
+            for table in batches:
+                yield from table.to_pylist()
+
+
+def _take(
+    item: dict[str, Any],
+    parts: dict[tuple[int, int], _Part],
+    counts: dict[int, int],
+    shards: Sequence[Shard],
+    scorer: ScarScorer,
+    kept: ScoreCache | None,
+    bar: tqdm,
+) -> None:
+    """Keep what came back, or raise what went wrong."""
+    kind, place = item["kind"], (item["shard"], item["chunk"])
+    if kind == "end":
+        counts[item["shard"]] = item["chunk"]
+        return
+    if kind.endswith("_error"):
+        name, _, message = item["error"].partition(":")
+        if kind == "read_error":
+            _raise_as_in_one_process(shards, scorer)
+            where = shards[item["shard"]].path
+            message = f"{message} (on another node; {where} must lie at the same path on all of them, and be the same)"
+        raise {"ImportError": ImportError, "OSError": OSError}.get(name, ValueError)(message)
+    hashes = np.frombuffer(item["hashes"], dtype=np.uint64)
+    problems = {int(i): text for i, text in json.loads(item["problems"]).items()}
+    if kind == "known":
+        assert kept is not None
+        result = kept.get(item["digest"], len(hashes))
+    else:
+        result = ChunkScores(np.frombuffer(item["scores"], dtype=np.float32), np.frombuffer(item["cut"], dtype=bool))
+        if kept is not None:
+            kept.put(item["digest"], result)
+    if place not in parts:
+        bar.update(len(hashes))
+    parts[place] = _Part(item["digest"], hashes, problems, result)
+
+
+def _raise_as_in_one_process(shards: Sequence[Shard], scorer: ScarScorer) -> None:
+    """Read again up to the error: row numbers count over all shards, and of several errors the first one is meant."""
+    seen = 0
+    for shard in shards:
+        for chunk in cut_chunks(rows_of_shard(shard, scorer.reader)):
+            if scorer.strict:
+                check_rows(chunk.rows, seen)
+            seen += len(chunk.rows)
+
+
+def _assemble(
+    parts: dict[tuple[int, int], _Part],
+    counts: dict[int, int],
+    shards: Sequence[Shard],
+    scorer: ScarScorer,
+    kept: ScoreCache | None,
+) -> list[ScoredRows]:
+    """Put chunks into their order."""
+    scored, start = [], 0
+    for i, shard in enumerate(shards):
+        found = [parts.get((i, chunk)) for chunk in range(counts.get(i, 0))]
+        whole = [part for part in found if part is not None and part.result is not None]
+        if i not in counts or len(whole) < len(found):
+            # Scores in the cache were damaged: what is missing is computed here.
+            scored.append(score_rows(scorer, rows_of_shard(shard, scorer.reader), kept, None, start))
+        else:
+            scored.append(_joined(whole, start))
+        start += len(scored[-1].scores)
+    return scored
+
+
+def _joined(parts: Sequence[_Part], start: int) -> ScoredRows:
+    scores, cut, hashes, skipped, number = [], [], [], {}, start
+    for part in parts:
+        assert part.result is not None
+        scores.append(part.result.scores)
+        cut.append(part.result.cut)
+        hashes.append(part.hashes)
+        for i in map(int, np.flatnonzero(np.isnan(part.result.scores))):
+            skipped[number + i] = part.problems.get(i) or NOT_FINITE
+        number += len(part.hashes)
+    arrays = ((scores, np.float32), (cut, np.bool_), (hashes, np.uint64))
+    return ScoredRows(*(np.concatenate(v) if v else np.empty(0, dtype=kind) for v, kind in arrays), skipped=skipped)
+
+
+def _known(kept: ScoreCache | None) -> frozenset[str]:
+    """Digests of the chunks whose scores are in a cache, so that no node computes them again."""
+    if kept is None:
+        return frozenset()
+    return frozenset(file.parent.name + file.name for file in kept.folder.glob("??/*") if not file.name.startswith("."))
+
+
+def _check_numbers(cpus: float | None, gpus: float | None, actors: int | None) -> None:
+    if cpus is not None and not cpus > 0:
+        raise ValueError(f"`cpus_per_actor` must be more than 0, got {cpus!r}.")
+    if gpus is not None and not gpus >= 0:
+        raise ValueError(f"`gpus_per_actor` must be 0 or more, got {gpus!r}.")
+    if actors is not None and actors < 1:
+        raise ValueError(f"`actors` must be 1 or more, got {actors!r}.")

@@ -1,0 +1,207 @@
+"""What runs on the nodes of a Ray cluster: reading tasks that cut shards into chunks, and actors that score them."""
+
+import json
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from ..files import Shard, open_shards
+from ..planning import Chunk, cut_chunks
+from ..runs.run import rows_of_shard
+from ..scoring import ScarScorer
+
+# Each item is a row and a block of its own, so that chunks spread evenly over the actors.
+ITEM = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("shard", pa.int64()),
+        ("chunk", pa.int64()),
+        ("digest", pa.string()),
+        ("hashes", pa.large_binary()),
+        ("problems", pa.string()),
+        ("rows", pa.large_binary()),
+        ("scores", pa.large_binary()),
+        ("cut", pa.large_binary()),
+        ("error", pa.string()),
+    ]
+)
+# Of an item: rows to score; scored; in the driver's cache; a shard's end, with its number of chunks; an error.
+ROWS, SCORED, KNOWN, END, READ_ERROR, SCORE_ERROR = "rows", "scored", "known", "end", "read_error", "score_error"
+# What bad data and settings raise. It travels as an item: Ray would wrap it in tracebacks of its own.
+EXPECTED_ERRORS = (ValueError, ImportError, OSError)
+
+
+@dataclass(frozen=True)
+class Work:
+    """
+    What all reading tasks share.
+
+    Args:
+        shards (`list[Shard]`): with absolute paths, and rows only where there is no path.
+        scorer (`ScarScorer`): how rows are read.
+        known (`frozenset[str]`): digests of the chunks in the driver's cache.
+    """
+
+    shards: list[Shard]
+    scorer: ScarScorer
+    known: frozenset[str]
+
+
+class ShardSource(Datasource):
+    """
+    The chunks of shards, each shard read by one task.
+
+    Args:
+        count (`int`): number of shards.
+        work (`ray.ObjectRef`): of a [`Work`].
+    """
+
+    def __init__(self, count: int, work: Any):
+        super().__init__()
+        self._count, self._work = count, work
+
+    def get_name(self) -> str:
+        """How Ray names it in its logs."""
+        return "Shards"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown before reading."""
+        return None
+
+    def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
+        """One task for each shard, whatever Ray proposes: chunks are cut from a shard's beginning."""
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(read_shard, i, self._work), unknown, ITEM) for i in range(self._count)]
+
+
+def read_shard(number: int, work: Any) -> Iterator[pa.Table]:
+    """
+    Read a shard and cut it into chunks.
+
+    Args:
+        number (`int`): which shard.
+        work (`ray.ObjectRef`): of a [`Work`].
+
+    Returns:
+        `Iterator[pa.Table]`: an item for each chunk, and at last the end or an error.
+    """
+    shared: Work = ray.get(work)
+    scorer, count = shared.scorer, 0
+    try:
+        for chunk in cut_chunks(rows_of_shard(_opened(shared.shards[number]), scorer.reader)):
+            problems = {i: row.problem for i, row in enumerate(chunk.rows) if row.problem is not None}
+            if scorer.strict and problems:
+                yield _item(kind=READ_ERROR, shard=number, error=f"ValueError:{next(iter(problems.values()))}")
+                return
+            is_known = chunk.digest in shared.known
+            yield _item(
+                kind=KNOWN if is_known else ROWS,
+                shard=number,
+                chunk=count,
+                digest=chunk.digest,
+                hashes=chunk.row_hashes.tobytes(),
+                problems=json.dumps(problems),
+                rows=None if is_known else pickle.dumps(chunk.rows, protocol=5),
+            )
+            count += 1
+    except EXPECTED_ERRORS as error:
+        yield _item(kind=READ_ERROR, shard=number, error=_error_text(error))
+        return
+    yield _item(kind=END, shard=number, chunk=count)
+
+
+class ScoringActor:
+    """
+    Scores chunks. The ranker loads at the first one.
+
+    Args:
+        state (`dict`): of the driver's scorer, as it is pickled.
+        options (`dict`): its other attributes that a score may depend on in its last bits.
+        device (`str`): where to score.
+        threads (`int`): CPU threads to use.
+    """
+
+    def __init__(self, state: dict[str, Any], options: dict[str, Any], device: str, threads: int):
+        self._state, self._options, self._device, self._threads = state, options, device, threads
+        self._scorer: ScarScorer | None = None
+        self._lock = Lock()
+        # The tokenizer would take all cores of the node, which other actors share.
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Score an item; what holds no rows passes as it is."""
+        (item,) = batch.to_pylist()
+        if item["kind"] != ROWS:
+            return batch
+        rows = pickle.loads(item.pop("rows"))
+        try:
+            chunk = Chunk(rows, item["digest"], np.frombuffer(item["hashes"], dtype=np.uint64))
+            ((_, result),) = self._loaded().score_chunks([chunk])
+        except EXPECTED_ERRORS as error:
+            return _item(kind=SCORE_ERROR, shard=item["shard"], chunk=item["chunk"], error=_error_text(error))
+        return _item(**item | {"kind": SCORED, "scores": result.scores.tobytes(), "cut": result.cut.tobytes()})
+
+    def _loaded(self) -> ScarScorer:
+        with self._lock:  # two chunks are in work at a time
+            if self._scorer is None:
+                torch.set_num_threads(self._threads)
+                scorer = restore_scorer(self._state, self._options)
+                if scorer.backend == "torch":
+                    scorer.device = self._device
+                _check_same(scorer.identity(), self._state)
+                scorer.model  # noqa: B018 - loads it here, as the encoder takes the number of threads from this one
+                # From here on each batch has one thread: scorers set this for a while, which two at a time would undo.
+                torch.set_num_threads(1)
+                self._scorer = scorer
+        return self._scorer
+
+
+def restore_scorer(state: dict[str, Any], options: dict[str, Any]) -> ScarScorer:
+    """Make the scorer that the driver has."""
+    scorer = ScarScorer.__new__(ScarScorer)
+    scorer.__setstate__(state)
+    for name, value in options.items():
+        setattr(scorer, name, value)
+    return scorer
+
+
+def _check_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise a `ValueError` if this node would give other scores."""
+    different = [name for name in ("scar_hf", "weights") if found[name] != expected[name]]
+    if different:
+        pairs = "; ".join(f"{name} {found[name]!r} here, {expected[name]!r} there" for name in different)
+        raise ValueError(
+            f"The node {os.uname().nodename} has another ranker or version of scar-hf than the machine that started the run "
+            f"({pairs}). Install the same on every node."
+        )
+
+
+def _opened(shard: Shard) -> Shard:
+    """The shard itself, or for an Arrow folder, which travels without its rows, the one that is opened here."""
+    if shard.path is None or not shard.path.is_dir():
+        return shard
+    return open_shards(shard.path)[0]
+
+
+def _error_text(error: BaseException) -> str:
+    return f"{next(kind.__name__ for kind in EXPECTED_ERRORS if isinstance(error, kind))}:{error}"
+
+
+def _item(**values: Any) -> pa.Table:
+    return pa.Table.from_pylist([{name: values.get(name) for name in ITEM.names}], schema=ITEM)
+
+
+def without_rows(shards: Sequence[Shard]) -> list[Shard]:
+    """Shards as they travel: paths made absolute, and datasets left out where a path leads to them."""
+    return [shard if shard.path is None else Shard(shard.name, shard.path.absolute()) for shard in shards]

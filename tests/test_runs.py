@@ -1,0 +1,294 @@
+"""Runs over files: nothing lost, nothing changed, whatever happens on the way."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, load_dataset
+
+from scar_hf import ScarScorer, scar_select
+from scar_hf.cli import main
+from scar_hf.files import read_dataset
+from scar_hf.runs import find_manifest, select_files, verify_manifest
+from scar_hf.score_cache import ScoreCache
+
+
+def many_rows(n: int, seed: int = 0) -> list[dict]:
+    words = ["bees", "rivers", "bread", "glass", "chess", "wool", "of", "and", "the", "in", "they", "are", "made", "known"]
+    draw = random.Random(seed)
+
+    def text(length: int) -> str:
+        return " ".join(draw.choices(words, k=length))
+
+    return [{"instruction": f"{text(5)}?", "output": text(draw.randint(1, 40)), "id": i} for i in range(n)]
+
+
+def write_shards(folder: Path, rows: list[dict], shards: int) -> Path:
+    folder.mkdir()
+    for i in range(shards):
+        part = rows[i * len(rows) // shards : (i + 1) * len(rows) // shards]
+        pq.write_table(pa.Table.from_pylist(part), folder / f"part-{i:02}.parquet", row_group_size=500)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(tiny_ranker) -> ScarScorer:
+    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu")
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_folder_of_shards_gives_a_folder_of_shards(tmp_path, small):
+    rows = many_rows(3000)
+    data = write_shards(tmp_path / "data", rows, 4)
+    result = select_files(data, tmp_path / "out", small, 0.1, progress=False)
+    assert result.rows == 3000 and result.kept == 300
+    names = [p.name for p in sorted((tmp_path / "out").iterdir())]
+    assert names == ["manifest.json", *(f"part-{i:02}.parquet" for i in range(4))]
+    kept = load_dataset("parquet", data_files=str(tmp_path / "out" / "*.parquet"), split="train", cache_dir=tmp_path / "hf")
+    expected = scar_select(Dataset.from_list(rows), k=0.1, model=small, progress=False)
+    assert len(set(kept["id"][:]) & set(expected["id"][:])) >= 298  # shards begin chunks anew: the last bits may differ
+    assert kept["id"][:] == sorted(kept["id"][:]) and kept.column_names == ["instruction", "output", "id", "scar_score"]
+    assert min(kept["scar_score"][:]) == pytest.approx(result.threshold)
+    assert all(check.passed for check in verify_manifest(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.csv", "a.parquet", "arrow"])
+def test_every_format_in_and_out_keeps_the_same_rows(name, tmp_path, small, write_jsonl):
+    rows = many_rows(60)
+    select_files(write_jsonl(rows), tmp_path / "copies" / name, small, all_rows=True, progress=False)
+    data = tmp_path / "copies" / name
+    result = select_files(data, tmp_path / "o.jsonl", small, 7, overwrite_scores=True, progress=False)
+    kept = read_dataset(tmp_path / "o.jsonl")
+    expected = scar_select(Dataset.from_list(rows), k=7, model=small, progress=False)
+    assert [int(i) for i in kept["id"][:]] == expected["id"][:] and result.kept == 7
+    np.testing.assert_allclose(kept["scar_score"][:], expected["scar_score"][:], atol=1e-6)
+    with pytest.raises(ValueError, match=r"already has a column 'scar_score'"):
+        select_files(data, tmp_path / "p.jsonl", small, 7, progress=False)
+
+
+def test_a_second_run_computes_nothing_and_a_grown_one_little(tmp_path, small, fresh_cache, monkeypatch):
+    rows = many_rows(9000)
+    data = write_shards(tmp_path / "data", rows, 3)
+    select_files(data, tmp_path / "first.jsonl", small, 0.1, progress=False)
+    encoded = []
+    encode = small._encoder.encode
+    monkeypatch.setattr(small._encoder, "encode", lambda ids, on: encoded.append(len(ids)) or encode(ids, on))
+    select_files(data, tmp_path / "second.jsonl", small, 0.2, progress=False)
+    assert encoded == []
+    grown = tmp_path / "grown.jsonl"
+    grown.write_text("".join(json.dumps(row) + "\n" for row in rows[:3000]))
+    select_files(grown, tmp_path / "third.jsonl", small, 0.1, progress=False)
+    assert sum(encoded) == 0  # the same rows in another format
+    inserted = [*rows[:10], *many_rows(5, seed=1), *rows[10:3000]]
+    grown.write_text("".join(json.dumps(row) + "\n" for row in inserted))
+    select_files(grown, tmp_path / "fourth.jsonl", small, 0.1, progress=False)
+    assert 0 < sum(encoded) <= 2 * 4096  # the chunk around the new rows, and no other
+
+
+def test_a_damaged_cache_is_computed_again(tmp_path, small, fresh_cache, write_jsonl, caplog):
+    data = write_jsonl(many_rows(50))
+    select_files(data, tmp_path / "a.jsonl", small, 5, progress=False)
+    entries = [p for p in fresh_cache.rglob("*") if p.is_file()]
+    assert len(entries) == 1
+    for damage in (lambda b: b[:-3], lambda b: b[:40] + b"\xff" + b[41:], lambda b: b""):
+        entries[0].write_bytes(damage(entries[0].read_bytes()))
+        select_files(data, tmp_path / "b.jsonl", small, 5, overwrite=True, progress=False)
+        assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
+    assert "are damaged and are computed again" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, small, write_jsonl, caplog):
+    (tmp_path / "file").write_text("in the way")
+    cache = ScoreCache(small.identity(), tmp_path / "file")
+    chunks = list(small.score_chunks([], cache))
+    assert chunks == []
+    scores = small.score(["q"], ["a"])
+    from scar_hf.pairs import RowPairs
+    from scar_hf.selection import score_rows
+
+    found = score_rows(small, [RowPairs((("q", "a"),))], cache)
+    np.testing.assert_array_equal(found.scores, scores)
+    assert caplog.text.count("are no longer kept") == 1
+
+
+def run_command(args: list, cache: Path, kill_after: float | None = None) -> int:
+    env = {**os.environ, "SCAR_HF_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "scar_hf", *map(str, args)], env=env, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    if kill_after is None:
+        return process.wait(timeout=120)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:  # from when the first scores are on disk
+        if any(cache.rglob("*.part")) or sum(1 for p in cache.rglob("*") if p.is_file()) > kill_after:
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.005)
+    return process.wait()
+
+
+def test_killed_runs_go_on_and_give_the_same_bytes(tmp_path, tiny_ranker):
+    rows = many_rows(24_000)
+    rows[77]["output"] = None
+    data = write_shards(tmp_path / "data", rows, 5)
+    args = ["select", data, "-k", "0.1", "--model", tiny_ranker, "--quiet"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert run_command([*args, "-o", tmp_path / "a" / "out"], tmp_path / "cache-a") == 0
+    killed = [run_command([*args, "-o", tmp_path / "b" / "out"], tmp_path / "cache-b", kill_after=n) for n in (0, 3, 7)]
+    assert killed == [-signal.SIGKILL] * 3
+    assert not (tmp_path / "b" / "out").exists()
+    assert run_command([*args, "-o", tmp_path / "b" / "out"], tmp_path / "cache-b") == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_shards_written_before_a_kill_are_not_written_again(tmp_path, small, monkeypatch):
+    data = write_shards(tmp_path / "data", many_rows(900), 3)
+    from scar_hf.runs import output
+
+    written, write_shard = [], output.write_shard
+
+    def dies_at_the_third(path, *args):
+        written.append(path.name)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return write_shard(path, *args)
+
+    monkeypatch.setattr(output, "write_shard", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        select_files(data, tmp_path / "out", small, 0.5, progress=False)
+    assert not (tmp_path / "out").exists()
+    select_files(data, tmp_path / "out", small, 0.5, progress=False)
+    assert written == ["part-00.parquet", "part-01.parquet", "part-02.parquet", "part-02.parquet"]
+    monkeypatch.undo()
+    select_files(data, tmp_path / "again", small, 0.5, progress=False)
+    first, second = contents(tmp_path / "out"), contents(tmp_path / "again")
+    assert {n: b for n, b in first.items() if n != "manifest.json"} == {n: b for n, b in second.items() if n != "manifest.json"}
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_full_disk_is_said_and_the_next_run_goes_on(tmp_path, tiny_ranker):
+    data = write_shards(tmp_path / "data", many_rows(4000), 2)
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "from scar_hf.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    args = ["score", str(data), "-o", str(tmp_path / "out.jsonl"), "--model", str(tiny_ranker)]
+    env = {**os.environ, "SCAR_HF_CACHE": str(tmp_path / "cache")}
+    run = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, env=env)
+    assert run.returncode == 2 and "out.jsonl" in run.stderr and "Traceback" not in run.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+    assert run_command(args, tmp_path / "cache") == 0
+    assert len(read_dataset(tmp_path / "out.jsonl")) == 4000
+
+
+def test_bad_rows_are_listed_and_never_selected(tmp_path, small, capsys):
+    rows = many_rows(30)
+    rows[3]["output"], rows[17]["output"] = None, "   "
+    rows[20]["instruction"] = None
+    data = write_shards(tmp_path / "data", rows, 3)
+    result = select_files(data, tmp_path / "out", small, 1.0, progress=False)
+    assert result.kept == 27
+    skipped = read_dataset(tmp_path / "out" / "skipped.jsonl").to_list()
+    assert skipped == [
+        {"shard": "part-00.parquet", "row": 3, "reason": "the response is missing"},
+        {"shard": "part-01.parquet", "row": 7, "reason": "the response is empty"},
+        {"shard": "part-02.parquet", "row": 0, "reason": "the instruction is missing"},
+    ]
+    strict = ["select", data, "-k", "5", "-o", tmp_path / "s.jsonl", "--model", small.model_name, "--strict"]
+    assert main([str(a) for a in strict]) == 2
+    assert "row 3: the response is missing" in capsys.readouterr().err
+
+
+def test_manifests_name_their_parents_and_show_what_was_changed(tmp_path, small, write_jsonl):
+    data = write_jsonl(many_rows(40))
+    select_files(data, tmp_path / "a.jsonl", small, 0.5, progress=False)
+    select_files(tmp_path / "a.jsonl", tmp_path / "b.parquet", small, 5, overwrite_scores=True, progress=False)
+    assert find_manifest(tmp_path / "a.jsonl") == tmp_path / "manifest.json"
+    assert find_manifest(tmp_path / "b.parquet") == tmp_path / "b.parquet.manifest.json"
+    manifest = json.loads((tmp_path / "b.parquet.manifest.json").read_text())
+    assert manifest["parent"]["path"] == str(tmp_path / "manifest.json")
+    assert manifest["selection"]["kept"] == 5 and manifest["selection"]["rows"] == 20
+    assert all(check.passed for check in verify_manifest(tmp_path / "b.parquet"))
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    failed = [check.what for check in verify_manifest(tmp_path / "b.parquet") if check.passed is False]
+    assert failed == [f"input {tmp_path / 'a.jsonl'}"]
+    data.unlink()
+    unknown = [check for check in verify_manifest(tmp_path / "manifest.json") if check.passed is None]
+    assert len(unknown) == 1 and "not there any more" in unknown[0].detail
+    (tmp_path / "manifest.json").write_text('{"output": 3')
+    with pytest.raises(ValueError, match=r"not a manifest of scar-hf, or is damaged"):
+        verify_manifest(tmp_path / "manifest.json")
+
+
+def test_what_belongs_to_somebody_else_is_left_alone(tmp_path, small, write_jsonl):
+    data = write_jsonl(many_rows(10))
+    (tmp_path / "manifest.json").write_text('{"name": "my web app"}')
+    select_files(data, tmp_path / "a.jsonl", small, 2, progress=False)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == {"name": "my web app"}
+    assert all(check.passed for check in verify_manifest(tmp_path / "a.jsonl"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match=r"exists. Pass --overwrite"):
+        select_files(data, tmp_path / "folder", small, 2, progress=False)
+    shards = write_shards(tmp_path / "data", many_rows(10), 2)
+    with pytest.raises(ValueError, match=r"not written by scar-hf"):
+        select_files(shards, tmp_path / "folder", small, 2, overwrite=True, progress=False)
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "precious"
+
+
+def test_two_runs_of_one_output_do_not_mix(tmp_path, small, write_jsonl):
+    from scar_hf.runs.output import staged
+
+    data = write_jsonl(many_rows(10))
+    with staged(tmp_path / "o.jsonl", {}) as target:
+        with pytest.raises(ValueError, match=r"Another process is writing"):
+            select_files(data, tmp_path / "o.jsonl", small, 2, progress=False)
+        target.write_text("{}\n")
+    assert (tmp_path / "o.jsonl").exists()
+
+
+def test_data_that_changes_meanwhile_is_noticed(tmp_path, small, write_jsonl):
+    data = write_jsonl(many_rows(10))
+
+    def changing(shards, scorer, **kwargs):
+        from scar_hf.runs import score_shards
+
+        parts = score_shards(shards, scorer, **kwargs)
+        data.write_text(data.read_text() + json.dumps(many_rows(1)[0]) + "\n")
+        return parts
+
+    with pytest.raises(ValueError, match=r"another number of rows"):
+        select_files(data, tmp_path / "o.jsonl", small, 2, engine=changing, progress=False)
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_rows_that_lack_keys_and_surrogates_survive(tmp_path, small, write_jsonl):
+    rows = [{"instruction": "Q", "output": f"A {i}"} for i in range(5)]
+    rows[1] = {"instruction": "no answer"}
+    rows[2]["extra"] = [1, {"deep": None}]
+    path = write_jsonl(rows)
+    path.write_text(path.read_text() + '{"instruction": "s", "output": "lone \\ud800 one"}\n')
+    result = select_files(path, tmp_path / "o.jsonl", small, all_rows=True, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert result.scored.skipped == {1: "the response is missing"}
+    assert lines[1] == {"instruction": "no answer", "scar_score": None}
+    assert lines[2]["extra"] == [1, {"deep": None}] and "extra" not in lines[0]
+    assert lines[5]["output"] == "lone \ud800 one" and isinstance(lines[5]["scar_score"], float)
