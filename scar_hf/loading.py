@@ -142,8 +142,8 @@ def as_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtyp
     if dtype == "auto":
         return default_dtype(device)
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if found not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f"`dtype` must be 'auto', 'float32', 'bfloat16' or 'float16', got {dtype!r}.")
+    if found not in (torch.float32, torch.bfloat16, torch.float16, torch.int8):
+        raise ValueError(f"`dtype` must be 'auto', 'float32', 'bfloat16', 'float16' or 'int8', got {dtype!r}.")
     return found
 
 

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ._version import __version__
+from .chunk_scoring import score_chunk
 from .encoders import TorchEncoder
 from .encoders.torch_encoder import one_thread_per_operation
 from .loading import (
@@ -30,7 +31,7 @@ from .modeling import ScarModel
 from .pairs import PairReader, RowPairs, check_rows, pair_problem
 from .planning import Chunk, cut_chunks
 from .score_cache import ChunkScores, ScoreCache
-from .tokenization import tokenize
+from .tokenization import TokenizedTexts, tokenize
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class ScarScorer:
             Where to score; by default a GPU if there is one, else the CPU.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
             Precision of the encoder: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device
-            computes in it natively and float32 elsewhere. The heads are always float32.
+            computes in it natively and float32 elsewhere. The heads are always float32. With `backend="openvino"`,
+            `"auto"` is `"int8"`.
         max_length (`int`, *optional*):
             Tokens of an instruction, and of a response, that are read; by default what the ranker was trained with.
         long (`str`, *optional*, defaults to `"truncate"`):
@@ -119,7 +121,11 @@ class ScarScorer:
         if backend == "openvino" and torch.device(self.device).type != "cpu":
             raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. On a GPU use backend="torch".')
         self.backend = backend
-        self.dtype = torch.int8 if backend == "openvino" else as_dtype(dtype, self.device)
+        self.dtype = as_dtype("int8" if backend == "openvino" and dtype == "auto" else dtype, self.device)
+        if (self.dtype == torch.int8) > (backend == "openvino"):
+            raise ValueError('dtype="int8" needs backend="openvino".')
+        if backend == "openvino" and self.dtype == torch.float16:
+            raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
         self.max_length = max_length
         self.long = long
         self.strict = strict
@@ -294,7 +300,8 @@ class ScarScorer:
             "scar_hf": __version__,
             "weights": checkpoint_identity(resolve_checkpoint(self.model_name), self.revision),
             "backend": self.backend,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": self._precision,
+            "conversion": self._conversion(),
             "max_length": self.read_length,
             "long": self.long,
             "columns": self.reader.columns,
@@ -304,47 +311,18 @@ class ScarScorer:
         }
 
     def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None) -> ChunkScores:
-        """Encode each distinct text once, longest first, then score all pairs."""
-        self._load()
-        slots: dict[str, int] = {}
-        pairs = [(i, x, y) for i, row in enumerate(chunk.rows) if row.problem is None for x, y in row.pairs]
-        owner = np.array([i for i, _, _ in pairs], dtype=np.int64)
-        x = [slots.setdefault(text, len(slots)) for _, text, _ in pairs]
-        y = [slots.setdefault(text, len(slots)) for _, _, text in pairs]
-        tokenizer = self.tokenizer
-        with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
-            texts = tokenize(tokenizer, list(slots), self.read_length, windows=self.long == "windows")
-        rows_of = np.bincount(y, minlength=len(slots))
+        model, tokenizer = self.model, self.tokenizer
 
-        def advance(windows: list[int]) -> None:
-            if bar is not None:
-                bar.update(int(rows_of[texts.finished(windows)].sum()))
+        def tokens_of(texts: list[str]) -> TokenizedTexts:
+            with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
+                return tokenize(tokenizer, texts, self.read_length, windows=self.long == "windows")
 
-        firsts, forms = texts.merge(*self._encoder.encode(texts.token_ids, advance))
-        if bar is not None:
-            bar.update(len(chunk.rows) - len(pairs))
-        scores = self._rank(firsts[x], firsts[y], forms[y])
-        count = np.bincount(owner, minlength=len(chunk.rows))
-        with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair
-            means = (np.bincount(owner, weights=scores, minlength=len(chunk.rows)) / count).astype(np.float32)
-        if len(pairs) and not np.isfinite(means).any():
-            raise ValueError(f"All {len(pairs)} scores of a chunk are not finite: {self._weights_advice()}")
-        means[~np.isfinite(means)] = np.nan
-        cut = np.zeros(len(chunk.rows), dtype=bool)
-        np.logical_or.at(cut, owner, texts.cut[x] | texts.cut[y])
-        result = ChunkScores(means, cut)
+        result = score_chunk(chunk, model, self._encoder, tokens_of, bar)
+        if np.isnan(result.scores).all() and any(row.problem is None for row in chunk.rows):
+            raise ValueError(f"No score of {len(chunk.rows)} rows is finite: {self._weights_advice()}")
         if cache is not None:
             cache.put(chunk.digest, result)
         return result
-
-    @torch.inference_mode()
-    def _rank(self, *vectors: np.ndarray) -> np.ndarray:
-        """Score encoded pairs with the heads, in float32 whatever the encoder's precision."""
-        if not len(vectors[0]):
-            return np.empty(0, dtype=np.float32)
-        head = self.model.score_head.dense.weight
-        scores, _ = self.model.rank(*(torch.from_numpy(v).to(head.device, head.dtype) for v in vectors))
-        return scores.float().cpu().numpy()
 
     def _load(self) -> None:
         with self._loading:
@@ -366,10 +344,22 @@ class ScarScorer:
                 from .encoders.openvino_encoder import OpenVinoEncoder
 
                 options: dict[str, Any] = {} if self.tokens_per_batch is None else {"tokens_per_batch": self.tokens_per_batch}
-                self._encoder = OpenVinoEncoder(path, revision=self.revision, **options)
+                self._encoder = OpenVinoEncoder(path, revision=self.revision, precision=self._precision, **options)
             else:
                 pad = getattr(self._tokenizer, "pad_token_id", None)
                 self._encoder = TorchEncoder(self._model, pad or 0, self.tokens_per_batch)
+
+    @property
+    def _precision(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def _conversion(self) -> str | None:
+        """What tells a converted model from another; `None` where the ranker's own is used."""
+        if self.backend == "torch":
+            return None
+        from .encoders.openvino_encoder import conversion_key
+
+        return conversion_key(resolve_checkpoint(self.model_name), self.revision, self._precision)
 
     def _weights_advice(self) -> str:
         return f"the ranker {self.model_name!r} has bad weights, or {self.dtype} is too narrow for it. Try dtype='float32'."
@@ -380,9 +370,8 @@ class ScarScorer:
         return state | {"formatting": self.reader.formatting}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("model", "revision", "max_length", "long", "columns", "turn", "formatting", "strict", "backend")
-        dtype = "auto" if state["backend"] == "openvino" else state["dtype"]
-        self.__init__(dtype=dtype, **{name: state[name] for name in names})  # type: ignore[misc]
+        names = ("model", "revision", "dtype", "max_length", "long", "columns", "turn", "formatting", "strict", "backend")
+        self.__init__(**{name: state[name] for name in names})  # type: ignore[misc]
 
 
 def scar_score(model: str = BUNDLED_RANKER, **kwargs) -> ScarScorer:

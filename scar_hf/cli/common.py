@@ -20,8 +20,8 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="precision (default: bfloat16 where the device is good at it, else float32)",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        help="precision (default: bfloat16 where the device is good at it, else float32; int8 with --backend openvino)",
     )
     parser.add_argument(
         "--backend",

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 _PRECISIONS = ("int8", "bfloat16", "float32")
 _CALIBRATION = Path(__file__).parent / "calibration.jsonl"
+_MISSING = 'backend="openvino" needs {}: pip install "scar-hf[cpu]"'
 _FILES = ("model.xml", "model.bin")
 # Lengths are padded to a multiple of this: each new shape costs OpenVINO some milliseconds of preparation.
 _LENGTH_STEP = 16
@@ -87,7 +88,7 @@ class OpenVinoEncoder:
         # Some encoders count positions by it, so that it is not free even where the mask hides it.
         self._pad_token_id = getattr(config.encoder_config, "pad_token_id", None) or 0
         quantised = precision == "int8"
-        self.key = _key(checkpoint_identity(path, revision), quantised)
+        self.key = conversion_key(path, revision, precision)
         folder = Path(cache_dir or cache_folder()) / "openvino" / self.key
         core = ov.Core()
         files = _read(folder)
@@ -267,10 +268,28 @@ def _alone(token_ids: list[int]) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
-def _key(identity: str, quantised: bool) -> str:
-    """What a converted model depends on; its precision at run time is no part of it."""
-    parts = [identity, _RECIPE, quantised, version("openvino"), version("transformers"), platform.machine()]
-    if quantised:
+def conversion_key(checkpoint: str, revision: str | None = None, precision: str = "int8") -> str:
+    """
+    Tell a converted model from all others, without converting it.
+
+    Args:
+        checkpoint (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        precision (`str`, *optional*, defaults to `"int8"`): as for [`OpenVinoEncoder`].
+
+    Returns:
+        `str`: SHA-256 over checkpoint, quantisation and versions; the precision counts only where it means to quantise.
+
+    Raises:
+        `ImportError`: if OpenVINO is not installed.
+    """
+    try:
+        converter = version("openvino")
+    except PackageNotFoundError as error:
+        raise ImportError(_MISSING.format("openvino")) from error
+    identity = checkpoint_identity(checkpoint, revision)
+    parts = [identity, _RECIPE, precision == "int8", converter, version("transformers"), platform.machine()]
+    if precision == "int8":
         nncf = version("nncf") if importlib.util.find_spec("nncf") else None
         parts += [nncf, _QUANTISATION, sha256(_CALIBRATION.read_bytes()).hexdigest()]
     return sha256(json.dumps(parts).encode()).hexdigest()
@@ -324,7 +343,7 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f'backend="openvino" needs {name}: pip install "scar-hf[cpu]"') from error
+        raise ImportError(_MISSING.format(name)) from error
     finally:
         if hidden:
             del sys.modules["openvino_telemetry"]

@@ -1,0 +1,105 @@
+"""Peak memory of selecting from a Parquet folder, by its number of rows."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import AutoTokenizer, BertConfig
+
+from scar_hf import ScarConfig, ScarModel
+from scar_hf.files import open_shards
+from scar_hf.loading import resolve_checkpoint
+from scar_hf.pairs import PairReader
+from scar_hf.runs.run import rows_of_shard
+
+_SHARD_ROWS = 50_000
+
+
+def main() -> int:
+    """Write the folders, select from each in a process of its own, print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="real texts, which are repeated with variations")
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="(default: %(default)s)")
+    parser.add_argument(
+        "--real-rows", type=int, default=2_000, help="rows that the bundled ranker scores (default: %(default)s)"
+    )
+    parser.add_argument("-k", default="0.1", help="(default: %(default)s)")
+    args = parser.parse_args()
+
+    texts = [row.pairs[0] for shard in open_shards(args.data) for row in rows_of_shard(shard, PairReader()) if not row.problem]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        small = _small_ranker(folder / "small-ranker")
+        print(
+            f"{len(texts):,} texts of {args.data}\n{'ranker':>16} {'rows':>10} {'GB':>6} {'seconds':>8} {'rows/s':>8} {'peak MB':>8}"
+        )
+        for ranker, rows in [("scar-ranker", args.real_rows), *((str(small), rows) for rows in args.rows)]:
+            data = _write(folder / f"data-{rows}-{Path(ranker).name}", texts, rows)
+            size = sum(file.stat().st_size for file in data.iterdir()) / 1e9
+            command = ["select", str(data), "-k", args.k, "-o", str(folder / f"out-{rows}"), "--quiet", "--model", ranker]
+            seconds, peak = _measure(command, folder / "cache")
+            print(
+                f"{Path(ranker).name:>16} {rows:>10,} {size:>6.2f} {seconds:>8.1f} {rows / seconds:>8.0f} {peak:>8.0f}",
+                flush=True,
+            )
+    return 0
+
+
+def _write(folder: Path, texts: list[tuple[str, str]], rows: int) -> Path:
+    """Rows that all differ, so that no score is found in the cache and no text is encoded twice."""
+    folder.mkdir()
+    for shard, start in enumerate(range(0, rows, _SHARD_ROWS)):
+        table = [_variation(texts, i) for i in range(start, min(rows, start + _SHARD_ROWS))]
+        pq.write_table(pa.Table.from_pylist(table), folder / f"part-{shard:04}.parquet", row_group_size=5000)
+    return folder
+
+
+def _variation(texts: list[tuple[str, str]], i: int) -> dict:
+    instruction, response = texts[i % len(texts)]
+    repeat = i // len(texts)
+    words = response.split(" ")
+    at = repeat * 7 % max(1, len(words))
+    return {"id": i, "instruction": f"{instruction} ({repeat})", "response": " ".join(words[at:] + [f"{repeat}."] + words[:at])}
+
+
+def _small_ranker(folder: Path) -> Path:
+    """A ranker with random weights that reads 32 tokens: all but the encoder's work is as with a real one."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
+    encoder = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    ScarModel(ScarConfig(encoder_config=encoder, max_length=32)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _measure(arguments: list[str], cache: Path) -> tuple[float, float]:
+    """Seconds and peak resident megabytes of a command in a process of its own."""
+    code = (
+        "import json, resource, sys\nfrom scar_hf.cli import main\nstatus = main(sys.argv[1:])\n"
+        "print(json.dumps([status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"
+    )
+    env = {**os.environ, "SCAR_HF_CACHE": str(cache)}
+    start = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, env=env, stderr=subprocess.DEVNULL
+    )
+    seconds = time.monotonic() - start
+    status, peak = json.loads(run.stdout.splitlines()[-1])
+    if status:
+        raise SystemExit(f"scar-hf {' '.join(arguments)} failed with status {status}.")
+    return seconds, peak
+
+
+if __name__ == "__main__":
+    sys.exit(main())

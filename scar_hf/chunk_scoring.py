@@ -1,0 +1,82 @@
+"""The scores of one chunk: each distinct text encoded once, all pairs scored from the two vectors of their texts."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from .modeling import ScarModel
+from .planning import Chunk
+from .score_cache import ChunkScores
+from .tokenization import TokenizedTexts
+
+
+class Encoder(Protocol):
+    """What runs a ranker's encoder: see [`~scar_hf.encoders.TorchEncoder`]."""
+
+    def encode(
+        self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def score_chunk(
+    chunk: Chunk,
+    model: ScarModel,
+    encoder: Encoder,
+    tokens_of: Callable[[list[str]], TokenizedTexts],
+    bar: tqdm | None = None,
+) -> ChunkScores:
+    """
+    Score the pairs of a chunk.
+
+    Args:
+        chunk ([`~scar_hf.planning.Chunk`]): n rows.
+        model ([`ScarModel`]): the ranker, of which the heads are used.
+        encoder ([`Encoder`]): runs its encoder.
+        tokens_of (`Callable`): tokenises texts.
+        bar (`tqdm`, *optional*): a progress bar of rows.
+
+    Returns:
+        [`~scar_hf.score_cache.ChunkScores`]: of a row with several pairs the mean of their scores; NaN where there is none
+        or it is not finite.
+    """
+    slots: dict[str, int] = {}
+    pairs = [(i, x, y) for i, row in enumerate(chunk.rows) if row.problem is None for x, y in row.pairs]
+    owner = np.array([i for i, _, _ in pairs], dtype=np.int64)
+    x = [slots.setdefault(text, len(slots)) for _, text, _ in pairs]
+    y = [slots.setdefault(text, len(slots)) for _, _, text in pairs]
+    texts = tokens_of(list(slots))
+    pairs_of = np.bincount(y, minlength=len(slots))
+
+    shown = 0
+
+    def advance(windows: list[int]) -> None:
+        nonlocal shown
+        done = min(int(pairs_of[texts.finished(windows)].sum()), len(chunk.rows) - shown)
+        shown += done
+        if bar is not None:
+            bar.update(done)
+
+    firsts, forms = texts.merge(*encoder.encode(texts.token_ids, advance))
+    if bar is not None:
+        bar.update(len(chunk.rows) - shown)
+    scores = _rank(model, firsts[x], firsts[y], forms[y])
+    count = np.bincount(owner, minlength=len(chunk.rows))
+    with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair
+        means = (np.bincount(owner, weights=scores, minlength=len(chunk.rows)) / count).astype(np.float32)
+    means[~np.isfinite(means)] = np.nan
+    cut = np.zeros(len(chunk.rows), dtype=bool)
+    np.logical_or.at(cut, owner, texts.cut[x] | texts.cut[y])
+    return ChunkScores(means, cut)
+
+
+@torch.inference_mode()
+def _rank(model: ScarModel, *vectors: np.ndarray) -> np.ndarray:
+    """Score encoded pairs with the heads, in their own precision, whatever the encoder's is."""
+    if not len(vectors[0]):
+        return np.empty(0, dtype=np.float32)
+    head = model.score_head.dense.weight
+    scores, _ = model.rank(*(torch.from_numpy(v).to(head.device, head.dtype) for v in vectors))
+    return scores.float().cpu().numpy()
