@@ -38,9 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         small = _small_ranker(folder / "small-ranker")
-        print(
-            f"{len(texts):,} texts of {args.data}\n{'ranker':>16} {'rows':>10} {'GB':>6} {'seconds':>8} {'rows/s':>8} {'peak MB':>8}"
-        )
+        print(f"{len(texts):,} texts of {args.data}")
+        print(f"{'ranker':>16} {'rows':>10} {'GB':>6} {'seconds':>8} {'rows/s':>8} {'peak MB':>8}")
         for ranker, rows in [("scar-ranker", args.real_rows), *((str(small), rows) for rows in args.rows)]:
             data = _write(folder / f"data-{rows}-{Path(ranker).name}", texts, rows)
             size = sum(file.stat().st_size for file in data.iterdir()) / 1e9
@@ -67,7 +66,7 @@ def _variation(texts: list[tuple[str, str]], i: int) -> dict:
     repeat = i // len(texts)
     words = response.split(" ")
     at = repeat * 7 % max(1, len(words))
-    return {"id": i, "instruction": f"{instruction} ({repeat})", "response": " ".join(words[at:] + [f"{repeat}."] + words[:at])}
+    return {"id": i, "instruction": f"{instruction} ({repeat})", "response": " ".join([*words[at:], f"{repeat}.", *words[:at]])}
 
 
 def _small_ranker(folder: Path) -> Path:

@@ -1,6 +1,8 @@
 """The scores of one chunk: each distinct text encoded once, all pairs scored from the two vectors of their texts."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from threading import Event
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +28,7 @@ def score_chunk(
     model: ScarModel,
     encoder: Encoder,
     tokens_of: Callable[[list[str]], TokenizedTexts],
+    stop: Event,
     bar: tqdm | None = None,
 ) -> ChunkScores:
     """
@@ -36,11 +39,15 @@ def score_chunk(
         model ([`ScarModel`]): the ranker, of which the heads are used.
         encoder ([`Encoder`]): runs its encoder.
         tokens_of (`Callable`): tokenises texts.
+        stop (`threading.Event`): ends the work at the next batch when it is set.
         bar (`tqdm`, *optional*): a progress bar of rows.
 
     Returns:
         [`~scar_hf.score_cache.ChunkScores`]: of a row with several pairs the mean of their scores; NaN where there is none
         or it is not finite.
+
+    Raises:
+        `concurrent.futures.CancelledError`: if it was stopped.
     """
     slots: dict[str, int] = {}
     pairs = [(i, x, y) for i, row in enumerate(chunk.rows) if row.problem is None for x, y in row.pairs]
@@ -54,6 +61,8 @@ def score_chunk(
 
     def advance(windows: list[int]) -> None:
         nonlocal shown
+        if stop.is_set():
+            raise CancelledError
         done = min(int(pairs_of[texts.finished(windows)].sum()), len(chunk.rows) - shown)
         shown += done
         if bar is not None:

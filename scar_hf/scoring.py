@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,7 @@ class ScarScorer:
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._encoder: Any = None
         self._loading, self._tokenizing = Lock(), Lock()
+        self._threads: int | None = None
         self._warned = False
 
     @classmethod
@@ -255,18 +256,24 @@ class ScarScorer:
             `ValueError`: if no score of a chunk is a finite number: the weights are bad.
         """
         waiting: deque[tuple[Chunk, Future | ChunkScores]] = deque()
-        with one_thread_per_operation(), ThreadPoolExecutor(_LOOKAHEAD, "scar-chunk") as executor:
+        stop = Event()
+        self._threads = torch.get_num_threads()
+        with (
+            one_thread_per_operation(),
+            ThreadPoolExecutor(_LOOKAHEAD, "scar-chunk", initializer=torch.set_num_threads, initargs=(1,)) as executor,
+        ):
             try:
                 for chunk in chunks:
                     known = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
                     if known is not None and bar is not None:
                         bar.update(len(chunk.rows))
-                    waiting.append((chunk, known or executor.submit(self._score_chunk, chunk, cache, bar)))
+                    waiting.append((chunk, known or executor.submit(self._score_chunk, chunk, cache, bar, stop)))
                     if len(waiting) > _LOOKAHEAD:
                         yield _finished(*waiting.popleft())
                 while waiting:
                     yield _finished(*waiting.popleft())
             finally:
+                stop.set()  # nobody waits for what is still running, if this is an error or an interrupt
                 for _, future in waiting:
                     if isinstance(future, Future):
                         future.cancel()
@@ -310,14 +317,14 @@ class ScarScorer:
             "strict": self.strict,
         }
 
-    def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None) -> ChunkScores:
+    def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None, stop: Event) -> ChunkScores:
         model, tokenizer = self.model, self.tokenizer
 
         def tokens_of(texts: list[str]) -> TokenizedTexts:
             with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
                 return tokenize(tokenizer, texts, self.read_length, windows=self.long == "windows")
 
-        result = score_chunk(chunk, model, self._encoder, tokens_of, bar)
+        result = score_chunk(chunk, model, self._encoder, tokens_of, stop, bar)
         if np.isnan(result.scores).all() and any(row.problem is None for row in chunk.rows):
             raise ValueError(f"No score of {len(chunk.rows)} rows is finite: {self._weights_advice()}")
         if cache is not None:
@@ -340,14 +347,18 @@ class ScarScorer:
                 raise ValueError(
                     f"`max_length` is {self.max_length}, but the encoder of {self.model_name!r} reads at most {limit} tokens."
                 )
+            # Not what this thread may use, which is one, but what the scorer may.
+            threads = self._threads or torch.get_num_threads()
             if self.backend == "openvino":
                 from .encoders.openvino_encoder import OpenVinoEncoder
 
                 options: dict[str, Any] = {} if self.tokens_per_batch is None else {"tokens_per_batch": self.tokens_per_batch}
-                self._encoder = OpenVinoEncoder(path, revision=self.revision, precision=self._precision, **options)
+                self._encoder = OpenVinoEncoder(
+                    path, revision=self.revision, precision=self._precision, num_threads=threads, **options
+                )
             else:
                 pad = getattr(self._tokenizer, "pad_token_id", None)
-                self._encoder = TorchEncoder(self._model, pad or 0, self.tokens_per_batch)
+                self._encoder = TorchEncoder(self._model, pad or 0, self.tokens_per_batch, threads)
 
     @property
     def _precision(self) -> str:

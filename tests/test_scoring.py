@@ -13,9 +13,10 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from safetensors.torch import load_file, save_file
 
-from scar_hf import ScarScorer, scar_score
+from scar_hf import ScarScorer, scar_rank, scar_score
 from scar_hf.loading import resolve_checkpoint
-from scar_hf.planning import batches_by_tokens
+from scar_hf.pairs import PairReader
+from scar_hf.planning import batches_by_tokens, cut_chunks
 
 
 def pairs(n):
@@ -61,6 +62,81 @@ def test_each_distinct_text_is_encoded_once(scorer, monkeypatch):
     )
     scorer.score(["same question"] * 20, ["same answer"] * 10 + ["another answer"] * 10)
     assert sum(encoded) == 3
+
+
+def test_long_texts_are_cut_counted_or_read_in_windows(scorer, caplog):
+    body = " ".join(f"word{i % 97}" for i in range(900))
+    ds = Dataset.from_list([{"prompt": "Q", "completion": text} for text in ("short", body, body + " and more.")])
+    ranking = scar_rank(ds, model=scorer, progress=False)
+    assert ranking.cut.tolist() == [False, True, True]
+    assert "Of 2 of 3 rows only the first 512 tokens" in caplog.text
+    windows = ScarScorer("scar-ranker", device="cpu", dtype="float32", long="windows", max_length=128)
+    found = windows.score(["Q"], [body])[0]
+    ids = scorer.tokenizer(body, add_special_tokens=False)["input_ids"]
+    pieces = [ids[i : i + 126] for i in range(0, len(ids), 126)]
+    model, tokenizer = scorer.model, scorer.tokenizer
+    with torch.no_grad():
+        encoded = [model.encode(torch.tensor([[tokenizer.cls_token_id, *p, tokenizer.sep_token_id]])) for p in pieces]
+        question, _ = model.encode(tokenizer("Q", return_tensors="pt")["input_ids"])
+        expected, _ = model.rank(question, encoded[0][0], torch.stack([form for _, form in encoded]).amax(dim=0))
+    assert found == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_conversation_scores_the_mean_of_its_turns(scorer):
+    chat = [("user", "Hi?"), ("assistant", "Hello."), ("tool", "{}"), ("user", "What is moss?"), ("assistant", "A plant.")]
+    messages = [{"role": role, "content": text} for role, text in chat]
+    every = ScarScorer("scar-ranker", device="cpu", dtype="float32", turn="all")
+    found = every({"messages": [messages, messages[:2], None]})["scar_score"]
+    single = scorer.score(["Hi?", "What is moss?"], ["Hello.", "A plant."])
+    assert found[0] == pytest.approx(single.mean(), abs=1e-5) and found[1] == pytest.approx(single[0], abs=1e-5)
+    assert found[2] is None
+
+
+def test_out_of_memory_halves_the_batches_and_goes_on(copy, monkeypatch, caplog):
+    scorer = ScarScorer.from_pretrained(str(copy), device="cpu", dtype="float32")
+    expected = scorer.score(*pairs(40))
+    encode, seen = type(scorer.model).encode, []
+
+    def scarce(self, ids, mask=None):
+        if ids.numel() > 100:
+            raise torch.OutOfMemoryError
+        seen.append(ids.numel())
+        return encode(self, ids, mask)
+
+    monkeypatch.setattr(type(scorer.model), "encode", scarce)
+    np.testing.assert_allclose(scorer.score(*pairs(40)), expected, atol=1e-5)
+    assert max(seen) <= 100 and scorer._encoder.tokens_per_batch <= 200
+    assert "Out of memory: going on" in caplog.text
+    with pytest.raises(torch.OutOfMemoryError):
+        scorer.score(["q"], ["word " * 300])
+
+
+def test_all_cores_are_used_and_given_back(copy):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        lazy = ScarScorer(str(copy), device="cpu")
+        lazy.score(*pairs(3))
+        assert lazy._encoder._workers._max_workers == 2 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_interrupt_does_not_wait_for_the_rest(copy, monkeypatch):
+    scorer = ScarScorer.from_pretrained(str(copy), device="cpu", tokens_per_batch=16)
+    batches = []
+    forward = type(scorer._encoder)._forward
+    monkeypatch.setattr(type(scorer._encoder), "_forward", lambda self, ids: batches.append(1) or forward(self, ids))
+    chunks = iter(cut_chunks(PairReader().read({"prompt": pairs(9000)[0], "completion": pairs(9000)[1]})))
+
+    def interrupted():
+        yield next(chunks)
+        yield next(chunks)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(scorer.score_chunks(interrupted()))
+    assert len(batches) < 200  # of some three thousand
 
 
 def test_long_texts_are_cut_at_max_length(scorer):

@@ -25,16 +25,21 @@ class TorchEncoder:
         model ([`ScarModel`]): on its device, in its precision.
         pad_token_id (`int`): the tokenizer's.
         tokens_per_batch (`int`, *optional*): tokens, padding included, that pass through at once.
+        num_threads (`int`, *optional*): cores of a CPU that are used, by default as many as PyTorch does.
     """
 
-    def __init__(self, model: ScarModel, pad_token_id: int, tokens_per_batch: int | None = None):
+    def __init__(
+        self, model: ScarModel, pad_token_id: int, tokens_per_batch: int | None = None, num_threads: int | None = None
+    ):
         self.model = model
         self.pad_token_id = pad_token_id
         on_cpu = model.device.type == "cpu"
         self.tokens_per_batch = tokens_per_batch or (_CPU_TOKENS if on_cpu else _GPU_TOKENS)
         self.hidden_size = model.config.hidden_size
         self._workers = (
-            ThreadPoolExecutor(torch.get_num_threads(), "scar-encoder", initializer=torch.set_num_threads, initargs=(1,))
+            ThreadPoolExecutor(
+                num_threads or torch.get_num_threads(), "scar-encoder", initializer=torch.set_num_threads, initargs=(1,)
+            )
             if on_cpu
             else ThreadPoolExecutor(1, "scar-encoder")
         )
