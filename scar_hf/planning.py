@@ -9,9 +9,9 @@ import numpy as np
 from .pairs import RowPairs
 
 # The bounds of a chunk: large enough to sort texts by length and to find equal ones, small enough to lose at a crash.
-_CHUNK_MIN, _CHUNK_MAX = 1024, 4096
+_CHUNK_MIN, _CHUNK_MAX = 512, 2048
 # Past the minimum, a chunk ends at one row in so many, chosen by the row's own content.
-_CUT_EVERY = 1024
+_CUT_EVERY = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Chunk:
     worker scored it, or which rows were added elsewhere.
 
     Args:
-        rows (`list[RowPairs]`): the rows, at most 4096.
+        rows (`list[RowPairs]`): the rows, at most 2048.
         digest (`str`): SHA-256 of what is scored.
         row_hashes (`np.ndarray` of shape `(n,)`, uint64): the same of each row, in short.
     """
@@ -41,7 +41,7 @@ def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
         rows (`Iterable[RowPairs]`): rows, read one by one.
 
     Returns:
-        `Iterator[Chunk]`: of 1,024 to 4,096 rows, the last one of at least one.
+        `Iterator[Chunk]`: of 512 to 2,048 rows, the last one of at least one.
     """
     taken: list[RowPairs] = []
     digests: list[bytes] = []

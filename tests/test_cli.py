@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from scar_hf.cli import main
 from scar_hf.files import read_dataset
@@ -131,6 +132,34 @@ def test_an_existing_output_is_refused_before_any_work(rows, write_jsonl, tmp_pa
     assert "exists. Pass --overwrite" in capsys.readouterr().err
     assert run("score", write_jsonl(rows), "-o", tmp_path / "o.jsonl", "--overwrite") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == 10
+
+
+def test_what_was_kept_is_uploaded_with_all_columns(rows, write_jsonl, tmp_path, monkeypatch, capsys):
+    uploads = []
+    monkeypatch.setattr(Dataset, "push_to_hub", lambda ds, repo, private: uploads.append((repo, private, ds.to_list())))
+    args = ("-k", "2", "-o", tmp_path / "o.jsonl", "--push-to-hub", "me/best", "--private", "--quiet")
+    assert run("select", write_jsonl(rows), *args) == 0
+    assert uploads == [("me/best", True, read_dataset(tmp_path / "o.jsonl").to_list())]
+    assert "Uploaded 2 rows to me/best" in capsys.readouterr().out
+
+
+def test_a_set_on_the_hub_is_read_by_its_id(rows, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("scar_hf.files.reading.load_dataset", lambda *a, **k: asked.append((a, k)) or Dataset.from_list(rows))
+    assert run("select", "someone/set", "--split", "test", "-k", "2", "-o", tmp_path / "o.jsonl", "--quiet") == 0
+    assert asked == [(("someone/set",), {"split": "test"})]
+    assert len(read_dataset(tmp_path / "o.jsonl")) == 2
+    assert run("verify", tmp_path / "o.jsonl") == 0
+    assert "not checked  input someone/set" in capsys.readouterr().out
+
+
+def test_backend_and_engine_say_what_is_missing(rows, write_jsonl, tmp_path, monkeypatch, capsys):
+    data = write_jsonl(rows)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--backend", "openvino") == 2
+    assert 'pip install "scar-hf[cpu]"' in capsys.readouterr().err
+    assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--ray-address", "auto") == 2
+    assert "--ray-address is of --engine ray" in capsys.readouterr().err
 
 
 def test_export_refuses_what_it_would_spoil(tmp_path, capsys, encoder_folder):

@@ -162,7 +162,7 @@ def test_chunks_hold_every_row_in_order_and_change_only_around_a_change(n, seed,
     rows = [RowPairs(((f"{seed} {i}", "a"),)) for i in range(n)]
     chunks = list(cut_chunks(rows))
     assert [row for chunk in chunks for row in chunk.rows] == rows
-    assert all(1024 <= len(chunk.rows) <= 4096 for chunk in chunks[:-1])
+    assert all(512 <= len(chunk.rows) <= 2048 for chunk in chunks[:-1])
     at = draw.randint(0, n)
     grown = list(cut_chunks([*rows[:at], RowPairs((("new", "row"),)), *rows[at:]]))
     before = {chunk.digest for chunk in chunks}

@@ -3,6 +3,9 @@
 import json
 import logging
 import math
+import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from ..score_cache import ChunkScores, ScoreCache
 from ..scoring import NOT_FINITE, ScarScorer, check_rows
 from ..selection import ScoredRows, score_rows
 
+_HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 # More cores than this do not score a chunk much faster; more actors do.
 _CPUS_PER_ACTOR = 4
 # Of an actor's cores, left to a reading task, which would wait forever for one where actors hold all.
@@ -61,8 +65,9 @@ def score_shards_on_ray(
     """
     Score shards on a Ray cluster, as [`~scar_hf.runs.score_shards`] does in one process: pass it, or a `partial` of it, as
     `engine` to [`~scar_hf.runs.select_files`]. Chunks of rows are cut alike, so that scores are the same to the last bit
-    on machines of one kind. Each shard is read by one task; tasks and actors that are killed, also with their node, are
-    started again. Scores are kept in this process's cache, so that a run goes on where it was killed.
+    on machines of one kind. Each shard is read by one task. Actors that are killed, also with their node, are started
+    again, and so is a reading task, up to three times. Scores are kept in this process's cache, so that a run goes on where
+    it was killed.
 
     Every node needs scar-hf of the same version, the data at the same path, and the ranker: the bundled one, a folder at
     the same path, or access to the Hub. Data without a path, such as a set on the Hub, is read on this process's node.
@@ -123,9 +128,10 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # A dashboard is only for a cluster that is started here, and opens a port for nobody.
+    # A cluster that is started here needs no dashboard, which would open a port.
     settings = {} if address else {"include_dashboard": False}
     try:
+        _check_answers(address or os.environ.get("RAY_ADDRESS", ""))
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **settings)
     except (OSError, ValueError, RuntimeError) as error:
         where = "A Ray cluster could not be started here" if address is None else f"No Ray cluster answers at {address!r}"
@@ -138,12 +144,19 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
+def _check_answers(address: str) -> None:
+    """Raise an `OSError` if nothing listens at `HOST:PORT`: Ray would wait for minutes."""
+    if match := _HOST_AND_PORT.fullmatch(address):
+        with socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10):
+            pass
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray Data's account of its plans and pools off the screen, where the progress bar is."""
+    """Keep Ray Data's account of its plans off the screen, and tracebacks of what is raised here anyway."""
     logger = logging.getLogger("ray.data")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
@@ -160,7 +173,8 @@ def _plan(nodes: Sequence[dict[str, Any]], cpus: float | None, gpus: float | Non
         # With GPUs, each has its share of the node's cores.
         shares = [c / (g // gpus) if gpus else c for c, g in able]
         cpus = min([_CPUS_PER_ACTOR, *shares])
-    fitting = sum(int(min(c // cpus, g // gpus) if gpus else c // cpus) for c, g in able)
+    # A little more, as 0.3 / 0.1 is less than 3.
+    fitting = sum(math.floor(min(c / cpus, g / gpus if gpus else math.inf) + 1e-9) for c, g in able)
     if not fitting:
         has = "; ".join(f"{c:g} CPUs, {g:g} GPUs" for c, g in sizes)
         raise ValueError(f"No node has room for an actor with {cpus:g} CPUs and {gpus:g} GPUs. The nodes have: {has}.")
@@ -171,6 +185,8 @@ def _items(
     ray: Any, shards: Sequence[Shard], scorer: ScarScorer, kept: ScoreCache | None, plan: _Plan
 ) -> Iterator[dict[str, Any]]:
     """Run the pipeline: shards -> chunks -> scores, in the order in which they are done."""
+    if not shards:
+        return
     from .ray_tasks import ScoringActor, ShardSource, Work, restore_scorer, without_rows
 
     state = scorer.__getstate__()
@@ -207,9 +223,25 @@ def _items(
         )
         batches = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
         # An error here must not leave the pipeline running.
-        with closing(batches):  # type: ignore[type-var]
+        with closing(batches), _own_errors(ray):
             for table in batches:
                 yield from table.to_pylist()
+
+
+@contextmanager
+def _own_errors(ray: Any) -> Iterator[None]:
+    """Raise what a `formatting` function raised as it is, and of a failing cluster what can be done."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+        if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError):
+            raise cause from None
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise OSError(
+            f"The Ray cluster could not go on: {type(error).__name__}: {lines[0] if lines else ''} [...] "
+            f"{lines[-1] if lines else ''} The same command goes on where it stopped, unless the cache is off."
+        ) from error
 
 
 def _take(
@@ -279,7 +311,8 @@ def _assemble(
 
 
 def _joined(parts: Sequence[_Part], start: int) -> ScoredRows:
-    scores, cut, hashes, skipped, number = [], [], [], {}, start
+    scores, cut, hashes = [np.empty(0, np.float32)], [np.empty(0, np.bool_)], [np.empty(0, np.uint64)]
+    skipped, number = {}, start
     for part in parts:
         assert part.result is not None
         scores.append(part.result.scores)
@@ -288,8 +321,7 @@ def _joined(parts: Sequence[_Part], start: int) -> ScoredRows:
         for i in map(int, np.flatnonzero(np.isnan(part.result.scores))):
             skipped[number + i] = part.problems.get(i) or NOT_FINITE
         number += len(part.hashes)
-    arrays = ((scores, np.float32), (cut, np.bool_), (hashes, np.uint64))
-    return ScoredRows(*(np.concatenate(v) if v else np.empty(0, dtype=kind) for v, kind in arrays), skipped=skipped)
+    return ScoredRows(np.concatenate(scores), np.concatenate(cut), np.concatenate(hashes), skipped)
 
 
 def _known(kept: ScoreCache | None) -> frozenset[str]:

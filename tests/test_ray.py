@@ -1,0 +1,246 @@
+"""Scoring on Ray gives the bytes of one process, also when actors are killed: on a cluster of two nodes on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer, BertConfig
+
+from scar_hf import ScarConfig, ScarModel, ScarScorer
+from scar_hf.distributed import score_shards_on_ray
+from scar_hf.files import Shard, open_shards
+from scar_hf.loading import resolve_checkpoint
+from scar_hf.runs import score_shards, select_files
+
+# Ray would report how it is used.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+
+pytestmark = [
+    # sockets and pipes of Ray's own processes, which the collector finds after the cluster has gone
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    # of settings that Ray itself still gives a value
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    # Ray tells of a change to come in a variable that it sets itself
+    pytest.mark.filterwarnings("ignore:.*accelerator visible devices.*:FutureWarning"),
+]
+ACTOR = b"ray::MapWorker(MapBatches(ScoringActor)).submit"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one CPU each, and this process connected to them."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory) -> str:
+    """A small ranker with random weights on disk."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    encoder = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **shape)
+    folder = tmp_path_factory.mktemp("ranker")
+    ScarModel(ScarConfig(encoder_config=encoder, max_length=64)).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def make_scorer(ranker):
+    return lambda **settings: ScarScorer(ranker, device="cpu", dtype="float32", **settings)
+
+
+def make_rows(count: int, seed: int) -> list[dict]:
+    """Rows of many lengths; of every hundred one cannot be scored."""
+    words = np.random.default_rng(seed).integers(2, 40, size=count)
+    return [
+        {
+            "id": i,
+            "instruction": f"Tell me about thing {seed}-{i}.",
+            "response": (" ", None)[i // 100 % 2] if i % 100 == 7 else "It is well known. " * int(n),
+        }
+        for i, n in enumerate(words)
+    ]
+
+
+def write_shards(folder: Path, suffix: str, sizes: tuple[int, ...]) -> Path:
+    folder.mkdir()
+    for seed, size in enumerate(sizes):
+        rows, path = make_rows(size, seed), folder / f"part-{seed}{suffix}"
+        if suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def assert_same(found, expected) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("scores", "cut", "hashes"):
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+            assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+        assert one.skipped == other.skipped
+
+
+def kill_an_actor(cluster, killed: list[int], stop: threading.Event) -> None:
+    """Kill the first actor of the cluster that is at work."""
+    raylets = {process.process.pid for node in cluster.list_all_nodes() for process in node.all_processes["raylet"]}
+    while not killed and not stop.wait(0.01):
+        for folder in Path("/proc").iterdir():
+            try:
+                if not folder.name.isdigit() or not (folder / "cmdline").read_bytes().startswith(ACTOR):
+                    continue
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it has ended
+            if parent in raylets:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed.append(int(folder.name))
+                return
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the actor's process in /proc")
+def test_output_is_the_same_when_an_actor_is_killed(cluster, make_scorer, tmp_path, monkeypatch):
+    data = write_shards(tmp_path / "data", ".parquet", (2500, 1200, 40))
+    monkeypatch.chdir(tmp_path)  # paths are relative to a folder that no worker is in
+    killed: list[int] = []
+    stop = threading.Event()
+    watcher = threading.Thread(target=kill_an_actor, args=(cluster, killed, stop))
+    watcher.start()
+    settings = {"cache": False, "progress": False, "explain": True}
+    try:
+        select_files("data", tmp_path / "ray" / "best", make_scorer(), 0.1, engine=score_shards_on_ray, **settings)
+    finally:
+        stop.set()
+        watcher.join()
+    assert killed
+    result = select_files("data", tmp_path / "one" / "best", make_scorer(), 0.1, **settings)
+    assert result.rows == 3740 and len(result.scored.skipped) == 25 + 12 + 1
+    found = files_of(tmp_path / "ray")
+    assert "best/skipped.jsonl" in found and found == files_of(tmp_path / "one")
+    assert data.is_dir()
+
+
+def test_scores_are_found_in_the_cache_and_damaged_ones_computed_again(cluster, make_scorer, tmp_path, monkeypatch):
+    shards = open_shards(write_shards(tmp_path / "data", ".jsonl", (1500, 0, 30)))
+    expected = score_shards(shards, make_scorer(), cache=False, progress=False)
+    monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
+    assert_same(score_shards_on_ray(shards, make_scorer(), progress=False, actors=1), expected)
+    entries = sorted(file for file in (tmp_path / "cache").rglob("*") if file.is_file())
+    assert len(entries) >= 2
+    # Other scores in the cache come back: nothing was computed. A damaged file is.
+    scorer = make_scorer()
+    last = scorer.cache().get(digest := entries[-1].parent.name + entries[-1].name, _rows_in(entries[-1]))
+    assert last is not None
+    last.scores[0] += 1
+    scorer.cache().put(digest, last)
+    entries[0].write_bytes(b"?")
+    found = score_shards_on_ray(shards, scorer, progress=False, actors=1)
+    together, before = (np.concatenate([part.scores for part in parts]) for parts in (found, expected))
+    changed = np.flatnonzero((together != before) & ~np.isnan(before))
+    assert len(changed) == 1 and together[changed[0]] == before[changed[0]] + 1
+
+
+def _rows_in(entry: Path) -> int:
+    return (entry.stat().st_size - 32) // 5  # after the checksum, five bytes a row
+
+
+def test_rows_without_a_path_and_a_function_of_ones_own(cluster, make_scorer):
+    shards = [Shard("someone/a-set", None, Dataset.from_list(make_rows(300, 0)))]
+    scorer = make_scorer(formatting=lambda row: (row["instruction"], row["response"]), tokens_per_batch=256)
+    found = score_shards_on_ray(shards, scorer, cache=False, progress=False, actors=1)
+    assert_same(found, score_shards(shards, scorer, cache=False, progress=False))
+
+
+def test_errors_are_those_of_one_process(cluster, make_scorer, tmp_path):
+    shards = open_shards(write_shards(tmp_path / "data", ".jsonl", (5, 300)))
+    messages = []
+    for engine in (score_shards, partial(score_shards_on_ray, actors=1)):
+        with pytest.raises(ValueError, match="row 12: the response is empty") as caught:
+            engine(shards, make_scorer(strict=True), cache=False, progress=False)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+    def formatting(row):
+        raise KeyError("no such thing")
+
+    with pytest.raises(KeyError, match="no such thing"):
+        score_shards_on_ray(shards, make_scorer(formatting=formatting), cache=False, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cpus_per_actor": 64}, "No node has room for an actor with 64 CPUs and 0 GPUs.*1 CPUs, 0 GPUs; 1 CPUs"),
+        ({"cpus_per_actor": 0}, "`cpus_per_actor` must be more than 0, got 0"),
+        ({"gpus_per_actor": -1}, "`gpus_per_actor` must be 0 or more, got -1"),
+        ({"actors": 0}, "`actors` must be 1 or more, got 0"),
+    ],
+)
+def test_what_no_node_can_give_is_refused(cluster, make_scorer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        score_shards_on_ray([], make_scorer(), cache=False, progress=False, **settings)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense"])
+def test_a_bad_address_is_named(cluster, make_scorer, monkeypatch, address):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ValueError, match=f"No Ray cluster answers at '{address}'"):
+        score_shards_on_ray([], make_scorer(), cache=False, progress=False, address=address)
+
+
+def test_actors_are_planned_by_the_nodes():
+    from scar_hf.distributed.ray_engine import _plan
+
+    def nodes(*sizes):
+        return [{"Alive": True, "Resources": {"CPU": c, "GPU": g}} for c, g in sizes] + [{"Alive": False, "Resources": {}}]
+
+    def planned(*sizes, **settings):
+        plan = _plan(nodes(*sizes), *(settings.get(name) for name in ("cpus", "gpus", "actors")))
+        return plan.actors, plan.cpus, plan.gpus
+
+    assert planned((0.0, 0.0), (16.0, 0.0), (6.0, 0.0)) == (5, 4, 0)
+    assert planned((1.0, 0.0), (8.0, 0.0)) == (9, 1, 0)
+    assert planned((8.0, 0.0), (8.0, 4.0), (64.0, 2.0)) == (6, 2, 1)
+    assert planned((16.0, 1.0), gpus=0.25, cpus=2) == (4, 2, 0.25)
+    assert planned((16.0, 1.0), gpus=0) == (4, 4, 0)
+    assert planned((16.0, 0.0), actors=2) == (2, 4, 0)
+
+
+def test_without_ray_there_is_a_command_to_install_it(make_scorer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'pip install "scar-hf\[ray\]"'):
+        score_shards_on_ray([], make_scorer(), cache=False, progress=False)
+
+
+def test_ray_is_imported_only_when_it_is_used():
+    code = "import sys, scar_hf, scar_hf.distributed; sys.exit('ray' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
