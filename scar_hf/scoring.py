@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ._version import __version__
 from .chunk_scoring import score_chunk
-from .encoders import TorchEncoder
+from .encoders import TorchEncoder, prefer_cpu_attention
 from .encoders.torch_encoder import one_thread_per_operation
 from .loading import (
     BUNDLED_RANKER,
@@ -340,6 +340,7 @@ class ScarScorer:
                 model = load_ranker(path, self.revision, attn_implementation=self.attn_implementation)
                 if self.backend == "torch":
                     model.to(self.device).encoder.to(self.dtype)
+                    prefer_cpu_attention(model)
                 self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.revision)
                 self._model = model
             limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)

@@ -183,6 +183,21 @@ def test_shards_written_before_a_kill_are_not_written_again(tmp_path, small, mon
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_shards_of_another_plan_are_not_taken_over(tmp_path, small, monkeypatch):
+    data = write_shards(tmp_path / "data", many_rows(90), 1)
+    from scar_hf.runs import run
+
+    monkeypatch.setattr(run, "write_sides", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        select_files(data, tmp_path / "out", small, 0.5, progress=False)
+    assert (tmp_path / ".out.partial" / "out" / "part-00.parquet").is_file()
+    monkeypatch.undo()
+    select_files(data, tmp_path / "out", small, 0.5, explain=True, progress=False)
+    kept = pq.read_table(tmp_path / "out" / "part-00.parquet")
+    assert kept.num_rows == 45 and kept.column_names[-3:] == ["scar_rank", "scar_decision", "scar_reason"]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
 def test_a_full_disk_is_said_and_the_next_run_goes_on(tmp_path, tiny_ranker):
     data = write_shards(tmp_path / "data", many_rows(4000), 2)
     code = (
@@ -244,6 +259,10 @@ def test_what_belongs_to_somebody_else_is_left_alone(tmp_path, small, write_json
     select_files(data, tmp_path / "a.jsonl", small, 2, progress=False)
     assert json.loads((tmp_path / "manifest.json").read_text()) == {"name": "my web app"}
     assert all(check.passed for check in verify_manifest(tmp_path / "a.jsonl"))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "skipped.jsonl").write_text("mine")
+    select_files(data, tmp_path / "b" / "a.jsonl", small, 2, progress=False)
+    assert (tmp_path / "b" / "skipped.jsonl").read_text() == "mine"
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match=r"exists. Pass --overwrite"):

@@ -92,6 +92,19 @@ def test_a_conversation_scores_the_mean_of_its_turns(scorer):
     assert found[2] is None
 
 
+@pytest.mark.parametrize("lengths", [(300, 290, 120), (128, 128), (7, 3), (97,)])
+def test_attention_in_blocks_is_attention(scorer, lengths):
+    fast = ScarScorer("scar-ranker", device="cpu", dtype="bfloat16")
+    plain = ScarScorer("scar-ranker", device="cpu", dtype="bfloat16", attn_implementation="eager")
+    assert fast.model.encoder.config._attn_implementation == "scar_cpu"
+    assert plain.model.encoder.config._attn_implementation == "eager"
+    ids = [list(range(1000, 1000 + n)) for n in lengths]
+    expected = scorer._encoder.encode(ids)
+    for found, other, exact in zip(fast._encoder.encode(ids), plain._encoder.encode(ids), expected, strict=True):
+        off, usual = (np.linalg.norm(vectors - exact) / np.linalg.norm(exact) for vectors in (found, other))
+        assert off < 1.5 * usual + 1e-3 and usual < 0.03
+
+
 def test_out_of_memory_halves_the_batches_and_goes_on(copy, monkeypatch, caplog):
     scorer = ScarScorer.from_pretrained(str(copy), device="cpu", dtype="float32")
     expected = scorer.score(*pairs(40))

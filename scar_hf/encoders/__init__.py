@@ -1,5 +1,6 @@
 """What turns tokenised texts into a ranker's two vectors, on each kind of hardware."""
 
+from .cpu_attention import prefer_cpu_attention
 from .torch_encoder import TorchEncoder
 
-__all__ = ["TorchEncoder"]
+__all__ = ["TorchEncoder", "prefer_cpu_attention"]

@@ -13,7 +13,7 @@ from ..planning import batches_by_tokens
 
 logger = logging.getLogger(__name__)
 # Measured with MiniLM on a CPU: more tokens bring more padding and no more speed, fewer leave threads waiting for Python.
-_CPU_TOKENS, _GPU_TOKENS = 2048, 16_384
+_CPU_TOKENS, _GPU_TOKENS = 1024, 16_384
 
 
 class TorchEncoder:

@@ -186,10 +186,11 @@ def verify_manifest(path: str | Path) -> list[Check]:
 
 def _beside(output: Path) -> tuple[Path, Path]:
     """Names beside an output file that take nothing that belongs to another output, or to somebody else."""
-    plain = output.with_name(MANIFEST)
+    plain, skipped = output.with_name(MANIFEST), output.with_name(SKIPPED)
     own = output.with_name(f"{output.name}.{MANIFEST}")
-    if not own.exists() and (not plain.exists() or _output_name(plain) == output.name):
-        return plain, output.with_name(SKIPPED)
+    free = not plain.exists() and not skipped.exists()
+    if not own.exists() and (free or _output_name(plain) == output.name):
+        return plain, skipped
     return own, output.with_name(f"{output.name}.{SKIPPED}")
 
 

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+from tqdm.auto import tqdm
 
 try:
     import fcntl
@@ -48,17 +49,20 @@ class OutputWriter:
         observations: Observations | None = None,
     ):
         self.shards, self.scored, self.explainer, self.observations = shards, scored, explainer, observations
+        self.bar: tqdm | None = None
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.wanted = np.zeros(len(scored.scores), dtype=bool)
         self.wanted[written] = True
 
-    def write(self, target: Path) -> list[dict[str, Any]]:
+    def write(self, target: Path, in_shards: bool = False, bar: tqdm | None = None) -> list[dict[str, Any]]:
         """
         Write everything.
 
         Args:
-            target (`Path`): a file; or a folder, which becomes one of files named as the shards if the data is a folder of
-                shards, else one of `Dataset.save_to_disk`.
+            target (`Path`): a file or a folder.
+            in_shards (`bool`, *optional*, defaults to `False`):
+                Whether a folder becomes one of files that are named as the shards, or one of `Dataset.save_to_disk`.
+            bar (`tqdm`, *optional*): a progress bar of the rows read.
 
         Returns:
             `list[dict]`: name, SHA-256 and, of files of rows, number of rows of each.
@@ -66,15 +70,16 @@ class OutputWriter:
         Raises:
             `ValueError`: if the data has changed since it was scored, or the format cannot hold it.
         """
+        self.bar = bar
         every = range(len(self.shards))
         if target.suffix:
             schema = self._schema(every) if target.suffix == ".parquet" else None
             digest = write_shard(target, (batch for i in every for batch in self._batches(i)), schema)
             return [{"name": target.name, "sha256": digest, "rows": int(self.wanted.sum())}]
-        if len(self.shards) > 1:
+        if in_shards:
             return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
-        like = self.shards[0].dataset
-        write_arrow_folder(target, self._batches(0), self._schema(every), like=like)
+        like = self.shards[0].dataset if len(self.shards) == 1 else None
+        write_arrow_folder(target, (batch for i in every for batch in self._batches(i)), self._schema(every), like=like)
         return [{"name": file.name, "sha256": hash_file(file)} for file in sorted(target.iterdir())]
 
     def _write_part(self, target: Path, i: int) -> dict[str, Any]:
@@ -107,6 +112,8 @@ class OutputWriter:
             numbers = np.flatnonzero(self.wanted[start:stop])
             yield add_columns(take(batch, numbers), self._columns(start, stop, numbers))
             start = stop
+            if self.bar is not None:
+                self.bar.update(len(batch))
         else:
             if start == self.starts[i + 1]:
                 return

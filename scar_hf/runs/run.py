@@ -113,8 +113,10 @@ def select_files(
     counts = [len(part.scores) for part in parts]
     writer = OutputWriter(shards, counts, scored, written, explainer, observations)
     manifest = build_manifest(data, inputs, scorer, scored, k, kept)
-    with staged(output, manifest) as target:
-        manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target)}
+    plan = manifest | {"all_rows": all_rows, "explain": explain}
+    in_shards = Path(data).is_dir() and shards[0].dataset is None
+    with staged(output, plan) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
+        manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, in_shards, bar)}
         write_sides(target, output, manifest, skipped_lines(scored, shards, counts))
     threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
     return RunResult(output, rows, len(written), threshold, scored, observations)
