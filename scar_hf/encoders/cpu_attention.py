@@ -49,11 +49,13 @@ def cpu_attention(
     result = query.new_zeros(batch, length, heads, size)
     step = max(1, _SCORES_AT_A_TIME // length**2)
     for row, n in enumerate(lengths):
-        queries, keys = query[row, :, :n] * scaling, key[row, :, :n].transpose(1, 2)
+        # Each head's tokens side by side: the products below read them many times.
+        queries, keys, values = (states[row, :, :n].contiguous() for states in (query, key, value))
+        queries, keys = queries * scaling, keys.transpose(1, 2)
         for head in range(0, heads, step):
             some = slice(head, head + step)
             weights = torch.bmm(queries[some], keys[some]).softmax(dim=-1)
-            result[row, :n, some] = torch.bmm(weights, value[row, some, :n]).transpose(0, 1)
+            result[row, :n, some] = torch.bmm(weights, values[some]).transpose(0, 1)
     return result, None
 
 
