@@ -4,7 +4,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from huggingface_hub import constants
+
+from .files import open_whole
 
 logger = logging.getLogger(__name__)
 _ROW = np.dtype([("score", "<f4"), ("cut", "u1")])
@@ -71,18 +72,11 @@ class ScoreCache:
         table["score"], table["cut"] = result.scores, result.cut
         payload = table.tobytes()
         path = self._path(digest)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as out:
+            with open_whole(path) as out:
                 out.write(sha256(payload).digest() + payload)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(part, path)
         except OSError as error:
             self._writable = False
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             logger.warning(
                 "Scores are no longer kept in %s (%s): a run that is interrupted now starts over.", self.folder, error
             )

@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 
 from ..files import Shard
 from ..loading import BUNDLED_RANKER
+from ..pairs import check_rows
 from ..planning import cut_chunks
 from ..runs.run import rows_of_shard
 from ..score_cache import ChunkScores, ScoreCache
-from ..scoring import NOT_FINITE, ScarScorer, check_rows
+from ..scoring import NOT_FINITE, ScarScorer
 from ..selection import ScoredRows, score_rows
 
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")

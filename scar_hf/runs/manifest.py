@@ -1,7 +1,6 @@
 """What stands beside an output: where its rows come from, with what they were chosen, and which were skipped."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import Shard, open_shards, write_shard
+from ..files import Shard, open_shards, open_whole, write_shard
 from ..scoring import ScarScorer
 from ..selection import ScoredRows, threshold_of
 from .output import hash_file
@@ -122,14 +121,14 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], skipped
         manifest (`Mapping`): from [`build_manifest`], with the output.
         skipped (`list[dict]`): from [`skipped_lines`].
     """
-    names = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)
-    for path, rows in ((names[1], skipped), (names[0], None)):
-        if rows:
-            write_shard(path, [rows])
-        elif rows is None:
-            _write_json(path, {**manifest, "skipped_rows": names[1].name if skipped else None})
-        else:
-            path.unlink(missing_ok=True)
+    path, skipped_path = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)
+    if skipped:
+        write_shard(skipped_path, [skipped])
+    else:
+        skipped_path.unlink(missing_ok=True)
+    content = {**manifest, "skipped_rows": skipped_path.name if skipped else None}
+    with open_whole(path) as out:
+        out.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def find_manifest(path: str | Path) -> Path | None:
@@ -232,13 +231,3 @@ def _check_rows(folder: Path, output: Mapping[str, Any]) -> Check:
     except (ValueError, OSError) as error:
         return Check("rows", False, str(error))
     return Check("rows", found == output["rows"], f"{found:,} of {output['rows']:,}")
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as out:
-        json.dump(content, out, indent=2, ensure_ascii=False)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(part, path)
