@@ -42,10 +42,8 @@ def main() -> int:
                 killed += 1
                 cached = sum(1 for file in (disturbed / "cache").rglob("*") if file.is_file())
                 print(f"kill {killed:2} after {moment:5.1f} s; chunks on disk: {cached}", flush=True)
-                if not (disturbed / "out" / args.output).exists():
-                    continue
-                # All was written, only the process had not ended yet: as good as a run to the end.
-            if process.returncode not in (0, -signal.SIGKILL):
+                continue
+            if process.returncode:
                 print(f"a run ended with status {process.returncode}")
                 return process.returncode
             # It came to its end before it was killed: compare, and begin anew, so that the next kill finds work.

@@ -44,8 +44,8 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "scar-hf": ("scar-hf, default", {"system": "scar_hf"}),
     REFERENCE: ("scar-hf, float32", {"system": "scar_hf", "dtype": "float32"}),
-    "scar-hf-bf16": ("scar-hf, bfloat16", {"system": "scar_hf", "dtype": "bfloat16"}),
-    "scar-hf-openvino": ("scar-hf, OpenVINO", {"system": "scar_hf", "backend": "openvino"}),
+    "scar-hf-torch": ("scar-hf, PyTorch", {"system": "scar_hf", "backend": "torch"}),
+    "scar-hf-int8": ("scar-hf, int8", {"system": "scar_hf", "dtype": "int8"}),
 }
 
 

@@ -120,9 +120,8 @@ def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
     asked = {name: options[name] for name in ("dtype", "backend") if name in options}
     scorer = ScarScorer.from_pretrained("scar-ranker", device=options["device"], max_length=options["max_length"], **asked)
-    openvino = asked.get("backend") == "openvino"
-    # The OpenVINO backend quantises the weights and the activations of its matrix multiplications.
-    dtype = "int8" if openvino else str(scorer.model.encoder.dtype).removeprefix("torch.")
+    openvino = scorer.backend == "openvino"
+    dtype = str(scorer.dtype).removeprefix("torch.")
     packages = ["scar-hf", "transformers", "torch", *(["openvino", "nncf"] if openvino else [])]
     counter = TokenCounter(None if openvino else scorer.model.encoder)
     return lambda x, y: scorer.score(x, y).tolist(), counter, dtype, packages

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ._version import __version__
 from .chunk_scoring import score_chunk
-from .encoders import TorchEncoder, prefer_cpu_attention
+from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
 from .encoders.torch_encoder import one_thread_per_operation
 from .loading import (
     BUNDLED_RANKER,
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 SCORE_COLUMN = "scar_score"
 NOT_FINITE = "the score is not a finite number"
-_BACKENDS = ("torch", "openvino")
+_BACKENDS = ("auto", "torch", "openvino")
 _LONG = ("truncate", "windows")
 # Chunks in flight: while one is computed, the next is tokenised, and its batches fill the cores that the first leaves idle.
 _LOOKAHEAD = 2
@@ -55,8 +55,8 @@ class ScarScorer:
             Where to score; by default a GPU if there is one, else the CPU.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
             Precision of the encoder: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device
-            computes in it natively and float32 elsewhere. The heads are always float32. With `backend="openvino"`,
-            `"auto"` is `"int8"`.
+            computes in it natively and float32 elsewhere; or `"int8"` with OpenVINO, which is `"auto"` for
+            `backend="openvino"`. The heads are always float32.
         max_length (`int`, *optional*):
             Tokens of an instruction, and of a response, that are read; by default what the ranker was trained with.
         long (`str`, *optional*, defaults to `"truncate"`):
@@ -70,8 +70,9 @@ class ScarScorer:
             Takes a row of any other format and returns `(instruction, response)`; see [`~scar_hf.pairs.PairReader`].
         strict (`bool`, *optional*, defaults to `False`):
             Whether a row that cannot be scored is an error. By default it gets no score, and is counted.
-        backend (`str`, *optional*, defaults to `"torch"`):
-            What runs the encoder: `"torch"`, or `"openvino"` for int8 on a CPU (`pip install "scar-hf[cpu]"`).
+        backend (`str`, *optional*, defaults to `"auto"`):
+            What runs the encoder: `"torch"`, `"openvino"` on a CPU (`pip install "scar-hf[cpu]"`), or `"auto"`: OpenVINO
+            where it is installed and faster, which is in bfloat16 on CPUs that have it, else PyTorch.
         tokens_per_batch (`int`, *optional*):
             Tokens, padding included, that pass through the encoder at once. Changes the speed, not the scores.
         revision (`str`, *optional*):
@@ -102,7 +103,7 @@ class ScarScorer:
         turn: str = "first",
         formatting: Callable[[dict[str, Any]], Any] | None = None,
         strict: bool = False,
-        backend: str = "torch",
+        backend: str = "auto",
         tokens_per_batch: int | None = None,
         revision: str | None = None,
         attn_implementation: str | None = None,
@@ -117,15 +118,17 @@ class ScarScorer:
             raise ValueError(f"`backend` must be one of {_BACKENDS}, got {backend!r}.")
         self.model_name = str(model)
         self.revision = revision
-        self.device = default_device() if device is None and backend == "torch" else str(device or "cpu")
+        if backend == "auto" and as_dtype(dtype, "cpu") == torch.int8:
+            backend = "openvino"
+        self.device = str(device or ("cpu" if backend == "openvino" else default_device()))
         if backend == "openvino" and torch.device(self.device).type != "cpu":
             raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. On a GPU use backend="torch".')
-        self.backend = backend
         self.dtype = as_dtype("int8" if backend == "openvino" and dtype == "auto" else dtype, self.device)
-        if (self.dtype == torch.int8) > (backend == "openvino"):
+        if self.dtype == torch.int8 and backend == "torch":
             raise ValueError('dtype="int8" needs backend="openvino".')
         if backend == "openvino" and self.dtype == torch.float16:
             raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
+        self._backend = backend
         self.max_length = max_length
         self.long = long
         self.strict = strict
@@ -162,7 +165,7 @@ class ScarScorer:
     @classmethod
     def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs) -> "ScarScorer":
         """Make a scorer from a ranker in memory, on the device and in the precision that it has."""
-        scorer = cls("in-memory", device=model.device, dtype=model.dtype, **kwargs)
+        scorer = cls("in-memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
         scorer._model, scorer._tokenizer = model, tokenizer
         return scorer
 
@@ -179,6 +182,17 @@ class ScarScorer:
         self._load()
         assert self._tokenizer is not None
         return self._tokenizer
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoder: `"torch"` or `"openvino"`."""
+        if self._backend == "auto":
+            if self.attn_implementation is not None:
+                self._backend = "torch"
+            else:
+                config = read_config(resolve_checkpoint(self.model_name), self.revision)
+                self._backend = default_backend(config, self.device, self.dtype)
+        return self._backend
 
     @property
     def read_length(self) -> int:

@@ -1,13 +1,15 @@
 """The int8 encoder: as good as float32 for ranking, the same whatever the order, made once and kept."""
 
 import logging
+import pickle
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from scar_hf.loading import load_ranker, resolve_checkpoint
+from scar_hf import ScarScorer
+from scar_hf.loading import default_dtype, load_ranker, resolve_checkpoint
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")
@@ -206,3 +208,35 @@ def test_missing_package_says_what_to_install(package, monkeypatch, tmp_path):
 def test_refuses_other_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         OpenVinoEncoder("scar-ranker", **options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "backend", "dtype"),
+    [
+        ({"dtype": "bfloat16"}, "openvino", "bfloat16"),
+        ({"dtype": "int8"}, "openvino", "int8"),
+        ({"dtype": "float32"}, "torch", "float32"),
+        ({"dtype": "float16"}, "torch", "float16"),
+        ({"dtype": "bfloat16", "backend": "torch"}, "torch", "bfloat16"),
+        ({"dtype": "bfloat16", "attn_implementation": "eager"}, "torch", "bfloat16"),
+        ({"backend": "openvino"}, "openvino", "int8"),
+    ],
+)
+def test_the_scorer_takes_the_backend_that_suits_its_precision(settings, backend, dtype):
+    scorer = ScarScorer(device="cpu", **settings)
+    assert scorer.backend == backend and scorer.identity()["backend"] == backend and scorer.identity()["dtype"] == dtype
+    assert pickle.loads(pickle.dumps(scorer)).identity() == scorer.identity()
+
+
+def test_a_narrow_encoder_is_not_worth_converting(tiny_checkpoint):
+    assert ScarScorer(str(tiny_checkpoint("bert")), device="cpu", dtype="bfloat16").backend == "torch"
+
+
+@pytest.mark.skipif(default_dtype("cpu") != torch.bfloat16, reason="this CPU does not compute in bfloat16")
+def test_the_default_agrees_with_float32():
+    default, exact = ScarScorer(device="cpu"), ScarScorer(device="cpu", dtype="float32")
+    instructions = [TEXTS[2 * (i // 2)] for i in range(len(TEXTS))]
+    found, expected = default.score(instructions, TEXTS), exact.score(instructions, TEXTS)
+    assert default.backend == "openvino"
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert np.corrcoef(found, expected)[0, 1] > 0.9999

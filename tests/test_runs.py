@@ -232,6 +232,25 @@ def test_bad_rows_are_listed_and_never_selected(tmp_path, small, capsys):
     assert "row 3: the response is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["out", "o.parquet"])
+def test_a_finished_output_is_found_by_its_own_command_only(name, tmp_path, small, capsys):
+    data = write_shards(tmp_path / "data", many_rows(100), 2)
+    command = ["select", data, "-k", "9", "-o", tmp_path / name, "--model", small.model_name]
+    assert main([str(a) for a in command]) == 0
+    before = contents(tmp_path)
+    capsys.readouterr()
+    assert main([str(a) for a in command]) == 0
+    said = capsys.readouterr().out
+    assert "is the finished output of this command already" in said and "9 stayed (9.0%), found in" in said
+    assert contents(tmp_path) == before
+    for other in (["-k", "8"], ["--explain"], ["--turn", "last"], ["--max-length", "40"]):
+        assert main([*(str(a) for a in command), *other]) == 2
+    changed = next(p for p in (tmp_path / name, tmp_path / name / "part-00.parquet") if p.is_file())
+    changed.write_bytes(changed.read_bytes()[:-1])
+    assert main([str(a) for a in command]) == 2
+    assert capsys.readouterr().err.count("exists. Pass --overwrite") == 5
+
+
 def test_manifests_name_their_parents_and_show_what_was_changed(tmp_path, small, write_jsonl):
     data = write_jsonl(many_rows(40))
     select_files(data, tmp_path / "a.jsonl", small, 0.5, progress=False)

@@ -94,7 +94,7 @@ def test_a_conversation_scores_the_mean_of_its_turns(scorer):
 
 @pytest.mark.parametrize("lengths", [(300, 290, 120), (128, 128), (7, 3), (97,)])
 def test_attention_in_blocks_is_attention(scorer, lengths):
-    fast = ScarScorer("scar-ranker", device="cpu", dtype="bfloat16")
+    fast = ScarScorer("scar-ranker", device="cpu", dtype="bfloat16", backend="torch")
     plain = ScarScorer("scar-ranker", device="cpu", dtype="bfloat16", attn_implementation="eager")
     assert fast.model.encoder.config._attn_implementation == "scar_cpu"
     assert plain.model.encoder.config._attn_implementation == "eager"
@@ -128,7 +128,7 @@ def test_all_cores_are_used_and_given_back(copy):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        lazy = ScarScorer(str(copy), device="cpu")
+        lazy = ScarScorer(str(copy), device="cpu", backend="torch")
         lazy.score(*pairs(3))
         assert lazy._encoder._workers._max_workers == 2 and torch.get_num_threads() == 2
     finally:
@@ -136,7 +136,7 @@ def test_all_cores_are_used_and_given_back(copy):
 
 
 def test_an_interrupt_does_not_wait_for_the_rest(copy, monkeypatch):
-    scorer = ScarScorer.from_pretrained(str(copy), device="cpu", tokens_per_batch=16)
+    scorer = ScarScorer.from_pretrained(str(copy), device="cpu", tokens_per_batch=16, backend="torch")
     batches = []
     forward = type(scorer._encoder)._forward
     monkeypatch.setattr(type(scorer._encoder), "_forward", lambda self, ids: batches.append(1) or forward(self, ids))
@@ -163,7 +163,7 @@ def test_long_texts_are_cut_at_max_length(scorer):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
 def test_half_precision_ranks_as_single_does(scorer, dtype):
-    half = ScarScorer("scar-ranker", device="cpu", dtype=dtype).score(*pairs(40))
+    half = ScarScorer("scar-ranker", device="cpu", dtype=dtype, backend="torch").score(*pairs(40))
     full = scorer.score(*pairs(40))
     ranks = [np.argsort(np.argsort(scores)) for scores in (half, full)]
     assert np.corrcoef(*ranks)[0, 1] > 0.98
@@ -262,7 +262,7 @@ def test_other_folders_are_no_rankers(tmp_path, encoder_folder, copy):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"dtype": "int8"},
+        {"dtype": "int8", "backend": "torch"},
         {"dtype": "int4"},
         {"dtype": "float16", "backend": "openvino"},
         {"device": "cuda", "backend": "openvino"},

@@ -25,9 +25,10 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backend",
-        default="torch",
-        choices=("torch", "openvino"),
-        help="openvino: int8 on a CPU, of the extra [cpu] (default: %(default)s)",
+        default="auto",
+        choices=("auto", "torch", "openvino"),
+        help="openvino: int8 on a CPU, of the extra [cpu]; auto: OpenVINO in bfloat16 where that is faster, else torch "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
@@ -110,10 +111,8 @@ def engine_of(args: argparse.Namespace) -> Any:
 
 def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
     """Score, select and write as the arguments say."""
-    from ..files import check_output
     from ..runs import select_files
 
-    check_output(args.output, args.overwrite)
     result = select_files(
         args.data,
         args.output,
@@ -126,6 +125,8 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
         engine=engine_of(args),
         **settings,
     )
+    if result.found:
+        print(f"{args.output} is the finished output of this command already; nothing was written.")
     if args.push_to_hub:
         from ..files import read_dataset
 

@@ -22,7 +22,8 @@ def print_summary(result: RunResult) -> None:
     console = Console(soft_wrap=False)
     n, skipped, seen = result.rows, result.scored.skipped, result.observations
     share = f" ({result.kept / n:.1%})" if n else ""
-    console.print(f"\n[bold]{n:,}[/] rows came in, [bold]{result.kept:,}[/] stayed{share}, written to {result.output}")
+    where = "found in" if result.found else "written to"
+    console.print(f"\n[bold]{n:,}[/] rows came in, [bold]{result.kept:,}[/] stayed{share}, {where} {result.output}")
     if result.kept:
         console.print(f"threshold: the lowest score kept is [bold]{result.threshold:.3f}[/]")
     if skipped:

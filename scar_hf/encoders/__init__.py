@@ -1,6 +1,7 @@
 """What turns tokenised texts into a ranker's two vectors, on each kind of hardware."""
 
+from .choice import default_backend
 from .cpu_attention import prefer_cpu_attention
 from .torch_encoder import TorchEncoder
 
-__all__ = ["TorchEncoder", "prefer_cpu_attention"]
+__all__ = ["TorchEncoder", "default_backend", "prefer_cpu_attention"]

@@ -55,13 +55,8 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
     return inputs
 
 
-def build_manifest(
-    data: str | Path,
-    inputs: list[dict[str, Any]],
-    scorer: ScarScorer,
-    scored: ScoredRows,
-    k: float | None,
-    kept: np.ndarray,
+def describe_run(
+    data: str | Path, inputs: list[dict[str, Any]], scorer: ScarScorer, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
     Say all of a run that decides its output, and nothing, like the time, that does not.
@@ -69,24 +64,13 @@ def build_manifest(
     Args:
         data (`str` or `Path`): as the user named it.
         inputs (`list[dict]`): from [`hash_inputs`].
-        scorer ([`ScarScorer`]): with what rows were scored.
-        scored ([`~scar_hf.selection.ScoredRows`]): the scores.
-        k (`float` or `int`, *optional*): what was asked for; `None` for all rows.
-        kept (`np.ndarray`): numbers of the rows kept.
+        scorer ([`ScarScorer`]): with what rows are scored.
+        options (`Mapping`): what is asked for: `k`, `all_rows`, `explain`.
 
     Returns:
-        `dict`: as it is written to `manifest.json`, the output excepted.
+        `dict`: the part of `manifest.json` that is known before the run.
     """
     identity = scorer.identity()
-    n = len(scored.scores)
-    selection: dict[str, Any] = {
-        "rows": n,
-        "scored": n - len(scored.skipped),
-        "skipped": len(scored.skipped),
-        "cut": int(scored.cut.sum()),
-    }
-    if k is not None:
-        selection |= {"k": k, "kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}
     return {
         "format": _FORMAT,
         "data": str(data),
@@ -94,10 +78,51 @@ def build_manifest(
         "parent": _parent(data),
         "ranker": {"model": scorer.model_name, "revision": scorer.revision, "weights": identity.pop("weights")},
         "settings": identity,
-        "selection": selection,
+        "options": dict(options),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("scar-hf", "torch", "transformers", "datasets", "tokenizers")},
     }
+
+
+def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str, Any]:
+    """
+    Count what a run found.
+
+    Args:
+        scored ([`~scar_hf.selection.ScoredRows`]): the scores.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept; `None` where nothing was selected.
+
+    Returns:
+        `dict`: the part `selection` of `manifest.json`.
+    """
+    n = len(scored.scores)
+    counts = {"rows": n, "scored": n - len(scored.skipped), "skipped": len(scored.skipped), "cut": int(scored.cut.sum())}
+    if kept is None:
+        return counts
+    return counts | {"kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}
+
+
+def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
+    """
+    Tell whether an output is what a run would write, whole and unchanged.
+
+    Args:
+        output (`Path`): what stands where the run would write.
+        run (`Mapping`): from [`describe_run`].
+
+    Returns:
+        `bool`: false, too, where there is no readable manifest.
+    """
+    file = find_manifest(output)
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
+        asked = json.loads(json.dumps(run))
+        if {name: manifest.get(name) for name in asked} != asked:
+            return False
+        folder = output if output.is_dir() else output.parent
+        return all(hash_file(folder / entry["name"]) == entry["sha256"] for entry in manifest["output"]["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def skipped_lines(scored: ScoredRows, shards: Sequence[Shard], counts: Sequence[int]) -> list[dict[str, Any]]:
@@ -118,7 +143,7 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], skipped
     Args:
         target (`Path`): the output, as it was built.
         output (`Path`): where it will stand.
-        manifest (`Mapping`): from [`build_manifest`], with the output.
+        manifest (`Mapping`): from [`describe_run`], with the selection and the output.
         skipped (`list[dict]`): from [`skipped_lines`].
     """
     path, skipped_path = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)

@@ -20,7 +20,15 @@ from ..selection import (
     threshold_of,
     top_indices,
 )
-from .manifest import build_manifest, find_manifest, hash_inputs, skipped_lines, write_sides
+from .manifest import (
+    describe_run,
+    describe_selection,
+    find_manifest,
+    hash_inputs,
+    is_output_of,
+    skipped_lines,
+    write_sides,
+)
 from .observations import Observations
 from .output import OutputWriter, staged
 
@@ -39,6 +47,7 @@ class RunResult:
         threshold (`float`): the lowest score kept; NaN where nothing was selected.
         scored ([`~scar_hf.selection.ScoredRows`]): the scores of all rows, over all shards.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): what a summary shows.
+        found (`bool`): whether the output of the same run was there already, so that nothing was written.
     """
 
     output: Path
@@ -47,6 +56,7 @@ class RunResult:
     threshold: float
     scored: ScoredRows
     observations: Observations | None
+    found: bool = False
 
 
 def select_files(
@@ -69,7 +79,7 @@ def select_files(
     """
     Score an instruction set shard by shard and write the best rows, or all. Texts are held a few thousand at a time; what
     stays in memory of a row is its score. A run that is killed goes on where it was when it is started again, and gives
-    the same bytes.
+    the same bytes; one that has been finished finds its output.
 
     Args:
         data (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads.
@@ -95,12 +105,14 @@ def select_files(
     """
     if k is not None:
         check_k(k)
-    output = check_output(output, overwrite)
+    output = check_output(output, overwrite=True)
     if output.is_dir() and any(output.iterdir()) and find_manifest(output) is None and not is_arrow_folder(output):
         raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
     shards = open_shards(data, split)
     _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
-    inputs = hash_inputs(data, shards)
+    run = describe_run(data, hash_inputs(data, shards), scorer, {"k": k, "all_rows": all_rows, "explain": explain})
+    found = not overwrite and output.exists() and is_output_of(output, run)
+    check_output(output, overwrite or found)
     parts = (engine or score_shards)(shards, scorer, cache=cache, progress=progress)
     scored = join(parts)
     rows = len(scored.scores)
@@ -112,14 +124,17 @@ def select_files(
     observations = Observations(scorer.reader, scored.scores, kept, by) if observe else None
     counts = [len(part.scores) for part in parts]
     writer = OutputWriter(shards, counts, scored, written, explainer, observations)
-    manifest = build_manifest(data, inputs, scorer, scored, k, kept)
-    plan = manifest | {"all_rows": all_rows, "explain": explain}
-    in_shards = Path(data).is_dir() and shards[0].dataset is None
-    with staged(output, plan) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
-        manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, in_shards, bar)}
-        write_sides(target, output, manifest, skipped_lines(scored, shards, counts))
+    if found:
+        if observe:
+            writer.read()
+    else:
+        manifest = run | {"selection": describe_selection(scored, None if k is None else kept)}
+        in_shards = Path(data).is_dir() and shards[0].dataset is None
+        with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
+            manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, in_shards, bar)}
+            write_sides(target, output, manifest, skipped_lines(scored, shards, counts))
     threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
-    return RunResult(output, rows, len(written), threshold, scored, observations)
+    return RunResult(output, rows, len(written), threshold, scored, observations, found)
 
 
 def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True, progress: bool = True) -> list[ScoredRows]:
