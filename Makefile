@@ -18,7 +18,7 @@ quality: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p scar_hf
-	$(BIN)/mypy modeling
+	$(BIN)/mypy modeling trainer_callbacks hub_cards
 
 style: $(VENV)/dev
 	$(BIN)/ruff check --fix .

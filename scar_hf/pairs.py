@@ -18,7 +18,8 @@ _PLAIN_COLUMNS = (
 _CHAT_COLUMNS = ("messages", "conversations")
 _TEXT_COLUMN = "text"
 _TURNS = ("first", "last", "all")
-_ROLES = {
+# What the roles of all formats are called here, and by chat templates.
+CHAT_ROLES = {
     "user": "user",
     "human": "user",
     "prompter": "user",
@@ -282,9 +283,9 @@ def _turns(messages: Any) -> Turns:
             raise RowError(f"a message must have a role and a content, not be of type {type(message).__name__}")
         role = message.get("role") or message.get("from")
         content = message["content"] if "content" in message else message.get("value")
-        if not isinstance(role, str) or role not in _ROLES:
-            raise RowError(f"unknown role {role!r}; known roles: {', '.join(_ROLES)}")
-        turns.append((_ROLES[role], _text_of(content)))
+        if not isinstance(role, str) or role not in CHAT_ROLES:
+            raise RowError(f"unknown role {role!r}; known roles: {', '.join(CHAT_ROLES)}")
+        turns.append((CHAT_ROLES[role], _text_of(content)))
     return turns
 
 

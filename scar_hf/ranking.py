@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from .loading import BUNDLED_RANKER
 from .pairs import PairReader, RowPairs
+from .provenance import dataset_source, describe_run, describe_selection
 from .scoring import SCORE_COLUMN, ScarScorer, score_column
 from .selection import (
     Explainer,
@@ -39,6 +41,7 @@ class ScarRanking:
         skipped (`dict[int, str]`): why a row has no score, by its number.
         cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`, and cut.
         settings (`dict`): what was scored with what.
+        source (`tuple(str, list[dict])`): the data's name, and what identifies it.
     """
 
     dataset: Dataset
@@ -46,6 +49,7 @@ class ScarRanking:
     skipped: dict[int, str] = field(default_factory=dict)
     cut: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
     settings: dict[str, Any] = field(default_factory=dict)
+    source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -98,16 +102,31 @@ class ScarRanking:
         Raises:
             `ValueError`: if `k` is out of range, or the data has such a column.
         """
-        cut = self.cut if len(self.cut) else np.zeros(len(self), dtype=bool)
-        scored = ScoredRows(self.scores, cut, np.empty(0, dtype=np.uint64), self.skipped)
         ds = self.dataset
-        explainer = Explainer(scored, self.indices(k), self.settings.get("max_length") or 0)
+        explainer = Explainer(self._scored(), self.indices(k), self.settings.get("max_length") or 0)
         for name, values in explainer.columns(0, len(self)).items():
             if name in ds.column_names:
                 raise ValueError(f"The data already has a column {name!r}. Remove it first.")
             feature = Value("int64") if name == "scar_rank" else Value("string")
             ds = ds.add_column(name, values.to_pylist(), feature=feature)
         return ds
+
+    def manifest(self, k: float) -> dict[str, Any]:
+        """
+        Say what a selection was made of and with, as `manifest.json` has it beside an output of the command line.
+
+        Args:
+            k (`float` or `int`): as for [`ScarRanking.indices`].
+
+        Returns:
+            `dict`: data, ranker, settings, versions, counts and threshold; it holds nothing of the rows' texts.
+        """
+        run = describe_run(*self.source, None, self.settings, {"k": k})
+        return run | {"selection": describe_selection(self._scored(), self.indices(k))}
+
+    def _scored(self) -> ScoredRows:
+        cut = self.cut if len(self.cut) else np.zeros(len(self), dtype=bool)
+        return ScoredRows(self.scores, cut, np.empty(0, dtype=np.uint64), self.skipped)
 
     def save(self, folder: str | Path) -> None:
         """
@@ -190,17 +209,13 @@ def scar_rank(
             **kwargs,
         )
     scored = score_dataset(ds, scorer, cache=cache, progress=progress)
+    source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
     ds = ds.add_column(
         SCORE_COLUMN, score_column(scored.scores).to_pylist() if scored.skipped else scored.scores, feature=Value("float32")
     )
-    settings = (scorer.identity() if scorer.model_name != "in-memory" else {}) | {
-        "model": scorer.model_name,
-        "revision": scorer.revision,
-        "max_length": scorer.read_length,
-    }
-    return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, settings)
+    return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, scorer.settings(), source)
 
 
 def scar_select(ds: DatasetOrDict, k: float = 0.1, **kwargs) -> DatasetOrDict:

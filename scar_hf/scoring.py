@@ -331,6 +331,11 @@ class ScarScorer:
             "strict": self.strict,
         }
 
+    def settings(self) -> dict[str, Any]:
+        """[`ScarScorer.identity`] with the ranker's name and revision, as manifests have it; of one in memory what is known."""
+        identity = {} if self.model_name == "in-memory" else self.identity()
+        return identity | {"model": self.model_name, "revision": self.revision, "max_length": self.read_length}
+
     def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None, stop: Event) -> ChunkScores:
         model, tokenizer = self.model, self.tokenizer
 

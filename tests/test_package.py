@@ -12,6 +12,7 @@ import pytest
 import scar_hf
 
 ROOT = Path(__file__).parent.parent
+MAPPED = ("modeling", "trainer_callbacks", "hub_cards")
 
 
 def test_the_wheel_holds_one_top_level_name(tmp_path):
@@ -32,6 +33,7 @@ def test_the_wheel_holds_one_top_level_name(tmp_path):
         assert f"scar_hf/checkpoints/scar-ranker/{expected}" in names
     assert "scar-hf = scar_hf.cli:main" in entry_points and "hf-scar = scar_hf.cli:main" in entry_points
     on_disk = {str(p.relative_to(ROOT)) for p in (ROOT / "scar_hf").rglob("*.py")}
+    on_disk |= {f"scar_hf/{p.relative_to(ROOT)}" for name in MAPPED for p in (ROOT / name).rglob("*.py")}
     assert on_disk <= set(names), "a module is missing from `packages` in setup.cfg"
 
 

@@ -1,22 +1,20 @@
 """What stands beside an output: where its rows come from, with what they were chosen, and which were skipped."""
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..files import Shard, open_shards, open_whole, write_shard
+from ..provenance import describe_run
 from ..scoring import ScarScorer
-from ..selection import ScoredRows, threshold_of
+from ..selection import ScoredRows
 from .output import hash_file
 
 MANIFEST, SKIPPED = "manifest.json", "skipped.jsonl"
-_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -55,51 +53,22 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
     return inputs
 
 
-def describe_run(
-    data: str | Path, inputs: list[dict[str, Any]], scorer: ScarScorer, options: Mapping[str, Any]
+def describe_files(
+    data: str | Path, shards: Sequence[Shard], scorer: ScarScorer, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """
-    Say all of a run that decides its output, and nothing, like the time, that does not.
+    Say all of a run over files that decides its output.
 
     Args:
         data (`str` or `Path`): as the user named it.
-        inputs (`list[dict]`): from [`hash_inputs`].
+        shards (`Sequence[Shard]`): what it is made of.
         scorer ([`ScarScorer`]): with what rows are scored.
         options (`Mapping`): what is asked for: `k`, `all_rows`, `explain`.
 
     Returns:
-        `dict`: the part of `manifest.json` that is known before the run.
+        `dict`: as [`~scar_hf.provenance.describe_run`].
     """
-    identity = scorer.identity()
-    return {
-        "format": _FORMAT,
-        "data": str(data),
-        "inputs": inputs,
-        "parent": _parent(data),
-        "ranker": {"model": scorer.model_name, "revision": scorer.revision, "weights": identity.pop("weights")},
-        "settings": identity,
-        "options": dict(options),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("scar-hf", "torch", "transformers", "datasets", "tokenizers")},
-    }
-
-
-def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str, Any]:
-    """
-    Count what a run found.
-
-    Args:
-        scored ([`~scar_hf.selection.ScoredRows`]): the scores.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept; `None` where nothing was selected.
-
-    Returns:
-        `dict`: the part `selection` of `manifest.json`.
-    """
-    n = len(scored.scores)
-    counts = {"rows": n, "scored": n - len(scored.skipped), "skipped": len(scored.skipped), "cut": int(scored.cut.sum())}
-    if kept is None:
-        return counts
-    return counts | {"kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}
+    return describe_run(str(data), hash_inputs(data, shards), _parent(data), scorer.settings(), options)
 
 
 def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
@@ -108,7 +77,7 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
 
     Args:
         output (`Path`): what stands where the run would write.
-        run (`Mapping`): from [`describe_run`].
+        run (`Mapping`): from [`describe_files`].
 
     Returns:
         `bool`: false, too, where there is no readable manifest.
@@ -143,7 +112,7 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], skipped
     Args:
         target (`Path`): the output, as it was built.
         output (`Path`): where it will stand.
-        manifest (`Mapping`): from [`describe_run`], with the selection and the output.
+        manifest (`Mapping`): from [`describe_files`], with the selection and the output.
         skipped (`list[dict]`): from [`skipped_lines`].
     """
     path, skipped_path = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ..files import Shard, check_output, columns_of, is_arrow_folder, open_shards
 from ..pairs import PairReader, RowPairs
+from ..provenance import describe_selection
 from ..scoring import SCORE_COLUMN, ScarScorer
 from ..selection import (
     EXPLANATION_COLUMNS,
@@ -21,10 +22,8 @@ from ..selection import (
     top_indices,
 )
 from .manifest import (
-    describe_run,
-    describe_selection,
+    describe_files,
     find_manifest,
-    hash_inputs,
     is_output_of,
     skipped_lines,
     write_sides,
@@ -110,7 +109,7 @@ def select_files(
         raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
     shards = open_shards(data, split)
     _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
-    run = describe_run(data, hash_inputs(data, shards), scorer, {"k": k, "all_rows": all_rows, "explain": explain})
+    run = describe_files(data, shards, scorer, {"k": k, "all_rows": all_rows, "explain": explain})
     found = not overwrite and output.exists() and is_output_of(output, run)
     check_output(output, overwrite or found)
     parts = (engine or score_shards)(shards, scorer, cache=cache, progress=progress)

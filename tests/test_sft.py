@@ -1,0 +1,297 @@
+"""The real SFTTrainer on what was selected: every format it takes, in every way it trains."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, load_dataset
+
+pytest.importorskip("trl")
+
+from peft import LoraConfig
+from scar_hf.trainer_callbacks import (
+    ScarArguments,
+    ScarSelectionCallback,
+    ScarSFTTrainer,
+    to_sft_format,
+)
+from trl import SFTConfig, SFTTrainer
+
+from scar_hf import scar_filter, scar_rank, scar_score, scar_select
+
+# Messages of TRL, transformers and accelerate that are no failure, with the reason.
+EXPECTED_MESSAGES = (
+    "The tokenizer has new",  # says that the tiny model takes its padding token from the tokenizer
+    "`loss_type=None` was set in the config",
+)
+TOPICS = ["bees", "rivers", "bread", "glass", "chess", "wool", "tides", "maps", "moss", "clocks"]
+ASKED = [f"Tell me about {topic}." for topic in TOPICS]
+SAID = [f"All about {topic}: " + "it is well known. " * (i % 4 + 1) for i, topic in enumerate(TOPICS)]
+
+
+def message(role: str, content: str) -> dict:
+    return {"role": role, "content": content}
+
+
+def rows_of_format(name: str) -> list[dict]:
+    """Ten rows in a format of SFTTrainer's, or one that is brought into it."""
+    pairs = list(zip(ASKED, SAID, strict=True))
+    make = {
+        "text": lambda x, y: {
+            "text": f"<|im_start|>user\n{x}<|im_end|>\n<|im_start|>assistant\n{y}<|im_end|>\n",
+        },
+        "prompt-completion": lambda x, y: {"prompt": x, "completion": y},
+        "prompt-completion messages": lambda x, y: {"prompt": [message("user", x)], "completion": [message("assistant", y)]},
+        "messages": lambda x, y: {"messages": [message("user", x), message("assistant", y)]},
+        "messages with tools": lambda x, y: {
+            "messages": [message("user", x), message("tool", "42"), message("assistant", y)],
+            "tools": [{"type": "function", "function": {"name": "look_up", "description": "Looks up."}}],
+        },
+        "vicuna": lambda x, y: {"conversations": [{"from": "human", "value": x}, {"from": "gpt", "value": y}]},
+        "alpaca": lambda x, y: {"instruction": x, "input": "", "output": y},
+        "dolly": lambda x, y: {"instruction": x, "context": "", "response": y, "category": "qa"},
+    }[name]
+    return [make(x, y) for x, y in pairs]
+
+
+FORMATS = ["text", "prompt-completion", "prompt-completion messages", "messages", "messages with tools", "vicuna", "alpaca",
+           "dolly"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_messages(monkeypatch):
+    """What TRL, transformers or accelerate warn of in their logs is a failure, unless it is listed."""
+    seen: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(f"{record.name}: {record.getMessage()}")
+
+    handler = Keep(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("trl", "transformers", "accelerate", "peft")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield
+    for logger in loggers:
+        logger.removeHandler(handler)
+    assert [text for text in seen if not any(known in text for known in EXPECTED_MESSAGES)] == []
+
+
+@pytest.fixture
+def config(tmp_path):
+    def make(**settings) -> SFTConfig:
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": 2,
+            "per_device_train_batch_size": 2,
+            "max_length": 128,
+            "bf16": False,
+            "use_cpu": True,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "disable_tqdm": True,
+        }
+        return SFTConfig(**(defaults | settings))
+
+    return make
+
+
+@pytest.fixture
+def arguments(tiny_ranker):
+    def make(**settings) -> ScarArguments:
+        return ScarArguments(**({"scar_k": 0.5, "scar_model": str(tiny_ranker), "scar_device": "cpu"} | settings))
+
+    return make
+
+
+def trained(trainer: SFTTrainer) -> list[float]:
+    """Train, and return the loss of each step."""
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert trainer.state.global_step == trainer.args.max_steps and np.isfinite(losses).all()
+    return losses
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_sft_trainer_takes_what_was_selected(name, tiny_lm, tiny_ranker, config):
+    selected = scar_select(Dataset.from_list(rows_of_format(name)), k=0.5, model=str(tiny_ranker), progress=False)
+    trainer = SFTTrainer(tiny_lm, config(), train_dataset=to_sft_format(selected))
+    assert len(trainer.train_dataset) == 5
+    assert len(trained(trainer)) == 2
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_scar_sft_trainer_trains_on_the_best(name, tiny_lm, config, arguments, tiny_ranker):
+    ds = Dataset.from_list(rows_of_format(name))
+    evaluation = ds.select(range(3))
+    trainer = ScarSFTTrainer(
+        tiny_lm, config(eval_strategy="steps", eval_steps=2), train_dataset=ds, eval_dataset=evaluation, scar_args=arguments()
+    )
+    assert len(trainer.train_dataset) == 5 and len(trainer.eval_dataset) == 3
+    np.testing.assert_array_equal(trainer.scar_ranking.scores, scar_rank(ds, model=str(tiny_ranker), progress=False).scores)
+    np.testing.assert_allclose(sorted(trainer.train_dataset["scar_score"][:]), np.sort(trainer.scar_ranking.scores)[5:])
+    assert len(trained(trainer)) == 2
+    assert any("eval_loss" in entry for entry in trainer.state.log_history)
+
+
+def test_roles_of_vicuna_are_those_of_a_chat_template():
+    converted = to_sft_format(Dataset.from_list(rows_of_format("vicuna")))
+    assert converted.column_names == ["messages"]
+    assert [m["role"] for m in converted[0]["messages"]] == ["user", "assistant"]
+    assert converted[0]["messages"][1]["content"] == SAID[0]
+    dolly = to_sft_format(Dataset.from_list([{**rows_of_format("dolly")[0], "context": "A text.", "id": 7}]))
+    assert dolly[0]["prompt"] == [message("user", f"{ASKED[0]}\n\nA text.")] and dolly[0]["id"] == 7
+    kept = Dataset.from_list(rows_of_format("messages"))
+    assert to_sft_format(kept) is kept
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("messages", {"packing": True, "packing_strategy": "wrapped"}),
+        ("prompt-completion", {"completion_only_loss": True}),
+        ("prompt-completion", {"completion_only_loss": False}),
+        ("messages", {"assistant_only_loss": True}),
+        ("vicuna", {"assistant_only_loss": True, "shuffle_dataset": True}),
+    ],
+)
+def test_the_ways_to_train(name, settings, tiny_lm, config, arguments):
+    ds = Dataset.from_list(rows_of_format(name) * 3)
+    trainer = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=ds, scar_args=arguments())
+    assert len(trained(trainer)) == 2
+    if settings.get("assistant_only_loss"):
+        labels = trainer.train_dataset[0]["labels"]
+        assert -100 in labels and any(label != -100 for label in labels)
+
+
+def test_lora_and_its_card(tiny_lm, config, arguments, tmp_path):
+    trainer = ScarSFTTrainer(
+        tiny_lm,
+        config(save_strategy="steps", save_steps=1),
+        train_dataset=Dataset.from_list(rows_of_format("messages")),
+        peft_config=LoraConfig(r=2, target_modules=["q_proj", "v_proj"]),
+        scar_args=arguments(),
+    )
+    trained(trainer)
+    trainer.save_model()
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-2"):
+        card = (folder / "README.md").read_text()
+        assert card.count("## Data selection") == 1 and "PEFT" in card, folder
+        assert "| Rows trained on | 5 (50.0%) |" in card and "data-selection" in card
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
+
+
+def test_a_stream_is_filtered_and_trained_on(tiny_lm, config, write_jsonl, tiny_ranker):
+    rows = rows_of_format("messages")
+    ranking = scar_rank(Dataset.from_list(rows), model=str(tiny_ranker), progress=False)
+    stream = load_dataset("json", data_files=str(write_jsonl(rows)), streaming=True, split="train")
+    best = stream.filter(scar_filter(threshold=ranking.threshold(0.5), model=str(tiny_ranker)), batched=True)
+    trainer = SFTTrainer(tiny_lm, config(), train_dataset=best)
+    assert len(list(trainer.train_dataset)) == 5
+    assert len(trained(trainer)) == 2
+
+
+def test_what_contradicts_itself_is_refused(tiny_lm, config, arguments, write_jsonl):
+    ds = Dataset.from_list(rows_of_format("messages"))
+    stream = load_dataset("json", data_files=str(write_jsonl(rows_of_format("messages"))), streaming=True, split="train")
+    with pytest.raises(TypeError, match="cannot rank a stream"):
+        ScarSFTTrainer(tiny_lm, config(), train_dataset=stream, scar_args=arguments())
+    with pytest.raises(ValueError, match="No instruction and response found"):
+        ScarSFTTrainer(tiny_lm, config(), train_dataset=Dataset.from_dict({"a": ["x"]}), scar_args=arguments())
+    with pytest.raises(ValueError, match="cannot be used with packing=True"):
+        ScarSFTTrainer(tiny_lm, config(packing=True), train_dataset=ds, scar_args=arguments(scar_start_k=0.1))
+    with pytest.raises(TypeError, match="tokenizer"):
+        ScarSFTTrainer(tiny_lm, config(), train_dataset=ds, tokenizer=None)
+    for wrong in ({"scar_k": 0.0}, {"scar_k": -3}, {"scar_start_k": 2.5}, {"scar_widen": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ScarArguments(**wrong)
+    assert ScarArguments(scar_k=500.0).scar_k == 500 and isinstance(ScarArguments(scar_k=500.0).scar_k, int)
+    assert ScarArguments(scar_k=1.0).scar_k == 1.0
+
+
+def test_a_resumed_run_takes_the_stored_selection(tiny_lm, config, arguments, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
+    ds = Dataset.from_list(rows_of_format("messages"))
+    settings = {"save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
+    whole = ScarSFTTrainer(tiny_lm, config(**settings, max_steps=4, output_dir=str(tmp_path / "whole")),
+                           train_dataset=ds, scar_args=arguments())  # fmt: skip
+    expected = trained(whole)
+    first = ScarSFTTrainer(tiny_lm, config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
+    first.args.max_steps = 2
+    trained(first)
+
+    # Neither the ranker's scores on disk nor the ranker itself are needed again.
+    monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "another-cache"))
+    monkeypatch.setattr("scar_hf.scoring.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
+    again = ScarSFTTrainer(tiny_lm, config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
+    assert again.scar_callback.manifest["selection"] == first.scar_callback.manifest["selection"]
+    again.train(resume_from_checkpoint=True)
+    losses = [entry["loss"] for entry in again.state.log_history if "loss" in entry]
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    assert sum("scar/kept" in entry for entry in again.state.log_history) == 1
+    other = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=ds, scar_args=arguments(scar_k=0.3))
+    with pytest.raises(ValueError, match=r"was trained on another selection.*options"):
+        other.train(resume_from_checkpoint=True)
+    monkeypatch.undo()
+    changed = Dataset.from_list(rows_of_format("messages")[::-1])
+    other = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=changed, scar_args=arguments())
+    with pytest.raises(ValueError, match=r"was trained on another selection.*inputs"):
+        other.train(resume_from_checkpoint=str(Path(other.args.output_dir) / "checkpoint-2"))
+
+
+def test_the_callback_tells_trackers_checkpoints_and_the_card(tiny_lm, config, tiny_ranker, tmp_path):
+    rows = rows_of_format("messages")
+    rows[3]["messages"][1]["content"] = ""
+    ranking = scar_rank(Dataset.from_list(rows), model=str(tiny_ranker), progress=False)
+    trainer = SFTTrainer(tiny_lm, config(save_strategy="steps", save_steps=1), train_dataset=ranking.top(0.4))
+    trainer.add_callback(ScarSelectionCallback(trainer, ranking, k=0.4))
+    trained(trainer)
+    (logged,) = [entry for entry in trainer.state.log_history if "scar/kept" in entry]
+    assert logged["scar/rows"] == 10 and logged["scar/kept"] == 4 and logged["scar/skipped"] == 1
+    assert logged["scar/threshold"] == pytest.approx(ranking.threshold(0.4))
+    assert logged["scar/score_kept_q10"] >= logged["scar/threshold"] - 1e-6 and logged["step"] == 0
+    run = tmp_path / "run"
+    card = run / "README.md"
+    (run / "checkpoint-1" / "scar_selection.json").read_text()
+    for rewrite in (trainer.create_model_card, trainer.save_model, lambda: trainer.create_model_card("mine", "me/data")):
+        rewrite()
+        text = card.read_text()
+        assert text.count("## Data selection") == 1 and text.count("scar-hf:selection -->") == 2
+    assert "| Rows without a score, left out | 1 |" in text and text.count("data-selection") == 1
+    again = ScarSelectionCallback(trainer, run / "checkpoint-2")
+    assert again.manifest == ranking.manifest(0.4) and again.metrics["scar/kept"] == 4
+    with pytest.raises(ValueError, match="is not the manifest of a selection"):
+        ScarSelectionCallback(trainer, card)
+    with pytest.raises(ValueError, match="Pass `k` with a ranking"):
+        ScarSelectionCallback(trainer, ranking)
+
+
+def test_the_lines_of_the_readme(tiny_lm, config, monkeypatch, write_jsonl):
+    """The three lines of README, with a data set, a model and a trainer that are at hand."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in readme.split("```python")[1].split("```")[0].strip().splitlines() if line]
+    load, select, train = lines[-3:]
+    assert load.startswith("ds = load_dataset(") and "scar_select(ds, k=0.1)" in select and "SFTTrainer(model" in train
+    local = str(write_jsonl(rows_of_format("messages") * 2))
+
+    def load_dataset_here(name: str, split: str) -> Dataset:
+        return load_dataset("json", data_files=local, split=split)
+
+    settings = config()
+    names = {
+        "load_dataset": load_dataset_here,
+        "scar_select": scar_select,
+        "model": tiny_lm,
+        "SFTTrainer": lambda model, train_dataset: SFTTrainer(model, settings, train_dataset=train_dataset),
+    }
+    exec("\n".join((load, select, train)), names)
+    assert len(names["trainer"].train_dataset) == 2
+    trained(names["trainer"])
+
+
+def test_scores_of_a_stream_come_with_the_rows(write_jsonl, tiny_ranker):
+    stream = load_dataset("json", data_files=str(write_jsonl(rows_of_format("messages"))), streaming=True, split="train")
+    scored = list(stream.map(scar_score(str(tiny_ranker)), batched=True))
+    assert all(isinstance(row["scar_score"], float) for row in scored) and len(scored) == 10

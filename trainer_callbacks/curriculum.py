@@ -1,0 +1,91 @@
+"""A curriculum: the best rows first, then more and more of the others."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ..selection import order_of
+
+
+def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 0.5, seed: int = 0) -> np.ndarray:
+    """
+    Plan which row is drawn when. The pool begins with the `start` best rows and grows linearly to all of them. It is gone
+    through pass by pass, each pass a new shuffle of the pool as it then is, so that all rows of a pool are drawn equally often.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): higher is better; NaN comes last.
+        draws (`int`): how many rows the whole training draws.
+        start (`int`): rows in the pool at the beginning, 1 to n.
+        widen (`float`, *optional*, defaults to 0.5): share of the draws, in (0, 1], after which the pool has all rows.
+        seed (`int`, *optional*, defaults to 0): of the shuffles.
+
+    Returns:
+        `np.ndarray` of shape `(draws,)`, int64: numbers of rows; the same for the same arguments.
+
+    Raises:
+        `ValueError`: if `start` or `widen` are out of range.
+
+    Example:
+
+    ```python
+    >>> curriculum_order(np.array([0.1, 0.9, 0.5]), draws=6, start=1, widen=1.0).tolist()
+    [1, 1, 2, 2, 1, 2]
+    ```
+    """
+    n = len(scores)
+    if not 1 <= start <= n:
+        raise ValueError(f"A curriculum begins with 1 to {n} rows, as many as there are; got {start}.")
+    if not 0 < widen <= 1:
+        raise ValueError(f"`widen` must be a share in (0, 1], got {widen!r}.")
+    ranked, shuffle = order_of(scores), np.random.default_rng(seed)
+    passes: list[np.ndarray] = []
+    drawn = 0
+    while drawn < draws:
+        grown = min(1.0, drawn / (widen * draws))
+        pool = ranked[: start + math.floor((n - start) * grown)]
+        passes.append(shuffle.permutation(pool))
+        drawn += len(pool)
+    return np.concatenate(passes)[:draws].astype(np.int64) if passes else np.empty(0, dtype=np.int64)
+
+
+class ScarCurriculumSampler(Sampler[int]):
+    """
+    Draws the rows of a training set in the order of [`curriculum_order`]. An epoch has as many draws as there are rows, so
+    that a run takes the steps that it would take without a curriculum. What is drawn depends on nothing but the arguments and
+    the epoch: a resumed run goes on with the same rows, and every process of a distributed run plans the same.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): of the rows of the training set, as it is when it is sampled.
+        start (`int`): rows in the pool at the beginning.
+        epochs (`float`): epochs of the whole training, at least a part of one.
+        widen (`float`, *optional*, defaults to 0.5): as for [`curriculum_order`].
+        seed (`int`, *optional*, defaults to 0): as for [`curriculum_order`].
+
+    Example:
+
+    ```python
+    >>> class MyTrainer(SFTTrainer):
+    ...     def _get_train_sampler(self, train_dataset=None):
+    ...         scores = np.array((train_dataset or self.train_dataset)["scar_score"][:])
+    ...         return ScarCurriculumSampler(scores, start=1000, epochs=self.args.num_train_epochs, seed=self.args.seed)
+    ```
+    """
+
+    def __init__(self, scores: np.ndarray, start: int, epochs: float, widen: float = 0.5, seed: int = 0):
+        self.rows = len(scores)
+        self.plan = curriculum_order(scores, math.ceil(epochs) * self.rows, start, widen * epochs / math.ceil(epochs), seed)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        begin = self.epoch * self.rows
+        # A trainer that is asked for more epochs than planned goes on with all rows, as the last one did.
+        yield from (self.plan[begin : begin + self.rows] if begin < len(self.plan) else self.plan[-self.rows :]).tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch, counted from 0; trainers call this."""
+        self.epoch = epoch

@@ -1,0 +1,145 @@
+"""Selection inside each batch, for data that nobody can rank beforehand."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..scoring import SCORE_COLUMN
+from ..selection import check_k, count_of, order_of
+
+# The batch's entry with the examples' weights; ScarSFTTrainer takes it out again before the model is called.
+WEIGHT_KEY = "scar_weight"
+_MODES = ("select", "weight")
+_INSTEAD = (
+    "the rows' scores do not survive it. Rank beforehand instead: train_dataset=scar_select(ds, k=...), which works with "
+    "packing, or of a stream stream.filter(scar_filter(threshold=...), batched=True)"
+)
+
+
+class ScarDataCollator:
+    r"""
+    Wraps any collator of supervised fine-tuning and chooses among the rows of each batch by their column `scar_score`. Made
+    for streams and for mixtures put together on the fly: `stream.map(scar_score(), batched=True)` scores as the rows come.
+
+    With [`ScarSFTTrainer`] all is set up: it draws batches 1/k times as large, so that the optimiser sees the batch size
+    that was asked for, keeps the column as far as here, and leaves evaluation alone. With TRL's own `SFTTrainer` set
+    `remove_unused_columns=False`, and a `per_device_train_batch_size` 1/k times as large.
+
+    Args:
+        collator (`Callable`):
+            Makes a batch of a list of rows, like TRL's `DataCollatorForLanguageModeling(pad_token_id=...)`.
+        k (`float` or `int`, *optional*, defaults to 0.5):
+            What stays of a batch: a share in (0, 1], or a count. With `mode="weight"` it is not used.
+        mode (`str`, *optional*, defaults to `"select"`):
+            `"select"` keeps the best k, and of a batch in which no row has a score the first one. `"weight"` keeps all rows
+            and multiplies their losses by weights that fall linearly with their rank in the batch, 1 on average; rows
+            without a score weigh nothing. It needs [`ScarSFTTrainer`].
+
+    Raises:
+        `ValueError`: if `k` or `mode` are out of range, or the collator is one without padding, which has no rows left to
+        choose from.
+
+    Example:
+
+    ```python
+    >>> from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    >>> collator = ScarDataCollator(DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id), k=0.25)
+    >>> trainer = ScarSFTTrainer(model, args, collator, train_dataset=stream.map(scar_score(), batched=True))
+    ```
+    """
+
+    def __init__(self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], k: float = 0.5, mode: str = "select"):
+        check_k(k)
+        if mode not in _MODES:
+            raise ValueError(f"`mode` must be one of {_MODES}, got {mode!r}.")
+        if getattr(collator, "padding_free", False):
+            raise ValueError(f"A ScarDataCollator cannot wrap a padding-free collator: {_INSTEAD}.")
+        self.collator = collator
+        self.k = k
+        self.mode = mode
+        # Set by the trainer that knows what to do with them: to any other, weights would be one more input of the model.
+        self.weights_are_used = False
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        """
+        Choose, and make the batch.
+
+        Args:
+            features (`list[dict]`): rows with `scar_score`, which may be `None`.
+
+        Returns:
+            `dict`: what the wrapped collator makes of the rows that stay, in their order; with `mode="weight"` also
+            `scar_weight`, of shape `(B,)`.
+
+        Raises:
+            `ValueError`: if a row has no `scar_score`.
+        """
+        missing = sum(SCORE_COLUMN not in row for row in features)
+        if missing:
+            raise ValueError(
+                f"{missing} of {len(features)} rows of a batch have no {SCORE_COLUMN!r}. Score the training data, "
+                "ds.map(scar_score(), batched=True), and set remove_unused_columns=False in the SFTConfig; or use "
+                "ScarSFTTrainer, which keeps the column and leaves evaluation data alone."
+            )
+        given = [row[SCORE_COLUMN] for row in features]
+        scores = np.array([np.nan if score is None else float(score) for score in given])
+        plain = [{name: value for name, value in row.items() if name != SCORE_COLUMN} for row in features]
+        if self.mode == "select":
+            best = order_of(scores)[: min(count_of(self.k, len(plain)), max(1, int(np.isfinite(scores).sum())))]
+            return self.collator([plain[i] for i in sorted(best)])
+        if not self.weights_are_used:
+            raise ValueError('ScarDataCollator(mode="weight") needs ScarSFTTrainer, which multiplies the losses.')
+        batch = self.collator(plain)
+        batch[WEIGHT_KEY] = torch.from_numpy(rank_weights(scores))
+        return batch
+
+    def drawn(self, batch_size: int) -> int:
+        """
+        Say how many rows a batch must be drawn with, so that `batch_size` stay.
+
+        Args:
+            batch_size (`int`): what the optimiser is to see.
+
+        Returns:
+            `int`: `batch_size / k`, rounded up.
+
+        Raises:
+            `ValueError`: if `k` is a count other than `batch_size`, as no larger batch changes it.
+        """
+        if self.mode == "weight":
+            return batch_size
+        if isinstance(self.k, int):
+            raise ValueError(
+                f"ScarSFTTrainer draws larger batches by a share, got the count k={self.k}. Pass k as a share in (0, 1]: of "
+                "1/k times per_device_train_batch_size rows it then keeps that many."
+            )
+        drawn = batch_size
+        while count_of(self.k, drawn) < batch_size:  # a share is rounded down, so that 1/k alone may be one too few
+            drawn += 1
+        return drawn
+
+
+def rank_weights(scores: np.ndarray) -> np.ndarray:
+    """
+    Weights that fall linearly with the rank.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): NaN where there is none.
+
+    Returns:
+        `np.ndarray` of shape `(n,)`, float32: 1 on average over the rows that have a score, 0 for the others.
+    """
+    count = int(np.isfinite(scores).sum())
+    weights = np.zeros(len(scores), dtype=np.float32)
+    weights[order_of(scores)[:count]] = 2 * (1 - (np.arange(count) + 0.5) / max(1, count))
+    return weights
+
+
+def check_collator(collator: Any, packing: bool, padding_free: bool) -> None:
+    """Raise a `ValueError` where a trainer's settings leave a [`ScarDataCollator`] nothing to choose from."""
+    if isinstance(collator, ScarDataCollator) and (packing or padding_free):
+        setting = "packing=True" if packing else "padding_free=True"
+        raise ValueError(f"A ScarDataCollator cannot be used with {setting}: {_INSTEAD}.")

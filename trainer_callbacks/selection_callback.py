@@ -1,0 +1,113 @@
+"""What a training run keeps of its selection: in its logs, its checkpoints and its model card."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..hub_cards import amend_model_card
+from ..ranking import ScarRanking
+from .stored_selection import read_selection, write_selection
+
+_QUANTILES = (0.1, 0.5, 0.9)
+
+
+class ScarSelectionCallback(TrainerCallback):
+    r"""
+    Logs what was selected to the trackers that are on, stores its manifest and scores in every checkpoint, and adds a
+    section "Data selection" to the model's card, however often the trainer rewrites that.
+
+    Args:
+        trainer ([`~transformers.Trainer`]): the trainer; logs go through its own `log`.
+        selection ([`ScarRanking`] or `dict` or `str`):
+            The ranking that the training set was selected from; or the manifest of a selection on disk, or its path.
+        k (`float` or `int`, *optional*): what was selected; with a ranking.
+
+    Raises:
+        `ValueError`: if `k` is missing with a ranking, or the manifest is none.
+
+    Example:
+
+    ```python
+    >>> ranking = scar_rank(ds)
+    >>> trainer = SFTTrainer(model, train_dataset=ranking.top(0.1))
+    >>> trainer.add_callback(ScarSelectionCallback(trainer, ranking, k=0.1))
+    ```
+    """
+
+    def __init__(self, trainer: Trainer, selection: ScarRanking | dict[str, Any] | str | Path, k: float | None = None):
+        self.trainer = trainer
+        self.ranking = selection if isinstance(selection, ScarRanking) else None
+        if isinstance(selection, ScarRanking):
+            if k is None:
+                raise ValueError("Pass `k` with a ranking: what was selected, as for ranking.top(k).")
+            self.manifest, self.metrics = selection.manifest(k), selection_metrics(selection, k)
+        else:
+            self.manifest = selection if isinstance(selection, dict) else read_selection(selection)
+            counts = self.manifest.get("selection", {})
+            names = [name for name in ("rows", "kept", "threshold") if counts.get(name) is not None]
+            self.metrics = {f"scar/{name}": float(counts[name]) for name in names}
+        self._amend_what_the_trainer_writes()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log the selection, once in a run however often it is resumed."""
+        if not any("scar/kept" in entry for entry in state.log_history):
+            self.trainer.log(dict(self.metrics))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Store the manifest in the checkpoint, and see to the card that it may have."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
+            if folder.is_dir():
+                write_selection(folder, self.manifest, self.ranking)
+                amend_model_card(folder / "README.md", self.manifest)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """See to the model's card a last time."""
+        if state.is_world_process_zero and Path(args.output_dir or ".").is_dir():
+            amend_model_card(Path(args.output_dir or ".", "README.md"), self.manifest)
+
+    def _amend_what_the_trainer_writes(self) -> None:
+        # TRL writes the card anew at each checkpoint and push, PEFT when it saves, and no event comes after either.
+        for name in ("create_model_card", "save_model"):
+            setattr(self.trainer, name, self._amended(getattr(self.trainer, name)))
+
+    def _amended(self, method: Any) -> Any:
+        @functools.wraps(method)
+        def write(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            output_dir = (kwargs.get("output_dir") or next(iter(args), None)) if method.__name__ == "save_model" else None
+            card = Path(output_dir or self.trainer.args.output_dir, "README.md")
+            if self.trainer.is_world_process_zero() and card.is_file():
+                amend_model_card(card, self.manifest)
+            return result
+
+        return write
+
+
+def selection_metrics(ranking: ScarRanking, k: float) -> dict[str, float]:
+    """
+    A selection in numbers, as trackers show them.
+
+    Args:
+        ranking ([`ScarRanking`]): n rows with scores.
+        k (`float` or `int`): what was selected.
+
+    Returns:
+        `dict[str, float]`: counts, threshold, and mean and deciles of the scores of all rows and of those kept.
+    """
+    kept = ranking.indices(k)
+    metrics = {
+        "scar/rows": float(len(ranking)),
+        "scar/kept": float(len(kept)),
+        "scar/skipped": float(len(ranking.skipped)),
+        "scar/threshold": ranking.threshold(k),
+    }
+    finite = ranking.scores[np.isfinite(ranking.scores)]
+    for name, scores in (("all", finite), ("kept", ranking.scores[kept])):
+        if len(scores):
+            metrics[f"scar/score_{name}_mean"] = float(scores.mean())
+            metrics |= {f"scar/score_{name}_q{q * 100:.0f}": float(np.quantile(scores, q)) for q in _QUANTILES}
+    return metrics

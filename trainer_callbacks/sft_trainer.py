@@ -1,0 +1,261 @@
+"""TRL's SFTTrainer that selects before it trains."""
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, IterableDataset
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from ..pairs import PairReader
+from ..ranking import ScarRanking, scar_rank
+from ..scoring import SCORE_COLUMN
+from ..selection import count_of
+from .arguments import ScarArguments
+from .curriculum import ScarCurriculumSampler
+from .data_collator import WEIGHT_KEY, ScarDataCollator, check_collator
+from .selection_callback import ScarSelectionCallback
+from .sft_format import to_sft_format
+from .stored_selection import check_same_selection, stored_ranking
+
+logger = logging.getLogger(__name__)
+
+
+class ScarSFTTrainer(SFTTrainer):
+    r"""
+    [`~trl.SFTTrainer`] on the best k of its training data. The data is ranked once, by the main process, before it is
+    tokenised; evaluation data is left alone. Rows of formats that SFTTrainer does not know by itself (vicuna, alpaca, Dolly)
+    are brought into one that it does.
+
+    Args:
+        args, kwargs:
+            As for [`~trl.SFTTrainer`], all of them. With a [`ScarDataCollator`] the selection is made inside each batch
+            instead, and with `train_dataset` a stream it has to be.
+        scar_args ([`ScarArguments`], *optional*):
+            What is selected, and with what; by default a tenth by the bundled ranker.
+
+    Attributes:
+        scar_ranking ([`ScarRanking`]): the ranking of all rows; `None` with a [`ScarDataCollator`].
+
+    Raises:
+        `TypeError`: if `train_dataset` is a stream and there is no [`ScarDataCollator`].
+        `ValueError`: if settings contradict each other, or a checkpoint to resume from was trained on another selection.
+
+    Example:
+
+    ```python
+    >>> from scar_hf.trainer_callbacks import ScarArguments, ScarSFTTrainer
+
+    >>> trainer = ScarSFTTrainer("HuggingFaceTB/SmolLM2-135M", train_dataset=ds, scar_args=ScarArguments(scar_k=0.1))
+    >>> trainer.train()
+    ```
+    """
+
+    data_collator: Any
+    _train_batch_size: int
+
+    def __init__(self, *args: Any, scar_args: ScarArguments | None = None, **kwargs: Any):
+        bound = inspect.signature(SFTTrainer.__init__).bind(self, *args, **kwargs)
+        given = {name: value for name, value in bound.arguments.items() if name != "self"}
+        config = given.get("args")
+        if config is None:  # as SFTTrainer does, but before ranking, as it sets up the processes of a distributed run
+            model = given.get("model")
+            name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+            config = given["args"] = SFTConfig(f"{Path(str(name)).name}-SFT")
+        self.scar_args = scar_args or ScarArguments()
+        self.scar_ranking: ScarRanking | None = None
+        collator, ds = given.get("data_collator"), given.get("train_dataset")
+        check_collator(collator, config.packing, config.padding_free)
+        self._check_settings(config, collator, ds)
+        if isinstance(collator, ScarDataCollator):
+            collator.weights_are_used = True
+        elif isinstance(ds, Dataset):
+            self.scar_ranking = rank_once(ds, self.scar_args, config, given.get("formatting_func"))
+            ds = self.scar_ranking.top(self.scar_args.scar_k)
+        if isinstance(ds, (Dataset, IterableDataset)) and given.get("formatting_func") is None:
+            given["train_dataset"] = to_sft_format(ds)
+            given["eval_dataset"] = _evaluation(given.get("eval_dataset"))
+        else:
+            given["train_dataset"] = ds
+        super().__init__(**given)
+        if self.scar_ranking is not None:
+            self.scar_callback = ScarSelectionCallback(self, self.scar_ranking, self.scar_args.scar_k)
+            self.add_callback(self.scar_callback)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """
+        As [`~transformers.Trainer.train`]. A checkpoint to resume from must have been trained on the same selection.
+
+        Raises:
+            `ValueError`: if it was not.
+        """
+        if self.scar_ranking is not None and resume_from_checkpoint:
+            folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+            if folder is not None:
+                check_same_selection(folder, self.scar_callback.manifest)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        """As [`~transformers.Trainer.get_train_dataloader`], with batches from which a [`ScarDataCollator`] can choose."""
+        if not isinstance(self.data_collator, ScarDataCollator):
+            return super().get_train_dataloader()
+        asked = self._train_batch_size
+        self._train_batch_size = self.data_collator.drawn(asked)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self._train_batch_size = asked
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
+        """As [`~transformers.Trainer.get_eval_dataloader`]; nothing is chosen from evaluation data."""
+        chosen = self.data_collator
+        if isinstance(chosen, ScarDataCollator):
+            self.data_collator = chosen.collator
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.data_collator = chosen
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As [`~trl.SFTTrainer.compute_loss`], each example's loss times the weight that a [`ScarDataCollator`] gave it."""
+        weights = inputs.pop(WEIGHT_KEY, None)
+        called = model if weights is None else _weighted(model, weights)
+        return super().compute_loss(called, inputs, return_outputs, num_items_in_batch)
+
+    def _check_settings(self, config: SFTConfig, collator: Any, ds: Any) -> None:
+        chosen_late = isinstance(collator, ScarDataCollator)
+        if isinstance(ds, IterableDataset) and not chosen_late:
+            raise TypeError(
+                "ScarSFTTrainer cannot rank a stream, of which no best share is known before its end. Score it as it comes, "
+                "ds.map(scar_score(), batched=True), and pass data_collator=ScarDataCollator(...); filter it with "
+                "scar_filter(threshold=...) and pass it to SFTTrainer; or load it with streaming=False."
+            )
+        if chosen_late and collator.mode == "weight" and config.loss_type != "nll":
+            raise ValueError(f"ScarDataCollator(mode='weight') needs loss_type='nll', got {config.loss_type!r}.")
+        if self.scar_args.scar_start_k is not None:
+            if chosen_late or config.packing:
+                raise ValueError(
+                    "A curriculum (scar_start_k) draws row by row, by the score of each: it cannot be used with packing=True "
+                    "or a ScarDataCollator. Leave one of them out."
+                )
+            if getattr(config, "train_sampling_strategy", "random") != "random":
+                raise ValueError(
+                    "A curriculum (scar_start_k) decides what is drawn when; train_sampling_strategy="
+                    f"{config.train_sampling_strategy!r} would, too. Leave one of them out."
+                )
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        start_k, ranking = self.scar_args.scar_start_k, self.scar_ranking
+        if start_k is None or ranking is None:
+            return super()._get_train_sampler(train_dataset)
+        # Not the argument, which has lost the column by now: its rows are the same.
+        scores = np.array(self.train_dataset[SCORE_COLUMN][:], dtype=np.float32)
+        start = min(count_of(start_k, len(ranking)), len(scores))
+        a = self.args
+        if a.max_steps > 0:
+            epochs = a.max_steps * self._train_batch_size * a.gradient_accumulation_steps * a.world_size / len(scores)
+        else:
+            epochs = a.num_train_epochs
+        seed = a.seed if a.data_seed is None else a.data_seed
+        return ScarCurriculumSampler(scores, start, epochs, self.scar_args.scar_widen, seed)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if isinstance(self.data_collator, ScarDataCollator) and SCORE_COLUMN not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, SCORE_COLUMN]
+
+
+def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatting: Any = None) -> ScarRanking:
+    """
+    Rank in the main process and tell the others the result, so that all select the same rows without scoring again. What
+    the last checkpoint has stored of the same ranking is taken from there.
+
+    Args:
+        ds ([`~datasets.Dataset`]): the rows, the same in every process.
+        scar_args ([`ScarArguments`]): with what.
+        config ([`~trl.SFTConfig`]): of the training, for its progress bars.
+        formatting (`Callable`, *optional*): the trainer's `formatting_func`, for rows that are of no known format.
+
+    Returns:
+        [`ScarRanking`].
+
+    Raises:
+        `ValueError`: as [`scar_rank`], in every process.
+    """
+    state = PartialState()
+    columns = ds.column_names
+    if SCORE_COLUMN in columns:
+        ds = ds.remove_columns(SCORE_COLUMN)
+        logger.warning("The training data has a column %r already; it is scored anew.", SCORE_COLUMN)
+    results: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            scorer = scar_args.scorer(formatting=_formatting(ds, scar_args, formatting))
+            checkpoint = _checkpoint(config)
+            found = None if checkpoint is None else stored_ranking(checkpoint, ds, scorer)
+            results = [found or scar_rank(ds, model=scorer, progress=not config.disable_tqdm)]
+        except (ValueError, ImportError, OSError, RuntimeError) as error:
+            results = [error]  # the others must not wait for what will not come
+    if state.num_processes == 1:
+        return _raised(results[0])
+    found = results[0]
+    parts: list[Any] = [
+        found if not isinstance(found, ScarRanking) else (found.scores, found.skipped, found.cut, found.settings, found.source)
+    ]
+    broadcast_object_list(parts)
+    if state.is_main_process:
+        return _raised(found)
+    scores, skipped, cut, settings, source = _raised(parts[0])
+    if len(scores) != len(ds):
+        raise ValueError(f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}: load the same.")
+    return ScarRanking(ds.add_column(SCORE_COLUMN, scores), scores, skipped, cut, settings, source)
+
+
+def _formatting(ds: Dataset, scar_args: ScarArguments, formatting: Any) -> Any:
+    """The trainer's `formatting_func`, where nothing else says what the instruction is."""
+    if formatting is None or scar_args.scar_columns is not None:
+        return None
+    try:
+        PairReader().needed(ds.column_names)
+    except ValueError:
+        return formatting
+    return None
+
+
+def _checkpoint(config: SFTConfig) -> str | None:
+    """The checkpoint that the run may go on from."""
+    if isinstance(config.resume_from_checkpoint, str):
+        return config.resume_from_checkpoint
+    return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
+
+
+def _raised(result: Any) -> Any:
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _evaluation(eval_dataset: Any) -> Any:
+    """Evaluation data in the format of the training data, none of it left out."""
+    if isinstance(eval_dataset, dict):
+        return {name: to_sft_format(ds) for name, ds in eval_dataset.items()}
+    return eval_dataset if eval_dataset is None else to_sft_format(eval_dataset)
+
+
+def _weighted(model: Any, weights: torch.Tensor) -> Any:
+    """The model, with the log-probabilities of each example's tokens, and so its loss, times its weight."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        outputs = model(*args, **kwargs)
+        outputs.log_probs = outputs.log_probs * weights.to(outputs.log_probs)[:, None]
+        return outputs
+
+    return call

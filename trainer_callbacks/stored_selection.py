@@ -1,0 +1,137 @@
+"""The selection of a run in its checkpoints: stored, found again, and compared."""
+
+import json
+import logging
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Value
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from ..planning import short_hash
+from ..provenance import dataset_source
+from ..ranking import ScarRanking, rows_of
+from ..scoring import NOT_FINITE, SCORE_COLUMN, ScarScorer, score_column
+
+logger = logging.getLogger(__name__)
+
+SELECTION_FILE, SCORES_FILE = "scar_selection.json", "scar_scores.safetensors"
+# What two selections must agree in for one to go on where the other stopped.
+_SAME = ("inputs", "ranker", "settings", "options", "selection")
+# What of it may differ though the rows are the same.
+_IRRELEVANT = ("fingerprint", "backend", "conversion", "dtype", "threshold")
+
+
+def write_selection(folder: Path, manifest: dict[str, Any], ranking: ScarRanking | None = None) -> None:
+    """
+    Store a selection in a checkpoint.
+
+    Args:
+        folder (`Path`): the checkpoint.
+        manifest (`dict`): of the selection.
+        ranking ([`ScarRanking`], *optional*): whose scores are stored, too, four bytes a row.
+    """
+    if ranking is not None:
+        skipped = {str(row): reason for row, reason in ranking.skipped.items()}
+        save_file({"scores": ranking.scores}, folder / SCORES_FILE, metadata={"skipped": json.dumps(skipped)})
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    (folder / SELECTION_FILE).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_selection(path: str | Path) -> dict[str, Any]:
+    """
+    Read a selection's manifest.
+
+    Args:
+        path (`str` or `Path`): the manifest, or a checkpoint that has one.
+
+    Returns:
+        `dict`.
+
+    Raises:
+        `ValueError`: if there is none, or it is damaged.
+    """
+    path = Path(path)
+    file = path / SELECTION_FILE if path.is_dir() else path
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest["selection"]["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not the manifest of a selection: {error!r}.") from error
+    return manifest
+
+
+def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> ScarRanking | None:
+    """
+    Take the ranking of a dataset from a checkpoint, if it is of these rows by this ranker.
+
+    Args:
+        checkpoint (`str` or `Path`): a checkpoint.
+        ds ([`~datasets.Dataset`]): the rows.
+        scorer ([`ScarScorer`]): what they would be scored with.
+
+    Returns:
+        [`ScarRanking`]; `None` if there is none, or it is of something else.
+    """
+    folder = Path(checkpoint)
+    if not (folder / SELECTION_FILE).is_file() or not (folder / SCORES_FILE).is_file():
+        return None
+    try:
+        manifest = read_selection(folder)
+        scores = load_file(folder / SCORES_FILE)["scores"]
+        skipped = json.loads(_metadata(folder / SCORES_FILE).get("skipped", "{}"))
+    except (ValueError, KeyError, SafetensorError) as error:
+        logger.warning("The selection in %s cannot be read (%s); the data is ranked again.", folder, error)
+        return None
+    hashes = np.array([short_hash(row) for row in rows_of(ds, scorer.reader)], dtype=np.uint64)
+    digest = sha256(hashes.tobytes()).hexdigest()
+    settings = scorer.settings()
+    same = manifest["inputs"][0].get("pairs_sha256") == digest and len(scores) == len(ds)
+    stored = {**manifest.get("ranker", {}), **manifest.get("settings", {})}
+    if not same or _comparable(stored) != _comparable(settings):
+        return None
+    logger.info("The selection in %s is of the same rows and ranker: nothing is scored again.", folder)
+    column = score_column(scores).to_pylist()
+    reasons = {int(row): skipped.get(str(row), NOT_FINITE) for row in np.flatnonzero(np.isnan(scores))}
+    scored = ds.add_column(SCORE_COLUMN, column, feature=Value("float32"))
+    return ScarRanking(scored, scores, reasons, settings=settings, source=dataset_source(ds, digest))
+
+
+def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> None:
+    """
+    Compare the selection of a checkpoint with the one at hand.
+
+    Args:
+        checkpoint (`str` or `Path`): a checkpoint.
+        manifest (`dict`): of the selection at hand.
+
+    Raises:
+        `ValueError`: if they differ; it says in what.
+    """
+    if not (Path(checkpoint) / SELECTION_FILE).is_file():
+        logger.warning("%s has no %s: whether it was trained on the same rows cannot be told.", checkpoint, SELECTION_FILE)
+        return
+    stored = read_selection(checkpoint)
+    differing = [name for name in _SAME if _comparable(stored.get(name)) != _comparable(manifest.get(name))]
+    if differing:
+        shown = "; ".join(f"{name}: {stored.get(name)} then, {manifest.get(name)} now" for name in differing)
+        raise ValueError(
+            f"{checkpoint} was trained on another selection ({shown}). Resume with the data and settings of then, or start "
+            "anew with another output_dir."
+        )
+
+
+def _comparable(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_comparable(entry) for entry in part]
+    if isinstance(part, dict):
+        return {name: _comparable(value) for name, value in part.items() if name not in _IRRELEVANT}
+    return part
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="np") as file:
+        return file.metadata() or {}
