@@ -61,7 +61,7 @@ def test_a_folder_of_shards_gives_a_folder_of_shards(tmp_path, small):
     result = select_files(data, tmp_path / "out", small, 0.1, progress=False)
     assert result.rows == 3000 and result.kept == 300
     names = [p.name for p in sorted((tmp_path / "out").iterdir())]
-    assert names == ["manifest.json", *(f"part-{i:02}.parquet" for i in range(4))]
+    assert names == ["README.md", "manifest.json", *(f"part-{i:02}.parquet" for i in range(4))]
     kept = load_dataset("parquet", data_files=str(tmp_path / "out" / "*.parquet"), split="train", cache_dir=tmp_path / "hf")
     expected = scar_select(Dataset.from_list(rows), k=0.1, model=small, progress=False)
     assert len(set(kept["id"][:]) & set(expected["id"][:])) >= 298  # shards begin chunks anew: the last bits may differ
@@ -70,10 +70,11 @@ def test_a_folder_of_shards_gives_a_folder_of_shards(tmp_path, small):
     assert all(check.passed for check in verify_manifest(tmp_path / "out"))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.csv", "a.parquet", "arrow"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.csv", "a.parquet", "arrow", "folder"])
 def test_every_format_in_and_out_keeps_the_same_rows(name, tmp_path, small, write_jsonl):
     rows = many_rows(60)
-    select_files(write_jsonl(rows), tmp_path / "copies" / name, small, all_rows=True, progress=False)
+    source, copy = write_jsonl(rows), tmp_path / "copies" / name
+    select_files(source, copy, small, all_rows=True, arrow=name == "arrow", progress=False)
     data = tmp_path / "copies" / name
     result = select_files(data, tmp_path / "o.jsonl", small, 7, overwrite_scores=True, progress=False)
     kept = read_dataset(tmp_path / "o.jsonl")

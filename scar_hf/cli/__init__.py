@@ -1,11 +1,11 @@
-"""The command line: `scar-hf select`, `score`, `explain`, `verify`, `export` and `train`."""
+"""The command line: what `scar-hf --help` lists."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import explain, export, score, select, train, verify
+from . import explain, export, score, select, sft, train, verify
 
 _COMMANDS = {
     "select": select,
@@ -14,7 +14,10 @@ _COMMANDS = {
     "verify": verify,
     "export": export,
     "train": train,
+    "sft": sft,
 }
+# These read what is not theirs by themselves: their options are fields of dataclasses, known once torch is loaded.
+_TAKING_THE_REST = ("train", "sft")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,17 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
             epilog=f"example:\n  {module.EXAMPLE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            add_help=name != "train",
+            add_help=name not in _TAKING_THE_REST,
         )
         module.add_arguments(command)
-    args, rest = parser.parse_known_args(argv)  # `train` reads the rest itself: its options are dataclass fields
-    if rest and args.command != "train":
+    args, rest = parser.parse_known_args(argv)
+    takes_rest = args.command in _TAKING_THE_REST
+    if rest and not takes_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     # The Auto classes learn the ranker here: `import scar_hf` leaves it to the command line, whose --help needs no torch.
     from .. import modeling as modeling
 
     try:
-        return train.run(args, rest) if args.command == "train" else _COMMANDS[args.command].run(args)
+        run = _COMMANDS[args.command].run
+        return run(args, rest) if takes_rest else run(args)
     except (ValueError, ImportError, OSError) as error:
         print(f"scar-hf {args.command}: {error}", file=sys.stderr)
         return 2

@@ -56,7 +56,10 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of everything that writes rows."""
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{_FORMATS}, or a folder for Arrow")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{_FORMATS}, or a folder")
+    parser.add_argument(
+        "--arrow", action="store_true", help="write an output folder as Dataset.save_to_disk does; by default like the data"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     parser.add_argument("--overwrite-scores", action="store_true", help="replace a column scar_score that the data has")
     parser.add_argument("--explain", action="store_true", help="add the columns scar_rank, scar_decision and scar_reason")
@@ -111,13 +114,16 @@ def engine_of(args: argparse.Namespace) -> Any:
 
 def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
     """Score, select and write as the arguments say."""
-    from ..runs import select_files
+    from ..files import check_output
+    from ..runs import find_manifest, select_files
 
+    check_output(args.output, args.overwrite or find_manifest(args.output) is not None)
     result = select_files(
         args.data,
         args.output,
         load_scorer(args),
         explain=args.explain,
+        arrow=args.arrow,
         split=args.split,
         overwrite=args.overwrite,
         overwrite_scores=args.overwrite_scores,

@@ -14,12 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the ranker and copy it."""
+    """Check the ranker and copy it, with the code that loads it where scar-hf is not installed."""
     import shutil
     from pathlib import Path
 
     from ..files import check_output
     from ..loading import load_ranker, resolve_checkpoint
+    from ..modeling import ScarConfig
 
     source = Path(resolve_checkpoint(args.model))
     if not source.is_dir():
@@ -29,5 +30,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"The output must be a folder other than the ranker's own, got {output}.")
     load_ranker(str(source))
     shutil.copytree(source, output, dirs_exist_ok=args.overwrite)
-    print(f'Wrote {output}. Load it with AutoModel.from_pretrained("{output}") after `import scar_hf`.')
+    ScarConfig.from_pretrained(output).save_pretrained(output)
+    print(
+        f'Wrote {output}. Load it with AutoModel.from_pretrained("{output}") after `import scar_hf`, or where scar-hf is not '
+        "installed with trust_remote_code=True."
+    )
     return 0

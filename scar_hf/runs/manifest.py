@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from ..files import Shard, open_shards, open_whole, write_shard
+from ..files import Shard, is_arrow_folder, open_shards, open_whole, write_shard
 from ..provenance import describe_run
 from ..scoring import ScarScorer
 from ..selection import ScoredRows
 from .output import hash_file
 
-MANIFEST, SKIPPED = "manifest.json", "skipped.jsonl"
+MANIFEST, SKIPPED, CARD = "manifest.json", "skipped.jsonl", "README.md"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], skipped
         skipped (`list[dict]`): from [`skipped_lines`].
     """
     path, skipped_path = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)
+    if target.is_dir() and not is_arrow_folder(target):
+        _name_the_rows(target, manifest["output"]["files"])
     if skipped:
         write_shard(skipped_path, [skipped])
     else:
@@ -175,6 +178,14 @@ def verify_manifest(path: str | Path) -> list[Check]:
     if parent:
         checks.append(_check_input(parent, file.parent, "parent manifest"))
     return checks
+
+
+def _name_the_rows(folder: Path, files: Sequence[Mapping[str, Any]]) -> None:
+    """Tell `load_dataset`, TRL and the Hub which files of a folder are rows, so that none takes the others for some."""
+    names = [file["name"] for file in files]
+    data_files = [{"split": "train", "path": names[0] if len(names) == 1 else names}]
+    metadata = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": data_files}]}, sort_keys=False)
+    (folder / CARD).write_text(f"---\n{metadata}---\n", encoding="utf-8")
 
 
 def _beside(output: Path) -> tuple[Path, Path]:

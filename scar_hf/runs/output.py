@@ -24,6 +24,8 @@ from ..selection import Explainer, ScoredRows
 from .observations import Observations
 
 _ROWS = 1000
+# The file of an output folder that is not made of shards: `load_dataset` and the Hub take its stem for the split.
+PARQUET_NAME = "train.parquet"
 
 
 class OutputWriter:
@@ -54,14 +56,14 @@ class OutputWriter:
         self.wanted = np.zeros(len(scored.scores), dtype=bool)
         self.wanted[written] = True
 
-    def write(self, target: Path, in_shards: bool = False, bar: tqdm | None = None) -> list[dict[str, Any]]:
+    def write(self, target: Path, layout: str, bar: tqdm | None = None) -> list[dict[str, Any]]:
         """
         Write everything.
 
         Args:
             target (`Path`): a file or a folder.
-            in_shards (`bool`, *optional*, defaults to `False`):
-                Whether a folder becomes one of files that are named as the shards, or one of `Dataset.save_to_disk`.
+            layout (`str`): of a folder: `"shards"`, files that are named as the shards; `"arrow"`, as `Dataset.save_to_disk`
+                writes it; or `"parquet"`, one file.
             bar (`tqdm`, *optional*): a progress bar of the rows read.
 
         Returns:
@@ -76,7 +78,10 @@ class OutputWriter:
             schema = self._schema(every) if target.suffix == ".parquet" else None
             digest = write_shard(target, (batch for i in every for batch in self._batches(i)), schema)
             return [{"name": target.name, "sha256": digest, "rows": int(self.wanted.sum())}]
-        if in_shards:
+        if layout == "parquet":
+            (target / PARQUET_NAME).parent.mkdir(parents=True, exist_ok=True)
+            return self.write(target / PARQUET_NAME, layout, bar)
+        if layout == "shards":
             return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
         like = self.shards[0].dataset if len(self.shards) == 1 else None
         write_arrow_folder(target, (batch for i in every for batch in self._batches(i)), self._schema(every), like=like)

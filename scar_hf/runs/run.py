@@ -66,6 +66,7 @@ def select_files(
     *,
     all_rows: bool = False,
     explain: bool = False,
+    arrow: bool = False,
     by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
@@ -87,6 +88,9 @@ def select_files(
         k (`float` or `int`, *optional*): a float in (0, 1] is a share, an int >= 1 a count; without it all rows are kept.
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
+        arrow (`bool`, *optional*, defaults to `False`):
+            Write an output folder as `Dataset.save_to_disk` does. By default it is like the data where that is a folder, and
+            else holds one Parquet file, which `load_dataset` and TRL take by the folder's name.
         by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -104,12 +108,14 @@ def select_files(
     """
     if k is not None:
         check_k(k)
-    output = check_output(output, overwrite=True)
+    output = Path(output)
+    # An output without a manifest is not one of ours, whatever the run is.
+    check_output(output, overwrite or find_manifest(output) is not None)
     if output.is_dir() and any(output.iterdir()) and find_manifest(output) is None and not is_arrow_folder(output):
         raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
     shards = open_shards(data, split)
     _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
-    run = describe_files(data, shards, scorer, {"k": k, "all_rows": all_rows, "explain": explain})
+    run = describe_files(data, shards, scorer, {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow})
     found = not overwrite and output.exists() and is_output_of(output, run)
     check_output(output, overwrite or found)
     parts = (engine or score_shards)(shards, scorer, cache=cache, progress=progress)
@@ -128,9 +134,10 @@ def select_files(
             writer.read()
     else:
         manifest = run | {"selection": describe_selection(scored, None if k is None else kept)}
-        in_shards = Path(data).is_dir() and shards[0].dataset is None
+        like_data = "shards" if shards[0].dataset is None else "arrow"
+        layout = "arrow" if arrow else like_data if Path(data).is_dir() else "parquet"
         with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
-            manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, in_shards, bar)}
+            manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, layout, bar)}
             write_sides(target, output, manifest, skipped_lines(scored, shards, counts))
     threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
     return RunResult(output, rows, len(written), threshold, scored, observations, found)
