@@ -1,8 +1,16 @@
 """Configuration of the SCAR ranker."""
 
+import os
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, BertConfig, PreTrainedConfig
+
+PIPELINE_TASK = "scar-ranking"
+# Where those who have no scar-hf find the classes: in the files ..._scar.py, saved beside the weights.
+_AUTO_MAP = {"AutoConfig": "configuration_scar.ScarConfig", "AutoModel": "modeling_scar.ScarModel"}
+_CUSTOM_PIPELINES = {PIPELINE_TASK: {"impl": "pipeline_scar.ScarRankingPipeline", "pt": ["AutoModel"], "type": "text"}}
 
 
 class ScarConfig(PreTrainedConfig):
@@ -13,7 +21,9 @@ class ScarConfig(PreTrainedConfig):
         encoder_config (`dict` or [`~transformers.PreTrainedConfig`], *optional*, defaults to a [`~transformers.BertConfig`]):
             Configuration of the encoder, of any encoder type that transformers has natively.
         head_size (`int`, *optional*, defaults to the encoder's hidden size):
-            Width of both MLPs and of the instructional-surprisal vector.
+            Width of both MLPs.
+        surprisal_size (`int`, *optional*, defaults to `head_size`):
+            Width of the instructional-surprisal vector.
         use_pooler (`bool`, *optional*, defaults to `True`):
             Whether a text's first-token vector is the encoder's `pooler_output` instead of its last hidden state at
             the first token. A model whose encoder has no pooler sets this to `False`.
@@ -48,6 +58,7 @@ class ScarConfig(PreTrainedConfig):
 
     encoder_config: dict | PreTrainedConfig | None = None
     head_size: int | None = None
+    surprisal_size: int | None = None
     use_pooler: bool = True
     max_length: int = 512
     alpha: float = 0.5
@@ -67,7 +78,31 @@ class ScarConfig(PreTrainedConfig):
         if self.max_length < 3:
             raise ValueError(f"`max_length` must be at least 3 (two special tokens and a word), got {self.max_length}.")
         self.head_size = self.head_size or self.hidden_size
+        self.surprisal_size = self.surprisal_size or self.head_size
+        if not __name__.startswith("transformers_modules."):
+            # The installed package needs no code of a checkpoint; transformers would still run the pipeline named there.
+            kwargs.pop("auto_map", None)
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+        """
+        Save the config, as of every transformers model, and with it the code that `auto_map` and `custom_pipelines` in it
+        name, so that `trust_remote_code=True` loads the ranker where scar-hf is not installed. Saving a model saves its
+        config, so that every saved ranker has both.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): where to; made if it does not exist.
+            push_to_hub (`bool`, *optional*, defaults to `False`): whether to upload the config, too.
+            kwargs: as for [`~transformers.PreTrainedConfig.save_pretrained`].
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in Path(__file__).parent.glob("*_scar.py"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        saved = deepcopy(self)
+        saved.auto_map, saved.custom_pipelines = _AUTO_MAP, _CUSTOM_PIPELINES
+        super(ScarConfig, saved).save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     @property
     def hidden_size(self) -> int:

@@ -1,20 +1,19 @@
 """The SCAR ranker: an encoder, two vectors of style, one score."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_scar import ScarConfig
-
-# Members of a triple, best first; pairs of their positions that the ranking loss orders.
-MEMBERS = ("direct", "referenced", "human")
-ORDERED_PAIRS = ((0, 1), (1, 2), (0, 2))
+from .loss_scar import ranking_loss, representation_loss
+from .pipeline_scar import score_pairs
 
 
 @dataclass
@@ -31,7 +30,7 @@ class ScarOutput(ModelOutput):
         linguistic_form (`torch.FloatTensor` of shape `(B, H)` or `(B, T, H)`):
             The vector v_p: each state's maximum over the response's tokens.
         instructional_surprisal (`torch.FloatTensor` of shape `(B, C)` or `(B, T, C)`):
-            The vector v_c, of the config's `head_size`.
+            The vector v_c, of the config's `surprisal_size`.
     """
 
     loss: torch.Tensor | None = None
@@ -108,8 +107,9 @@ class ScarModel(ScarPreTrainedModel):
         if getattr(self.encoder, "pooler", None) is None:
             config.use_pooler = False
         width, head_size = config.hidden_size, config.head_size or config.hidden_size
-        self.surprisal_head = ScarMLP(2 * width, head_size, head_size)
-        self.score_head = ScarMLP(head_size + width, head_size, 1)
+        surprisal_size = config.surprisal_size or head_size
+        self.surprisal_head = ScarMLP(2 * width, head_size, surprisal_size)
+        self.score_head = ScarMLP(surprisal_size + width, head_size, 1)
         self.post_init()
 
     @classmethod
@@ -130,6 +130,8 @@ class ScarModel(ScarPreTrainedModel):
         """
         pretrained = AutoModel.from_pretrained(encoder, **kwargs)
         settings = config.to_diff_dict() if config is not None else {}
+        if config is not None and config.surprisal_size == config.head_size:
+            settings.pop("surprisal_size", None)
         if config is not None and config.head_size == config.hidden_size:
             settings.pop("head_size", None)  # the default: the width of the encoder that now comes in
         settings["encoder_config"] = pretrained.config
@@ -187,6 +189,45 @@ class ScarModel(ScarPreTrainedModel):
         surprisal = self.surprisal_head(torch.cat([instruction_first, response_first], dim=-1))
         scores = self.score_head(torch.cat([surprisal, linguistic_form], dim=-1)).squeeze(-1)
         return scores, surprisal
+
+    def score(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        instructions: Sequence[str],
+        responses: Sequence[str],
+        batch_size: int = 32,
+        max_length: int | None = None,
+    ) -> torch.Tensor:
+        """
+        Score pairs of texts with the model alone. [`~scar_hf.ScarScorer`] gives the same scores, faster.
+
+        Args:
+            tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+                The ranker's.
+            instructions (`Sequence[str]`):
+                n instructions; an empty one is allowed.
+            responses (`Sequence[str]`):
+                Their n responses.
+            batch_size (`int`, *optional*, defaults to 32):
+                Pairs that pass through the encoder at once. Changes the speed, not the scores.
+            max_length (`int`, *optional*, defaults to the config's):
+                Tokens of an instruction, and of a response, that are read.
+
+        Returns:
+            `torch.FloatTensor` of shape `(n,)`: float32 on the CPU, in the order of the input; higher is better.
+
+        Raises:
+            `ValueError`: if the lengths differ, a text is not a string, a response is empty, or more tokens are to be
+            read than the encoder has positions.
+
+        Example:
+
+        ```python
+        >>> model.score(tokenizer, ["What do bees eat?"], ["Bees eat nectar and pollen."]).shape
+        torch.Size([1])
+        ```
+        """
+        return score_pairs(self, tokenizer, instructions, responses, batch_size, max_length)
 
     @can_return_tuple
     def forward(
@@ -303,57 +344,6 @@ class ScarModel(ScarPreTrainedModel):
         back[kept] = torch.arange(len(kept), device=all_ids.device)
         first, form = torch.cat(firsts)[back], torch.cat(forms)[back]
         return list(first.chunk(len(texts))), list(form.chunk(len(texts)))
-
-
-def ranking_loss(
-    scores: torch.Tensor, present: torch.Tensor, ratings: torch.Tensor | None = None, alpha: float = 0.5, sigma: float = 5.0
-) -> torch.Tensor:
-    """
-    Hinge loss `max(0, alpha - R_a + R_b)` over the pairs direct > referenced > human, direct > human (paper, section 3).
-
-    Args:
-        scores (`torch.FloatTensor` of shape `(B, 3)`): scores of direct, referenced and human.
-        present (`torch.BoolTensor` of shape `(B, 3)`): which of them each row has.
-        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
-        alpha (`float`): the margin.
-        sigma (`float`): the quality that both of a pair must exceed.
-
-    Returns:
-        `torch.FloatTensor`: the sum over pairs, averaged over the rows that have one; 0 with a gradient if none has.
-    """
-    scores, total = scores.float(), scores.new_zeros(len(scores), dtype=torch.float32)
-    counted = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    good = present if ratings is None else present & (ratings.isnan() | (ratings > sigma))
-    for a, b in ORDERED_PAIRS:
-        pair = good[:, a] & good[:, b]
-        total = total + torch.where(pair, F.relu(alpha - scores[:, a] + scores[:, b]), 0.0)
-        counted |= pair
-    return total.sum() / counted.sum().clamp(min=1)
-
-
-def representation_loss(
-    linguistic_form: torch.Tensor, instructional_surprisal: torch.Tensor, present: torch.Tensor, margin: float = 1.0
-) -> torch.Tensor:
-    """
-    Triplet losses that keep the two elements of style apart (paper, section 3): in linguistic form the direct response
-    is nearer to the referenced than to the human one (both by an LLM); in instructional surprisal the referenced
-    response is nearer to the human than to the direct one (the same content).
-
-    Args:
-        linguistic_form (`torch.FloatTensor` of shape `(B, 3, H)`): of direct, referenced and human.
-        instructional_surprisal (`torch.FloatTensor` of shape `(B, 3, C)`): of the same.
-        present (`torch.BoolTensor` of shape `(B, 3)`): only rows with all three count.
-        margin (`float`): the margin.
-
-    Returns:
-        `torch.FloatTensor`: the sum of both, averaged over the complete rows; 0 with a gradient if there is none.
-    """
-    complete = present.all(dim=1)
-    form = linguistic_form.float().unbind(dim=1)
-    surprisal = instructional_surprisal.float().unbind(dim=1)
-    loss = F.triplet_margin_loss(form[0], form[1], form[2], margin=margin, reduction="none")
-    loss = loss + F.triplet_margin_loss(surprisal[1], surprisal[2], surprisal[0], margin=margin, reduction="none")
-    return torch.where(complete, loss, 0.0).sum() / complete.sum().clamp(min=1)
 
 
 def _two_groups(lengths: list[int]) -> list[tuple[int, int]]:

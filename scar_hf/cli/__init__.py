@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import explain, export, score, select, sft, train, verify
+from . import convert, explain, export, score, select, sft, train, verify
 
 _COMMANDS = {
     "select": select,
@@ -13,6 +13,7 @@ _COMMANDS = {
     "explain": explain,
     "verify": verify,
     "export": export,
+    "convert": convert,
     "train": train,
     "sft": sft,
 }

@@ -1,0 +1,61 @@
+"""The two losses of a ranker (paper, section 3)."""
+
+import torch
+from torch.nn import functional as F
+
+# Pairs that the ranking loss orders, as positions in a triple: direct, referenced, human.
+ORDERED_PAIRS = ((0, 1), (1, 2), (0, 2))
+
+
+def ranking_loss(
+    scores: torch.Tensor, present: torch.Tensor, ratings: torch.Tensor | None = None, alpha: float = 0.5, sigma: float = 5.0
+) -> torch.Tensor:
+    """
+    Hinge loss `max(0, alpha - R_a + R_b)` over the pairs direct > referenced > human, direct > human (paper, section 3).
+
+    Args:
+        scores (`torch.FloatTensor` of shape `(B, 3)`): scores of direct, referenced and human.
+        present (`torch.BoolTensor` of shape `(B, 3)`): which of them each row has.
+        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
+        alpha (`float`): the margin.
+        sigma (`float`): the quality that both of a pair must exceed.
+
+    Returns:
+        `torch.FloatTensor`: the sum over pairs, averaged over the rows that have one; 0 with a gradient if none has.
+    """
+    scores, total = scores.float(), scores.new_zeros(len(scores), dtype=torch.float32)
+    counted = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    good = present if ratings is None else present & (ratings.isnan() | (ratings > sigma))
+    for a, b in ORDERED_PAIRS:
+        pair = good[:, a] & good[:, b]
+        total = total + torch.where(pair, F.relu(alpha - scores[:, a] + scores[:, b]), 0.0)
+        counted |= pair
+    return total.sum() / counted.sum().clamp(min=1)
+
+
+def representation_loss(
+    linguistic_form: torch.Tensor, instructional_surprisal: torch.Tensor, present: torch.Tensor, margin: float = 1.0
+) -> torch.Tensor:
+    """
+    Triplet losses that keep the two elements of style apart (paper, section 3): in linguistic form the direct response
+    is nearer to the referenced than to the human one (both by an LLM); in instructional surprisal the referenced
+    response is nearer to the human than to the direct one (the same content).
+
+    Args:
+        linguistic_form (`torch.FloatTensor` of shape `(B, 3, H)`): of direct, referenced and human.
+        instructional_surprisal (`torch.FloatTensor` of shape `(B, 3, C)`): of the same.
+        present (`torch.BoolTensor` of shape `(B, 3)`): only rows with all three count.
+        margin (`float`): the margin.
+
+    Returns:
+        `torch.FloatTensor`: the sum of both, averaged over the complete rows; 0 with a gradient if there is none.
+    """
+    complete = present.all(dim=1)
+    form = linguistic_form.float().unbind(dim=1)
+    surprisal = instructional_surprisal.float().unbind(dim=1)
+    loss = F.triplet_margin_loss(form[0], form[1], form[2], margin=margin, reduction="none")
+    loss = loss + F.triplet_margin_loss(surprisal[1], surprisal[2], surprisal[0], margin=margin, reduction="none")
+    return torch.where(complete, loss, 0.0).sum() / complete.sum().clamp(min=1)
+
+
+__all__ = ["ranking_loss", "representation_loss"]

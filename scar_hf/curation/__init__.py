@@ -1,0 +1,21 @@
+"""What can be dropped before anything is selected: duplicates, near-duplicates, evaluation data, other languages."""
+
+from .contamination import Contamination
+from .curating import Curated, Curation, Step, drop_contaminated, drop_duplicates, drop_near_duplicates, keep_languages
+from .duplicates import ExactDuplicates
+from .languages import Languages
+from .near_duplicates import NearDuplicates
+
+__all__ = [
+    "Contamination",
+    "Curated",
+    "Curation",
+    "ExactDuplicates",
+    "Languages",
+    "NearDuplicates",
+    "Step",
+    "drop_contaminated",
+    "drop_duplicates",
+    "drop_near_duplicates",
+    "keep_languages",
+]

@@ -1,0 +1,147 @@
+"""Rows that an evaluation set has too: long runs of words in common, or the same short instruction."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..pairs import RowPairs
+from .texts import batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
+
+# Short instructions are hashed apart, so that none is taken for a run of words.
+_WHOLE_SEED = 1
+
+
+class Contamination:
+    """
+    Finds rows that overlap with evaluation sets: with `ngram` words in a row in common, in lower case and without
+    punctuation, or with the same instruction where that is shorter, in lower case but to the letter.
+
+    Runs of words that more than `max_rows` rows of the evaluation sets share are their template, and no evidence.
+
+    Args:
+        evaluation (`Mapping[str, Iterable[RowPairs]]`): the rows of each evaluation set by its name; 20 bytes a word are kept.
+        ngram (`int`, *optional*, defaults to 13): words in a row that are evidence, at least 2.
+        max_rows (`int`, *optional*, defaults to 10): in how many rows of the evaluation sets a run of words may be.
+        on (`str`, *optional*, defaults to `"both"`):
+            What of the rows is compared: instruction and response, each with each, `"instruction"` or `"response"`.
+
+    Raises:
+        `ValueError`: if a setting is out of range, or no evaluation set has a readable row.
+
+    Example:
+
+    ```python
+    >>> finder = Contamination({"test": rows_of(evaluation, PairReader())})
+    >>> finder.add(rows_of(ds, PairReader()))
+    >>> finder.dropped()
+    {5: "in the evaluation set: row 12 of test, 13-gram 'a rectangular garden is twice as long as it is wide and its' (1 of 9)"}
+    ```
+    """
+
+    def __init__(self, evaluation: Mapping[str, Iterable[RowPairs]], *, ngram: int = 13, max_rows: int = 10, on: str = "both"):
+        if ngram < 2 or max_rows < 1:
+            raise ValueError(f"`ngram` must be at least 2 and `max_rows` at least 1, got {ngram} and {max_rows}.")
+        self.ngram, self.max_rows, self.on = ngram, max_rows, on
+        self._parts = parts_of(on)
+        self._names, self._starts = list(evaluation), [0]
+        hashes, rows = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
+        readable, count = 0, 0
+        for name in self._names:
+            for batch in batches_of(evaluation[name]):
+                found, owners, _ = self._runs(batch)
+                hashes.append(found)
+                rows.append(owners + count)
+                readable += sum(row.problem is None for row in batch)
+                count += len(batch)
+            self._starts.append(count)
+        if not readable:
+            raise ValueError(f"No row of the evaluation sets {self._names} has an instruction and a response that can be read.")
+        self._hashes, self._rows = _index(np.concatenate(hashes), np.concatenate(rows), max_rows)
+        self._dropped: dict[int, str] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, for a manifest."""
+        counts = np.diff(self._starts).tolist()
+        evaluation = dict(zip(self._names, counts, strict=True))
+        return {
+            "step": "contamination",
+            "evaluation_rows": evaluation,
+            "ngram": self.ngram,
+            "max_rows": self.max_rows,
+            "on": self.on,
+        }
+
+    def add(self, rows: Iterable[RowPairs]) -> None:
+        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        for batch in batches_of(rows):
+            hashes, owners, texts = self._runs(batch)
+            at, known = places_of(hashes, self._hashes)
+            hits = np.flatnonzero(known)
+            totals, found = np.bincount(owners), np.bincount(owners[hits])
+            for owner, hit in zip(*(part.tolist() for part in np.unique(owners[hits], return_index=True)), strict=True):
+                position = int(hits[hit])
+                evidence = f"{texts(position)} ({found[owner]} of {totals[owner]})"
+                self._dropped[self._count + owner] = (
+                    f"in the evaluation set: {self._name(int(self._rows[at[position]]))}, {evidence}"
+                )
+            self._count += len(batch)
+
+    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
+        """
+        Say which rows to drop, whatever their scores.
+
+        Args:
+            scores (`np.ndarray`, *optional*): not looked at.
+            without (`Collection[int]`, *optional*): rows dropped already.
+
+        Returns:
+            `dict[int, str]`: the reason by the row's number, ascending: the first row that it has something in common with,
+            what, and how many of the row's runs of words the evaluation sets have.
+        """
+        already = set(without)
+        return {row: reason for row, reason in self._dropped.items() if row not in already}
+
+    def _runs(self, rows: list[RowPairs]) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
+        """Hashes of what is compared of rows; of each its row, from 0; and a function from a hash's position to its words."""
+        parts = self._parts
+        texts = [words_of(text_of(row, part)) for row in rows for part in parts]
+        hashes, offsets = hash_ngrams(texts, self.ngram)
+        owners = np.repeat(np.arange(len(texts)) // len(parts), np.diff(offsets))
+        short: dict[int, str] = {}
+        if "instruction" in parts:
+            for i, row in enumerate(rows):
+                if len(texts[i * len(parts)]) < self.ngram and (instruction := text_of(row, "instruction").strip()):
+                    short[i] = " ".join(instruction.lower().split())
+        whole, _ = hash_ngrams([[text] for text in short.values()], 1, _WHOLE_SEED)
+        shown = list(short.values())
+
+        def words(position: int) -> str:
+            if position >= len(hashes):
+                return f"the same instruction '{shown[position - len(hashes)]}'"
+            text = int(np.searchsorted(offsets, position, side="right")) - 1
+            start = position - int(offsets[text])
+            return f"{self.ngram}-gram '{' '.join(texts[text][start : start + self.ngram])}'"
+
+        every = np.concatenate([owners, np.array(list(short), dtype=np.int64)])
+        return np.concatenate([hashes, whole]), every, words
+
+    def _name(self, row: int) -> str:
+        """Which row of which evaluation set a row of all of them is."""
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return f"row {row - self._starts[place]} of {self._names[place]}"
+
+
+def _index(hashes: np.ndarray, rows: np.ndarray, max_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of at most `max_rows` rows each, sorted, and the first row of each."""
+    order = np.lexsort((rows, hashes))
+    hashes, rows = hashes[order], rows[order]
+    is_new = np.ones(len(hashes), dtype=bool)
+    is_new[1:] = (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])
+    hashes, first, counts = np.unique(hashes[is_new], return_index=True, return_counts=True)
+    few = counts <= max_rows
+    return hashes[few], rows[is_new][first[few]]

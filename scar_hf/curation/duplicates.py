@@ -1,0 +1,65 @@
+"""Rows that say exactly the same."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..pairs import RowPairs
+from ..planning import short_hash
+from .grouping import best_of_groups, check_scores
+from .texts import batches_of
+
+
+class ExactDuplicates:
+    """
+    Finds rows whose instruction and response are the same to the letter, of which 64 bits are kept in memory.
+
+    Example:
+
+    ```python
+    >>> finder = ExactDuplicates()
+    >>> finder.add(rows_of(ds, PairReader()))
+    >>> finder.dropped()
+    {17: 'duplicate of row 3'}
+    ```
+    """
+
+    def __init__(self) -> None:
+        self._hashes: list[np.ndarray] = []
+        self._unreadable: list[int] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, for a manifest."""
+        return {"step": "duplicates"}
+
+    def add(self, rows: Iterable[RowPairs]) -> None:
+        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        for batch in batches_of(rows):
+            self._hashes.append(np.array([short_hash(row) for row in batch], dtype=np.uint64))
+            self._unreadable += [self._count + i for i, row in enumerate(batch) if row.problem is not None]
+            self._count += len(batch)
+
+    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
+        """
+        Say which rows to drop: all but the best-scored of equal ones, as for [`NearDuplicates.dropped`].
+
+        Args:
+            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none. Without it the earliest row stays.
+            without (`Collection[int]`, *optional*): rows dropped already.
+
+        Returns:
+            `dict[int, str]`: the reason by the row's number, ascending.
+
+        Raises:
+            `ValueError`: if there is not one score for each row.
+        """
+        check_scores(scores, len(self))
+        hashes = np.concatenate([np.empty(0, dtype=np.uint64), *self._hashes])
+        labels = np.unique(hashes, return_inverse=True)[1]
+        rows, stays = best_of_groups(labels, scores, [*without, *self._unreadable])
+        return {row: f"duplicate of row {stay}" for row, stay in zip(rows.tolist(), stays.tolist(), strict=True)}

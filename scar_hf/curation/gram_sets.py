@@ -1,0 +1,88 @@
+"""The sets of word n-grams of many rows, kept in a temporary file, and how similar two of them are."""
+
+import tempfile
+import weakref
+from typing import Any
+
+import numpy as np
+
+from .texts import spread
+
+_PAIRS = 8192
+_HALF = np.uint64(32)
+
+
+class Scratch:
+    """
+    Numbers that wait in a temporary file, which goes with this object.
+
+    Args:
+        dtype (`type`): of the numbers.
+    """
+
+    def __init__(self, dtype: Any):
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open for as long as this object lives
+        weakref.finalize(self, self._file.close)
+        self._dtype, self._count = dtype, 0
+
+    def append(self, numbers: np.ndarray) -> None:
+        """Write more numbers."""
+        self._file.write(numbers.astype(self._dtype, copy=False).tobytes())
+        self._count += numbers.size
+
+    def mapped(self) -> np.ndarray:
+        """All numbers so far, one after the other, as an array that is read where it is used."""
+        self._file.flush()
+        # An empty file cannot be mapped.
+        if not self._count:
+            return np.empty(0, dtype=self._dtype)
+        return np.memmap(self._file, dtype=self._dtype, mode="r", shape=(self._count,))
+
+
+class GramSets:
+    """One set of n-grams for each row, in a temporary file of 4 bytes an n-gram."""
+
+    def __init__(self) -> None:
+        self._scratch = Scratch(np.uint32)
+        self._sizes: list[np.ndarray] = []
+
+    def add(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
+        """Take in the n-grams of m more rows, as [`~scar_hf.curation.texts.hash_ngrams`] gives them."""
+        count = len(offsets) - 1
+        # Row and n-gram as one number: sorting sorts each row's own n-grams, and each is there once.
+        owners = np.repeat(np.arange(count, dtype=np.uint64), np.diff(offsets))
+        grams = np.unique((owners << _HALF) | (hashes >> _HALF))
+        self._scratch.append(grams)
+        self._sizes.append(np.bincount((grams >> _HALF).astype(np.int64), minlength=count))
+
+    def open(self) -> None:
+        """Make what was added so far ready to compare."""
+        self.sizes = np.concatenate([np.empty(0, dtype=np.int64), *self._sizes])
+        self._offsets = np.concatenate([[0], np.cumsum(self.sizes)])
+        self._grams = self._scratch.mapped()
+
+    def similarities(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """
+        Count how similar pairs of rows are.
+
+        Args:
+            left, right (`np.ndarray` of shape `(m,)`, int64): numbers of rows.
+
+        Returns:
+            `np.ndarray` of shape `(m,)`, float64: Jaccard similarities, shared n-grams over all; two empty sets have 0.
+        """
+        parts = [np.empty(0)]
+        for start in range(0, len(left), _PAIRS):
+            parts.append(self._similarities(left[start : start + _PAIRS], right[start : start + _PAIRS]))
+        return np.concatenate(parts)
+
+    def _similarities(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        pairs = np.arange(len(left), dtype=np.uint64) << _HALF
+        both = []
+        for rows in (left, right):
+            grams = self._grams[spread(self._offsets[rows], self.sizes[rows])]
+            both.append(np.repeat(pairs, self.sizes[rows]) | grams)
+        merged = np.sort(np.concatenate(both))
+        shared = merged[1:][merged[1:] == merged[:-1]] >> _HALF
+        common = np.bincount(shared.astype(np.int64), minlength=len(left))
+        return common / np.maximum(self.sizes[left] + self.sizes[right] - common, 1)

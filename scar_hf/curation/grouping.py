@@ -1,0 +1,78 @@
+"""Pairs of rows -> groups of rows, and the row of each group that stays."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+
+class Groups:
+    """
+    Rows that belong together, each group named by its first row.
+
+    Args:
+        count (`int`): number of rows, each of which begins as a group of its own.
+    """
+
+    def __init__(self, count: int):
+        self._parents = np.arange(count)
+
+    def labels(self) -> np.ndarray:
+        """The number of the first row of each row's group, int64."""
+        while not np.array_equal(parents := self._parents[self._parents], self._parents):
+            self._parents = parents
+        return self._parents
+
+    def apart(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Of each pair of rows, whether they are not of one group yet, bool."""
+        labels = self.labels()
+        return labels[left] != labels[right]
+
+    def join(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Put the groups of each pair of rows together."""
+        parents = self._parents
+        for pair in zip(left.tolist(), right.tolist(), strict=True):
+            first, second = sorted(map(self._first, pair))
+            parents[second] = first
+            for row in pair:
+                parents[row] = first
+
+    def _first(self, row: int) -> int:
+        parents = self._parents
+        while (parent := int(parents[row])) != row:
+            parents[row] = parents[parent]
+            row = parent
+        return row
+
+
+def best_of_groups(
+    labels: np.ndarray, scores: np.ndarray | None = None, without: Collection[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Choose the row of each group that stays: the best-scored one, of equally good ones the earliest.
+
+    Args:
+        labels (`np.ndarray` of shape `(n,)`, int): rows of equal labels are of one group.
+        scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none, which is below any score.
+        without (`Collection[int]`, *optional*): rows that are in no group.
+
+    Returns:
+        `(rows, stays)`: the rows that do not stay, ascending, and for each the row that stays instead.
+    """
+    members = np.ones(len(labels), dtype=bool)
+    members[list(without)] = False
+    rows = np.flatnonzero(members)
+    # NaN sorts last also among negated scores; lexsort is stable, so that the earlier of equals comes first.
+    keys = (labels[rows],) if scores is None else (-np.asarray(scores, dtype=np.float64)[rows], labels[rows])
+    rows = rows[np.lexsort(keys)]
+    is_first = np.ones(len(rows), dtype=bool)
+    is_first[1:] = labels[rows[1:]] != labels[rows[:-1]]
+    stays = rows[is_first][np.cumsum(is_first) - 1]
+    leave, stay = rows[~is_first], stays[~is_first]
+    order = np.argsort(leave)
+    return leave[order], stay[order]
+
+
+def check_scores(scores: np.ndarray | None, count: int) -> None:
+    """Raise a `ValueError` unless there is one score for each row, or none at all."""
+    if scores is not None and np.shape(scores) != (count,):
+        raise ValueError(f"`scores` must be one number for each of {count} rows, got an array of shape {np.shape(scores)}.")

@@ -1,0 +1,231 @@
+"""Rows that say nearly the same: MinHash bands say which may, and their exact Jaccard similarity which do."""
+
+from collections.abc import Collection, Iterable
+from importlib.metadata import version
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..pairs import RowPairs
+from .gram_sets import GramSets, Scratch
+from .grouping import Groups, best_of_groups, check_scores
+from .texts import MIXER, batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
+
+# Of the pairs just at the threshold, so many share a band.
+_RECALL = 0.98
+# Of a band's rows with one key, each is compared with so many next to it: all, unless boilerplate brings thousands together.
+_NEIGHBOURS = 8
+
+
+class NearDuplicates:
+    """
+    Finds rows that are nearly the same in near-linear time. Rows are compared by the Jaccard similarity of their sets of
+    word n-grams: shared n-grams over all n-grams. Bands of MinHash signatures (by the library rensa) say which rows may be
+    similar, and the similarity of those is then counted exactly. Near-duplicates of near-duplicates are of one group.
+
+    Two questions about one long passage share nearly all of their text, and are no duplicates: their answers differ. So
+    responses that have less than `response_threshold` in common keep their rows apart.
+
+    Bands and n-grams lie in temporary files, at most 2 bytes for each of `num_perm` and 8 for each word of a row; in memory
+    are some 60 bytes a row. The same rows and seed give the same groups in every process.
+
+    Args:
+        threshold (`float`, *optional*, defaults to 0.8): the lowest similarity, in (0, 1], of near-duplicates.
+        num_perm (`int`, *optional*, defaults to 256): numbers in a signature; more find pairs at the threshold more surely.
+        ngram (`int`, *optional*, defaults to 3): words in an n-gram; a shorter text is one n-gram.
+        seed (`int`, *optional*, defaults to 0): of the hashes.
+        on (`str`, *optional*, defaults to `"both"`):
+            What is compared: instruction and response together, `"instruction"` or `"response"`.
+        response_threshold (`float`, *optional*):
+            With `on="both"`, the lowest similarity of the responses alone, in [0, 1]. By default a quarter of `threshold`.
+
+    Raises:
+        `ImportError`: without `pip install "scar-hf[curation]"`.
+        `ValueError`: if a setting is out of range.
+
+    Example:
+
+    ```python
+    >>> finder = NearDuplicates(threshold=0.8)
+    >>> finder.add(rows_of(ds, PairReader()))
+    >>> finder.dropped(scores)
+    {3: 'near-duplicate of row 17 (Jaccard 0.83)'}
+    ```
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.8,
+        *,
+        num_perm: int = 256,
+        ngram: int = 3,
+        seed: int = 0,
+        on: str = "both",
+        response_threshold: float | None = None,
+    ):
+        if not 0 < threshold <= 1:
+            raise ValueError(f"`threshold` must be a Jaccard similarity in (0, 1], got {threshold}.")
+        if num_perm < 16 or ngram < 1 or not 0 <= seed < 2**64:
+            raise ValueError(
+                f"`num_perm` must be at least 16, `ngram` at least 1 and `seed` in [0, 2**64), got {num_perm}, {ngram}, {seed}."
+            )
+        if response_threshold is not None and not 0 <= response_threshold <= 1:
+            raise ValueError(f"`response_threshold` must be a Jaccard similarity in [0, 1], got {response_threshold}.")
+        self._parts = parts_of(on)
+        self._minhash = _rensa().RMinHash
+        self.threshold, self.num_perm, self.ngram, self.seed, self.on = threshold, num_perm, ngram, seed, on
+        self.response_threshold = threshold / 4 if response_threshold is None else response_threshold
+        self._band_rows = _band_rows(threshold, num_perm)
+        self._bands = num_perm // self._band_rows
+        self._keys = Scratch(np.uint64)
+        self._batches: list[int] = []
+        self._compared = GramSets()
+        self._responses = GramSets() if on == "both" and self.response_threshold > 0 else None
+        self._groups: Groups | None = None
+
+    def __len__(self) -> int:
+        return sum(self._batches)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, for a manifest."""
+        return {
+            "step": "near-duplicates",
+            "threshold": self.threshold,
+            "response_threshold": self.response_threshold,
+            "num_perm": self.num_perm,
+            "ngram": self.ngram,
+            "seed": self.seed,
+            "on": self.on,
+            "rensa": version("rensa"),
+        }
+
+    def add(self, rows: Iterable[RowPairs]) -> None:
+        """
+        Take in more rows, numbered on from those before.
+
+        Args:
+            rows (`Iterable[RowPairs]`): read a thousand at a time; those without a readable pair or without a word count,
+                and have no near-duplicates.
+        """
+        self._groups = None
+        for batch in batches_of(rows):
+            words = {part: [words_of(text_of(row, part)) for row in batch] for part in self._parts}
+            hashes, offsets = self._hash([list(chain.from_iterable(texts)) for texts in zip(*words.values(), strict=True)])
+            matrix = self._minhash.digest_matrix_from_flat_token_hashes(
+                hashes, offsets.astype(np.uint64), self.num_perm, self.seed
+            )
+            self._keys.append(self._band_keys(np.array(matrix.to_rows(), dtype=np.uint64)))
+            self._compared.add(hashes, offsets)
+            if self._responses is not None:
+                self._responses.add(*self._hash(words["response"]))
+            self._batches.append(len(batch))
+
+    def groups(self) -> np.ndarray:
+        """
+        Find the groups of near-duplicates among all rows so far.
+
+        Returns:
+            `np.ndarray` of shape `(n,)`, int64: for each row the number of the first row of its group.
+        """
+        if self._groups is None:
+            self._compared.open()
+            if self._responses is not None:
+                self._responses.open()
+            self._groups = self._link()
+        return self._groups.labels()
+
+    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
+        """
+        Say which rows to drop: of each group all but the best-scored one, of equally good ones all but the earliest.
+
+        Args:
+            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none, which is below any score. Without
+                it the earliest row of each group stays.
+            without (`Collection[int]`, *optional*): rows dropped already, which neither stay nor are named.
+
+        Returns:
+            `dict[int, str]`: the reason by the row's number, ascending; it names the row that stays instead.
+
+        Raises:
+            `ValueError`: if there is not one score for each row.
+        """
+        check_scores(scores, len(self))
+        rows, stays = best_of_groups(self.groups(), scores, without)
+        return {
+            row: f"near-duplicate of row {stay} (Jaccard {value:.2f}{'' if value >= self.threshold else ', through others'})"
+            for row, stay, value in zip(rows.tolist(), stays.tolist(), self._compared.similarities(rows, stays), strict=True)
+        }
+
+    def _hash(self, texts: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+        return hash_ngrams(texts, self.ngram, self.seed, whole=True)
+
+    def _link(self) -> Groups:
+        sizes = self._compared.sizes
+        groups = Groups(len(sizes))
+        # Pairs compared and found different, which meet again in other bands.
+        different = np.empty(0, dtype=np.int64)
+        order = np.flatnonzero(sizes)
+        keys_of_all = self._keys.mapped()
+        for band in range(self._bands):
+            keys = self._keys_of_band(keys_of_all, band)
+            # A stable sort of the last band's order: among rows of one key those that shared the last key too are neighbours.
+            order = order[np.argsort(keys[order], kind="stable")]
+            keys = keys[order]
+            found = [different]
+            for step in range(1, _NEIGHBOURS + 1):
+                same = np.flatnonzero(keys[step:] == keys[:-step])
+                if not len(same):
+                    break
+                left, right = order[same], order[same + step]
+                left, right = np.minimum(left, right), np.maximum(left, right)
+                pairs = left * len(sizes) + right
+                new = groups.apart(left, right) & ~places_of(pairs, different)[1]
+                left, right, pairs = left[new], right[new], pairs[new]
+                alike = self._alike(left, right)
+                groups.join(left[alike], right[alike])
+                found.append(pairs[~alike])
+            different = np.sort(np.concatenate(found))
+        return groups
+
+    def _alike(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Whether pairs of rows are near-duplicates, bool."""
+        sizes = self._compared.sizes
+        # No two sets are more alike than their sizes.
+        alike = np.minimum(sizes[left], sizes[right]) >= self.threshold * np.maximum(sizes[left], sizes[right])
+        alike[alike] = self._compared.similarities(left[alike], right[alike]) >= self.threshold
+        if self._responses is not None:
+            alike[alike] = self._responses.similarities(left[alike], right[alike]) >= self.response_threshold
+        return alike
+
+    def _band_keys(self, signatures: np.ndarray) -> np.ndarray:
+        """One number for each band of each signature, of shape `(bands, rows)`."""
+        bands = signatures[:, : self._bands * self._band_rows].reshape(len(signatures), self._bands, self._band_rows)
+        keys = np.zeros(bands.shape[:2], dtype=np.uint64)
+        for column in range(self._band_rows):
+            keys = (keys ^ bands[:, :, column]) * MIXER
+            keys ^= keys >> np.uint64(29)
+        return np.ascontiguousarray(keys.T)
+
+    def _keys_of_band(self, keys_of_all: np.ndarray, band: int) -> np.ndarray:
+        """The keys of all rows in a band; each batch has written its own, band after band."""
+        keys, start = [np.empty(0, dtype=np.uint64)], 0
+        for size in self._batches:
+            begin = start * self._bands + band * size
+            keys.append(keys_of_all[begin : begin + size])
+            start += size
+        return np.concatenate(keys)
+
+
+def _band_rows(threshold: float, num_perm: int) -> int:
+    """The widest band with which pairs at the threshold are still found."""
+    found = [rows for rows in range(1, num_perm + 1) if 1 - (1 - threshold**rows) ** (num_perm // rows) >= _RECALL]
+    return max(found, default=1)
+
+
+def _rensa() -> Any:
+    try:
+        import rensa
+    except ImportError as error:
+        raise ImportError('Finding near-duplicates needs the library rensa: pip install "scar-hf[curation]".') from error
+    return rensa

@@ -1,0 +1,110 @@
+"""Texts -> words, and the hashes of the runs of words that are compared."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from ..pairs import RowPairs
+
+_BATCH = 1000
+# Scripts that put no spaces between words: each of their characters is a word.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_ONE_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_ASCII_WORD = re.compile(r"\w+", re.ASCII)
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+T = TypeVar("T")
+
+
+def words_of(text: str) -> list[str]:
+    """
+    Split a text into words: runs of letters and digits in lower case, and single characters of Chinese, Japanese, Thai and
+    others that put no spaces between words. Punctuation is none.
+    """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+def count_unspaced(text: str) -> int:
+    """Count the characters of scripts that put no spaces between words."""
+    return 0 if text.isascii() else len(_ONE_UNSPACED.findall(text))
+
+
+def text_of(row: RowPairs, part: str = "both") -> str:
+    """
+    What is compared of a row.
+
+    Args:
+        row ([`~scar_hf.pairs.RowPairs`]): what a reader read.
+        part (`str`, *optional*, defaults to `"both"`): `"instruction"`, `"response"` or both, of all its pairs.
+
+    Returns:
+        `str`: empty for a row without a readable pair.
+    """
+    if row.problem is not None:
+        return ""
+    chosen = {"both": slice(0, 2), "instruction": slice(0, 1), "response": slice(1, 2)}[part]
+    return "\n".join(text for pair in row.pairs for text in pair[chosen])
+
+
+def parts_of(on: str) -> tuple[str, ...]:
+    """The parts of a row that `on` names; raises a `ValueError` if it names none."""
+    if on not in ("both", "instruction", "response"):
+        raise ValueError(f"`on` must be 'both', 'instruction' or 'response', got {on!r}.")
+    return ("instruction", "response") if on == "both" else (on,)
+
+
+def batches_of(rows: Iterable[T]) -> Iterator[list[T]]:
+    """Take a stream apart into lists of at most a thousand."""
+    stream = iter(rows)
+    while batch := list(islice(stream, _BATCH)):
+        yield batch
+
+
+def hash_ngrams(texts: Sequence[Sequence[str]], n: int, seed: int = 0, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Hash every run of n words.
+
+    Args:
+        texts (`Sequence[Sequence[str]]`): the words of m texts.
+        n (`int`): words in a run.
+        seed (`int`, *optional*, defaults to 0): another one gives other hashes; they are the same in every process.
+        whole (`bool`, *optional*, defaults to `False`): whether a text of fewer than n words is one run; else it has none.
+
+    Returns:
+        `(hashes, offsets)`: uint64, and int64 of shape `(m + 1,)`; those of text i are `hashes[offsets[i]:offsets[i + 1]]`.
+
+    Raises:
+        `ImportError`: if xxhash is missing, which comes with datasets.
+    """
+    from xxhash import xxh3_64_intdigest
+
+    padding = [[""] * (n - len(words)) if whole and 0 < len(words) < n else [] for words in texts]
+    lengths = np.array([len(words) + len(more) for words, more in zip(texts, padding, strict=True)], dtype=np.int64)
+    padded = (word for words, more in zip(texts, padding, strict=True) for part in (words, more) for word in part)
+    tokens = np.fromiter((xxh3_64_intdigest(word.encode(), seed) for word in padded), np.uint64, int(lengths.sum()))
+    counts = np.maximum(lengths - n + 1, 0)
+    starts = spread(np.cumsum(lengths) - lengths, counts)
+    hashes = np.zeros(len(starts), dtype=np.uint64)
+    for i in range(n):
+        hashes = hashes * MIXER + tokens[starts + i]
+    return hashes, np.concatenate([[0], np.cumsum(counts)])
+
+
+def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The positions `starts[i], starts[i] + 1, ...`, `counts[i]` of them, for each i in turn."""
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
+
+
+def places_of(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where values stand among sorted ones, and whether they are there, bool; the place of one that is not means nothing."""
+    if not len(among):
+        return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
+    at = np.minimum(np.searchsorted(among, values), len(among) - 1)
+    return at, among[at] == values
