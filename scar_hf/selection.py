@@ -145,11 +145,14 @@ class Explainer:
         scored ([`ScoredRows`]): n rows.
         kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
         max_length (`int`): tokens that were read of each text.
+        dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
     """
 
-    def __init__(self, scored: ScoredRows, kept: np.ndarray | None, max_length: int):
+    def __init__(
+        self, scored: ScoredRows, kept: np.ndarray | None, max_length: int, dropped: Mapping[int, str] | None = None
+    ):
         n = len(scored.scores)
-        self.scored, self.max_length = scored, max_length
+        self.scored, self.max_length, self.dropped = scored, max_length, dropped or {}
         self.ranks = np.empty(n, dtype=np.int64)
         self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
         self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
@@ -189,6 +192,8 @@ class Explainer:
         score = self.scored.scores[i]
         if np.isnan(score):
             return self.scored.skipped.get(i, NOT_FINITE)
+        if i in self.dropped:
+            return self.dropped[i]
         tie = "; an earlier row with the same score comes first" if not self.is_kept[i] and score >= self.threshold else ""
         cut = f"; only {self.max_length} tokens of a text were read" if self.scored.cut[i] else ""
         return (

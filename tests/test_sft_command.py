@@ -48,7 +48,8 @@ def data(tmp_path) -> Path:
 def test_the_command_adds_one_option_to_those_of_trl(data, tiny_lm, tiny_ranker, tmp_path):
     recipe = tmp_path / "sft.yaml"
     recipe.write_text(
-        f"learning_rate: 1.0e-4\nuse_peft: true\nlora_r: 2\nlora_target_modules: [q_proj, v_proj]\nmodel_name_or_path: {tiny_lm}\n"
+        "learning_rate: 1.0e-4\nuse_peft: true\nlora_r: 2\nlora_target_modules: [q_proj, v_proj]\n"
+        f"model_name_or_path: {tiny_lm}\n"
     )
     command = [sys.executable, "-m", "scar_hf", "sft", "--config", recipe, "--dataset_name", data, "--output_dir", "out",
                *TRAINING, "--scar_k", "0.1", "--scar_model", tiny_ranker, "--scar_device", "cpu"]  # fmt: skip

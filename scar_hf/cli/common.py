@@ -67,6 +67,50 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="make the repository private")
 
 
+def add_curation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that leave rows out whatever their score."""
+    group = parser.add_argument_group("curation", "leaves rows out whatever their score; of the extra [curation]")
+    group.add_argument("--drop-duplicates", action="store_true", help="of equal rows keep one")
+    group.add_argument(
+        "--drop-near-duplicates",
+        type=float,
+        nargs="?",
+        const=0.8,
+        metavar="JACCARD",
+        help="of rows at least as similar keep the best-scored (without a number: %(const)s)",
+    )
+    group.add_argument(
+        "--evaluation", action="append", metavar="DATA", help="leave out rows that overlap with this evaluation set; repeatable"
+    )
+    group.add_argument("--languages", metavar="CODES", help="leave out rows surely in other languages, e.g. en or en,de")
+    group.add_argument("--curation-seed", type=int, default=0, metavar="N", help="of near-duplicates (default: %(default)s)")
+
+
+def curation_of(args: argparse.Namespace) -> Any:
+    """The steps that the arguments ask for, those that judge a row by itself first; `None` without any."""
+    near = args.drop_near_duplicates
+    if not (args.drop_duplicates or near is not None or args.evaluation or args.languages):
+        return None
+    from ..curation import Contamination, Curation, ExactDuplicates, Languages, NearDuplicates
+    from ..files import open_shards
+    from ..pairs import PairReader
+    from ..runs import rows_of_shard
+
+    steps: list[Any] = []
+    if args.languages:
+        steps.append(Languages(args.languages.split(",")))
+    if args.evaluation:
+        shards = {path: open_shards(path) for path in args.evaluation}
+        steps.append(
+            Contamination({p: (row for s in found for row in rows_of_shard(s, PairReader())) for p, found in shards.items()})
+        )
+    if args.drop_duplicates:
+        steps.append(ExactDuplicates())
+    if near is not None:
+        steps.append(NearDuplicates(near, seed=args.curation_seed))
+    return Curation(steps)
+
+
 def number(text: str) -> float:
     """A count where the text is a whole number, else a share: 1 is one row, 1.0 is all of them."""
     try:

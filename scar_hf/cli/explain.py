@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_scoring_arguments, engine_of, load_scorer, number
+from .common import add_curation_arguments, add_scoring_arguments, curation_of, engine_of, load_scorer, number
 
 HELP = "say where rows stand in a selection, and why they are kept or not"
 EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
@@ -11,6 +11,7 @@ EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
+    add_curation_arguments(parser)
     parser.add_argument("-k", type=number, required=True, metavar="K", help="as for select")
     parser.add_argument(
         "--row", type=int, required=True, action="append", metavar="N", help="number of a row, counted from 0; may be repeated"
@@ -23,8 +24,16 @@ def run(args: argparse.Namespace) -> int:
     from ..selection import check_k
 
     check_k(args.k)
-    scorer, engine = load_scorer(args), engine_of(args)
-    explained = explain_rows(args.data, scorer, args.k, args.row, split=args.split, cache=not args.no_cache, engine=engine)
+    explained = explain_rows(
+        args.data,
+        load_scorer(args),
+        args.k,
+        args.row,
+        split=args.split,
+        curation=curation_of(args),
+        cache=not args.no_cache,
+        engine=engine_of(args),
+    )
     for row in explained:
         print(f"\nrow {row.number:,} of {row.shard}: {row.decision}\n  {row.reason}")
         for name, value, low, high in row.measures:

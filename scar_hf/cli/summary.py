@@ -28,6 +28,9 @@ def print_summary(result: RunResult) -> None:
         console.print(f"threshold: the lowest score kept is [bold]{result.threshold:.3f}[/]")
     if skipped:
         console.print(Text(f"{len(skipped):,} rows have no score and were not kept: {reasons_in_words(skipped)}", "yellow"))
+    if result.dropped:
+        kinds = {number: reason.split(":")[0].split(" of row")[0] for number, reason in result.dropped.items()}
+        console.print(f"{len(result.dropped):,} rows were left out before: {reasons_in_words(kinds)}")
     if not n or seen is None:
         return
     console.print(_examples("Best", seen.best, result))

@@ -19,8 +19,8 @@ from .streams import INPUT_FORMATS, INPUT_SUFFIXES, import_zstandard, suffix_of
 from .text import csv_header, text_rows
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NOT_DATA = ("manifest.json", "skipped.jsonl", "README.md")
-_NOT_DATA_ENDINGS = (".manifest.json", ".skipped.jsonl")
+_NOT_DATA = ("manifest.json", "skipped.jsonl", "dropped.jsonl", "README.md")
+_NOT_DATA_ENDINGS = (".manifest.json", ".skipped.jsonl", ".dropped.jsonl")
 
 
 @dataclass(frozen=True)

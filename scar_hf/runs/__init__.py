@@ -2,7 +2,7 @@
 
 from .explain import ExplainedRow, explain_rows
 from .manifest import Check, find_manifest, verify_manifest
-from .run import RunResult, score_shards, select_files
+from .run import RunResult, rows_of_shard, score_shards, select_files
 
 __all__ = [
     "Check",
@@ -10,6 +10,7 @@ __all__ = [
     "RunResult",
     "explain_rows",
     "find_manifest",
+    "rows_of_shard",
     "score_shards",
     "select_files",
     "verify_manifest",

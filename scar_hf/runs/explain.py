@@ -3,14 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..files import open_shards
 from ..scoring import ScarScorer
-from ..selection import Explainer, ScoredRows, top_indices
+from ..selection import Explainer, ScoredRows
 from .observations import MEASURES, Observations
-from .run import join, score_shards
+from .run import join, keep, leave_out, score_shards
+
+if TYPE_CHECKING:
+    from ..curation import Curation
 
 
 @dataclass
@@ -43,6 +47,7 @@ def explain_rows(
     numbers: Sequence[int],
     *,
     split: str | None = None,
+    curation: "Curation | None" = None,
     cache: bool = True,
     engine: Callable[..., list[ScoredRows]] | None = None,
 ) -> list[ExplainedRow]:
@@ -54,7 +59,7 @@ def explain_rows(
         scorer ([`ScarScorer`]): with what.
         k (`float` or `int`): the share or the count kept.
         numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
-        split, cache, engine: as for [`~scar_hf.runs.select_files`].
+        split, curation, cache, engine: as for [`~scar_hf.runs.select_files`].
 
     Returns:
         `list[ExplainedRow]`: in the order of `numbers`.
@@ -69,8 +74,9 @@ def explain_rows(
     outside = [number for number in numbers if not 0 <= number < n]
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
-    kept = top_indices(scored.scores, k)
-    explainer = Explainer(scored, kept, scorer.read_length)
+    dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
+    kept = keep(scored.scores, k, dropped)
+    explainer = Explainer(scored, kept, scorer.read_length, dropped)
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
     starts = np.concatenate([[0], np.cumsum([len(part.scores) for part in parts])])
     names = scorer.reader.needed(shards[0].column_names() or []) if shards[0].column_names() else None

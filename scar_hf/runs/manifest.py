@@ -12,10 +12,11 @@ import yaml
 from ..files import Shard, is_arrow_folder, open_shards, open_whole, write_shard
 from ..provenance import describe_run
 from ..scoring import ScarScorer
-from ..selection import ScoredRows
 from .output import hash_file
 
-MANIFEST, SKIPPED, CARD = "manifest.json", "skipped.jsonl", "README.md"
+MANIFEST, CARD = "manifest.json", "README.md"
+# Rows that could not be scored, and rows that curation left out.
+LISTS = ("skipped.jsonl", "dropped.jsonl")
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
     return inputs
 
 
-def describe_files(
-    data: str | Path, shards: Sequence[Shard], scorer: ScarScorer, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def describe_files(data: str | Path, shards: Sequence[Shard], scorer: ScarScorer, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     Say all of a run over files that decides its output.
 
@@ -64,7 +63,7 @@ def describe_files(
         data (`str` or `Path`): as the user named it.
         shards (`Sequence[Shard]`): what it is made of.
         scorer ([`ScarScorer`]): with what rows are scored.
-        options (`Mapping`): what is asked for: `k`, `all_rows`, `explain`.
+        options (`Mapping`): what is asked for, such as `k`.
 
     Returns:
         `dict`: as [`~scar_hf.provenance.describe_run`].
@@ -95,37 +94,39 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
         return False
 
 
-def skipped_lines(scored: ScoredRows, shards: Sequence[Shard], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """The rows without a score: shard, number in it counted from 0, and the reason."""
+def reason_lines(reasons: Mapping[int, str], shards: Sequence[Shard], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows with a reason: shard, number in it counted from 0, and the reason."""
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     lines = []
-    for number, reason in sorted(scored.skipped.items()):
+    for number, reason in sorted(reasons.items()):
         i = int(np.searchsorted(starts, number, side="right")) - 1
         lines.append({"shard": shards[i].name, "row": number - int(starts[i]), "reason": reason})
     return lines
 
 
-def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], skipped: list[dict[str, Any]]) -> None:
+def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists: list[dict[str, Any]]) -> None:
     """
-    Write the manifest, and the list of skipped rows if there are any: into an output folder, or beside an output file.
-    They are there before the output is, so that it never stands without them.
+    Write the manifest, and the lists of skipped and of dropped rows where there are any: into an output folder, or beside
+    an output file. They are there before the output is, so that it never stands without them.
 
     Args:
         target (`Path`): the output, as it was built.
         output (`Path`): where it will stand.
         manifest (`Mapping`): from [`describe_files`], with the selection and the output.
-        skipped (`list[dict]`): from [`skipped_lines`].
+        lists (`list[dict]`): from [`reason_lines`], for each name in `LISTS`.
     """
-    path, skipped_path = (target / MANIFEST, target / SKIPPED) if target.is_dir() else _beside(output)
+    path, *list_paths = [target / name for name in (MANIFEST, *LISTS)] if target.is_dir() else _beside(output)
     if target.is_dir() and not is_arrow_folder(target):
         _name_the_rows(target, manifest["output"]["files"])
-    if skipped:
-        write_shard(skipped_path, [skipped])
-    else:
-        skipped_path.unlink(missing_ok=True)
-    content = {**manifest, "skipped_rows": skipped_path.name if skipped else None}
+    names = {}
+    for key, list_path, lines in zip(("skipped_rows", "dropped_rows"), list_paths, lists, strict=True):
+        names[key] = list_path.name if lines else None
+        if lines:
+            write_shard(list_path, [lines])
+        else:
+            list_path.unlink(missing_ok=True)
     with open_whole(path) as out:
-        out.write(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
+        out.write(f"{json.dumps({**manifest, **names}, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def find_manifest(path: str | Path) -> Path | None:
@@ -188,14 +189,12 @@ def _name_the_rows(folder: Path, files: Sequence[Mapping[str, Any]]) -> None:
     (folder / CARD).write_text(f"---\n{metadata}---\n", encoding="utf-8")
 
 
-def _beside(output: Path) -> tuple[Path, Path]:
+def _beside(output: Path) -> list[Path]:
     """Names beside an output file that take nothing that belongs to another output, or to somebody else."""
-    plain, skipped = output.with_name(MANIFEST), output.with_name(SKIPPED)
-    own = output.with_name(f"{output.name}.{MANIFEST}")
-    free = not plain.exists() and not skipped.exists()
-    if not own.exists() and (free or _output_name(plain) == output.name):
-        return plain, skipped
-    return own, output.with_name(f"{output.name}.{SKIPPED}")
+    plain = [output.with_name(name) for name in (MANIFEST, *LISTS)]
+    own = [output.with_name(f"{output.name}.{name}") for name in (MANIFEST, *LISTS)]
+    free = not any(path.exists() for path in plain)
+    return plain if not own[0].exists() and (free or _output_name(plain[0]) == output.name) else own
 
 
 def _output_name(manifest: Path) -> str | None:

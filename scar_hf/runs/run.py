@@ -1,8 +1,9 @@
 """One run over files: score every row, decide, write what is kept, and leave a manifest."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -25,11 +26,14 @@ from .manifest import (
     describe_files,
     find_manifest,
     is_output_of,
-    skipped_lines,
+    reason_lines,
     write_sides,
 )
 from .observations import Observations
 from .output import OutputWriter, staged
+
+if TYPE_CHECKING:
+    from ..curation import Curation
 
 _ROWS = 1000
 
@@ -46,6 +50,7 @@ class RunResult:
         threshold (`float`): the lowest score kept; NaN where nothing was selected.
         scored ([`~scar_hf.selection.ScoredRows`]): the scores of all rows, over all shards.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): what a summary shows.
+        dropped (`dict[int, str]`): why rows were left out by curation, by their number.
         found (`bool`): whether the output of the same run was there already, so that nothing was written.
     """
 
@@ -55,6 +60,7 @@ class RunResult:
     threshold: float
     scored: ScoredRows
     observations: Observations | None
+    dropped: dict[int, str] = field(default_factory=dict)
     found: bool = False
 
 
@@ -67,6 +73,7 @@ def select_files(
     all_rows: bool = False,
     explain: bool = False,
     arrow: bool = False,
+    curation: "Curation | None" = None,
     by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
@@ -91,6 +98,9 @@ def select_files(
         arrow (`bool`, *optional*, defaults to `False`):
             Write an output folder as `Dataset.save_to_disk` does. By default it is like the data where that is a folder, and
             else holds one Parquet file, which `load_dataset` and TRL take by the folder's name.
+        curation ([`~scar_hf.curation.Curation`], *optional*):
+            Steps that leave rows out whatever their score, such as near-duplicates; fresh ones. A share `k` is still one of
+            all rows.
         by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -115,7 +125,9 @@ def select_files(
         raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
     shards = open_shards(data, split)
     _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
-    run = describe_files(data, shards, scorer, {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow})
+    options: dict[str, Any] = {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow}
+    options["curation"] = None if curation is None else curation.settings()
+    run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
     check_output(output, overwrite or found)
     parts = (engine or score_shards)(shards, scorer, cache=cache, progress=progress)
@@ -123,8 +135,9 @@ def select_files(
     rows = len(scored.scores)
     if rows:
         report_skipped(scored, scorer.read_length)
-    kept = np.arange(rows) if k is None else top_indices(scored.scores, k)
-    explainer = Explainer(scored, None if k is None else kept, scorer.read_length) if explain else None
+    dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
+    kept = keep(scored.scores, k, dropped)
+    explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped) if explain else None
     written = np.arange(rows) if all_rows else kept
     observations = Observations(scorer.reader, scored.scores, kept, by) if observe else None
     counts = [len(part.scores) for part in parts]
@@ -133,14 +146,15 @@ def select_files(
         if observe:
             writer.read()
     else:
-        manifest = run | {"selection": describe_selection(scored, None if k is None else kept)}
+        manifest = run | {"selection": describe_selection(scored, None if k is None else kept) | {"dropped": len(dropped)}}
         like_data = "shards" if shards[0].dataset is None else "arrow"
         layout = "arrow" if arrow else like_data if Path(data).is_dir() else "parquet"
         with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
             manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, layout, bar)}
-            write_sides(target, output, manifest, skipped_lines(scored, shards, counts))
+            lists = [reason_lines(reasons, shards, counts) for reasons in (scored.skipped, dropped)]
+            write_sides(target, output, manifest, *lists)
     threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
-    return RunResult(output, rows, len(written), threshold, scored, observations, found)
+    return RunResult(output, rows, len(written), threshold, scored, observations, dropped, found)
 
 
 def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True, progress: bool = True) -> list[ScoredRows]:
@@ -165,6 +179,20 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
             parts.append(part)
             start += len(part.scores)
     return parts
+
+
+def leave_out(curation: "Curation", shards: Sequence[Shard], reader: PairReader, scores: np.ndarray) -> dict[int, str]:
+    """Read all rows once more and have them curated: why rows are left out, by their number over all shards."""
+    for shard in shards:
+        curation.add(rows_of_shard(shard, reader))
+    return curation.dropped(scores)
+
+
+def keep(scores: np.ndarray, k: float | None, dropped: Mapping[int, str]) -> np.ndarray:
+    """Numbers of the rows to keep: of those that are not dropped the best `k`, a share of all, or all."""
+    eligible = scores.copy()
+    eligible[list(dropped)] = np.nan
+    return np.setdiff1d(np.arange(len(scores)), list(dropped)) if k is None else top_indices(eligible, k)
 
 
 def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:

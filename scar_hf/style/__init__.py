@@ -1,5 +1,28 @@
-"""Measures of style."""
+"""Measures of style: linguistic form, instructional surprisal, and how consistent a set is in them."""
 
-from .linguistic_form import count_words, type_token_ratio
+from .change import Change, StyleChange, compare
+from .consistency import Spread, StyleConsistency, style_consistency
+from .linguistic_form import count_words, linguistic_form, type_token_ratio
+from .measures import LINGUISTIC_FORM, MEASURES, SURPRISAL, Measure
+from .rows import StyleMeasures, style_measures
+from .surprisal import Surprisal, instructional_surprisal
 
-__all__ = ["count_words", "type_token_ratio"]
+__all__ = [
+    "Change",
+    "LINGUISTIC_FORM",
+    "MEASURES",
+    "Measure",
+    "SURPRISAL",
+    "Spread",
+    "StyleChange",
+    "StyleConsistency",
+    "StyleMeasures",
+    "Surprisal",
+    "compare",
+    "count_words",
+    "instructional_surprisal",
+    "linguistic_form",
+    "style_consistency",
+    "style_measures",
+    "type_token_ratio",
+]

@@ -1,0 +1,107 @@
+"""Causal language models from wherever they lie, and the log-probabilities that they give to tokens."""
+
+import struct
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+# Positions whose probabilities over the whole vocabulary are in memory in float32 at once.
+_POSITIONS_AT_ONCE = 256
+
+
+def load_causal_lm(
+    lm: str | Path, dtype: torch.dtype, device: str, revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """
+    Load a causal language model for evaluation.
+
+    Args:
+        lm (`str` or `Path`): a Hub id, a folder, a GGUF file, or a folder with one GGUF file, whose weights are dequantised.
+        dtype (`torch.dtype`): precision of the weights in memory.
+        device (`str`): where to.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        `tuple`: the model and its tokenizer.
+
+    Raises:
+        `ValueError`: if there is no model, several GGUF files, or one that is not causal.
+        `ImportError`: if a GGUF file needs the package gguf.
+    """
+    source, options = _located(Path(lm)) if Path(lm).exists() else (str(lm), {})
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=dtype, output_loading_info=True, **options
+        )
+    except (OSError, KeyError, IndexError, ValueError, struct.error) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ValueError(
+            f"No causal language model can be loaded from {str(lm)!r}: it is no folder or file of one, is damaged, or is a "
+            f"model id that cannot be reached ({why})."
+        ) from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(map(str, info["missing_keys"]))[:4])
+        raise ValueError(f"{lm!s} has no weights for {missing}: it is no causal language model, or not whole.")
+    return model.eval().to(device), tokenizer
+
+
+def check_causal(model: PreTrainedModel, name: str) -> None:
+    """Raise a `ValueError` if what a model predicts depends on tokens that come later, as with BERT."""
+    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]], device=model.device)
+    with torch.inference_mode():
+        first, second = model(input_ids=ids).logits.float()
+    change = (first - second).abs().amax(dim=-1)
+    if (change[:-1] > 1e-3 * change[-1]).any():
+        raise ValueError(f"{name} is no causal language model: what it predicts depends on later tokens.")
+
+
+@torch.inference_mode()
+def token_losses(model: PreTrainedModel, token_ids: Sequence[Sequence[int]], contexts: Sequence[int]) -> np.ndarray:
+    """
+    Sum up what tokens cost after those before them.
+
+    Args:
+        model (`PreTrainedModel`): causal.
+        token_ids (`Sequence[Sequence[int]]`): B sequences.
+        contexts (`Sequence[int]`): how many tokens of each only stand before, at least 1.
+
+    Returns:
+        `np.ndarray` of shape `(B,)`, float64: negative log-likelihoods in nats, at least 0.
+    """
+    ids = torch.zeros(len(token_ids), max(map(len, token_ids)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(token_ids):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    losses = np.empty(len(token_ids))
+    for row, (tokens, context) in enumerate(zip(token_ids, contexts, strict=True)):
+        predicted = logits[row, context - 1 : len(tokens) - 1]
+        labels = ids[row, context : len(tokens)]
+        pieces = zip(predicted.split(_POSITIONS_AT_ONCE), labels.split(_POSITIONS_AT_ONCE), strict=True)
+        losses[row] = sum(float(torch.nn.functional.cross_entropy(p.float(), q, reduction="sum")) for p, q in pieces)
+    return losses
+
+
+def _located(path: Path) -> tuple[str, dict[str, Any]]:
+    """A folder to load from, and the GGUF file in it if that is what holds the weights."""
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            return str(path), {}
+        files = sorted(path.glob("*.gguf"))
+        if len(files) != 1:
+            found = f"the GGUF files {', '.join(f.name for f in files)}: pass one of them" if files else "neither"
+            raise ValueError(f"The folder {path} must hold a config.json or one GGUF file; it has {found}.")
+        path = files[0]
+    if path.suffix.lower() != ".gguf":
+        raise ValueError(f"{path} is a file, but no GGUF file: pass the folder that holds the model.")
+    if find_spec("gguf") is None:
+        raise ImportError('Reading GGUF files needs gguf: pip install "scar-hf[report]"')
+    return str(path.parent), {"gguf_file": path.name}

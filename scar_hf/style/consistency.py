@@ -1,0 +1,123 @@
+"""How consistent the style of an instruction set is: the spread of each measure over its rows."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from .bootstrap import bootstrap, interval
+from .measures import MEASURES
+from .rows import StyleMeasures, style_measures
+from .tables import number, span, table, without_nan
+
+
+@dataclass(frozen=True)
+class Spread:
+    """
+    One measure over the rows of a set.
+
+    Args:
+        mean (`float`): over the rows that have it; NaN if none has.
+        mean_low, mean_high (`float`): 95 % interval of the mean.
+        spread (`float`): standard deviation, with n - 1; NaN of less than two rows.
+        low, high (`float`): 95 % interval of the spread.
+        n (`int`): rows that have the measure.
+    """
+
+    mean: float
+    mean_low: float
+    mean_high: float
+    spread: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass
+class StyleConsistency:
+    """
+    The spread of each measure of style over an instruction set.
+
+    Args:
+        spreads (`dict[str, Spread]`): by the names of [`~scar_hf.style.MEASURES`].
+        rows (`int`): rows of the set.
+        notes (`list[str]`): what to know about the measures.
+        draws (`dict[str, tuple(np.ndarray, np.ndarray)]`): the bootstrap's means and spreads, each of shape `(samples,)`.
+    """
+
+    spreads: dict[str, Spread]
+    rows: int
+    notes: list[str] = field(default_factory=list)
+    draws: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, name: str) -> Spread:
+        return self.spreads[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the draws, as JSON takes it: `None` where there is no number."""
+        measures = {
+            name: {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(spread))}
+            for name, spread in self.spreads.items()
+        }
+        return {"rows": self.rows, "measures": measures, "notes": list(self.notes)}
+
+    def __str__(self) -> str:
+        head = ("measure", "mean", "spread (SD)", "95 % interval", "rows", "unit")
+        lines = [
+            (MEASURES[name].title, number(s.mean), number(s.spread), span(s.low, s.high), f"{s.n:,}", MEASURES[name].unit)
+            for name, s in self.spreads.items()
+        ]
+        return table(f"Style of {self.rows:,} rows", head, lines, self.notes)
+
+
+def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed: int = 0, **kwargs) -> StyleConsistency:
+    """
+    Measure how consistent the style of an instruction set is (paper, section 2): the smaller the spread, the more.
+
+    Args:
+        ds ([`~datasets.Dataset`] or [`StyleMeasures`]): the rows, or what was measured of them.
+        samples (`int`, *optional*, defaults to 1000): of the bootstrap over rows.
+        seed (`int`, *optional*, defaults to 0): of the bootstrap.
+        kwargs: as for [`style_measures`], `lm` among them.
+
+    Returns:
+        [`StyleConsistency`]: for each measure its mean and its standard deviation over the rows, each with a 95 % interval.
+
+    Raises:
+        `ValueError`: if `samples` is less than 2, and as [`style_measures`].
+
+    Example:
+
+    ```python
+    >>> from datasets import load_dataset
+    >>> from scar_hf.style import style_consistency
+
+    >>> print(style_consistency(load_dataset("databricks/databricks-dolly-15k", split="train")))
+    ```
+    """
+    if samples < 2:
+        raise ValueError(f"`samples` must be at least 2, got {samples}.")
+    if isinstance(ds, StyleMeasures):
+        if kwargs:
+            raise ValueError(f"The settings {sorted(kwargs)} are for rows that are to be measured; these were already.")
+        measured = ds
+    else:
+        measured = style_measures(ds, **kwargs)
+    names = list(measured.values)
+    matrix = np.stack(list(measured.values.values()), axis=1) if names else np.empty((len(measured), 0))
+    means, spreads = bootstrap(matrix, samples, seed)
+    found, draws = {}, {}
+    for column, name in enumerate(names):
+        values = matrix[:, column]
+        values = values[~np.isnan(values)]
+        mean = float(values.mean()) if len(values) else float("nan")
+        spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+        draws[name] = means[:, column], spreads[:, column]
+        # One row, or none, says nothing of what chance does.
+        mean_span = interval(means[:, column]) if len(values) > 1 else (float("nan"), float("nan"))
+        found[name] = Spread(mean, *mean_span, spread, *interval(spreads[:, column]), len(values))
+    notes = list(measured.notes)
+    if len(measured) < 2:
+        notes.append("Less than two rows have no spread.")
+    return StyleConsistency(found, len(measured), notes, draws)

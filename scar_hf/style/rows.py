@@ -1,0 +1,154 @@
+"""Instruction sets -> measures of each row."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..pairs import PairReader, RowPairs
+from ..ranking import rows_of
+from ..selection import reasons_in_words
+from .linguistic_form import FormReader
+from .measures import SURPRISAL
+from .surprisal import Surprisal, as_surprisal
+
+logger = logging.getLogger(__name__)
+# With a language model fewer, as the bar moves on after each block.
+_ROWS_AT_ONCE, _ROWS_WITH_LM = 1000, 200
+
+
+@dataclass
+class StyleMeasures:
+    """
+    The style of n rows.
+
+    Args:
+        values (`dict[str, np.ndarray]`): by the names of [`~scar_hf.style.MEASURES`], each float64 of shape `(n,)`; NaN where
+            undefined and where a row was skipped.
+        rows (`int`): n.
+        skipped (`dict[int, str]`): why a row was not measured, by its number.
+        notes (`list[str]`): what to know about the values: measures left out, rows skipped or cut.
+        language (`str`): the code that was given.
+        lm (`str`, *optional*): what surprisal was measured with.
+    """
+
+    values: dict[str, np.ndarray]
+    rows: int
+    skipped: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    language: str = "en"
+    lm: str | None = None
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[name]
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "StyleMeasures":
+        """
+        Take some of the rows, as a selection keeps them, without measuring them again.
+
+        Args:
+            rows (`Sequence[int]`): their numbers, or a mask of shape `(n,)`.
+
+        Returns:
+            [`StyleMeasures`].
+        """
+        picked = np.asarray(rows)
+        numbers = np.flatnonzero(picked) if picked.dtype == bool else picked.astype(np.int64)
+        skipped = {new: self.skipped[old] for new, old in enumerate(numbers.tolist()) if old in self.skipped}
+        values = {name: values[numbers] for name, values in self.values.items()}
+        return StyleMeasures(values, len(numbers), skipped, list(self.notes), self.language, self.lm)
+
+    def to_dataset(self) -> Dataset:
+        """The values as a [`~datasets.Dataset`] of n rows, a column for each measure, null where there is none."""
+        columns = {name: [None if np.isnan(v) else v for v in values.tolist()] for name, values in self.values.items()}
+        return Dataset.from_dict(columns)
+
+
+def style_measures(
+    ds: Dataset,
+    *,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    turn: str = "first",
+    formatting: Callable[[dict[str, Any]], Any] | None = None,
+    language: str = "en",
+    lm: str | Path | PreTrainedModel | Surprisal | None = None,
+    progress: bool = True,
+    **kwargs,
+) -> StyleMeasures:
+    """
+    Measure the style of every row of an instruction set.
+
+    Args:
+        ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
+        columns, turn, formatting: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is that of all
+            responses of a conversation together, and surprisal the mean over them.
+        language (`str`, *optional*, defaults to `"en"`): of the responses; see [`linguistic_form`].
+        lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`], *optional*):
+            With what to measure instructional surprisal; it is not measured without.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a bar with rows per second.
+        kwargs: passed to [`Surprisal`].
+
+    Returns:
+        [`StyleMeasures`].
+
+    Raises:
+        `TypeError`: if `ds` is not a [`~datasets.Dataset`].
+        `ValueError`: if the columns fit no format, and as [`Surprisal.measure`].
+    """
+    if not isinstance(ds, Dataset):
+        splits = f": pass one of its splits, {list(ds)}" if isinstance(ds, DatasetDict) else ""
+        raise TypeError(f"Style is measured of a datasets.Dataset, got {type(ds).__name__}{splits}.")
+    if lm is None and kwargs:
+        raise ValueError(f"The settings {sorted(kwargs)} are for a language model: pass `lm`.")
+    form = FormReader(language)
+    surprisal = None if lm is None else as_surprisal(lm, **kwargs)
+    names = (*form.names, *(SURPRISAL if surprisal is not None else ()))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    skipped: dict[int, str] = {}
+    cut, number = 0, 0
+    at_once = _ROWS_AT_ONCE if surprisal is None else _ROWS_WITH_LM
+    stream = rows_of(ds, PairReader(columns=columns, turn=turn, formatting=formatting))
+    with tqdm(total=len(ds), desc="Measuring style", unit="row", disable=not progress) as bar:
+        while rows := list(islice(stream, at_once)):
+            skipped |= {number + i: row.problem for i, row in enumerate(rows) if row.problem is not None}
+            good = np.array([i for i, row in enumerate(rows) if row.problem is None], dtype=np.int64)
+            measured = form.measure(rows[i].response for i in good) or {}
+            if surprisal is not None:
+                found, cut_here = _surprisal_of([rows[i] for i in good], surprisal)
+                measured, cut = measured | found, cut + cut_here
+            for name in names:
+                values = np.full(len(rows), np.nan)
+                if len(good):
+                    values[good] = measured[name]
+                parts[name].append(values)
+            number += len(rows)
+            bar.update(len(rows))
+    notes = list(form.notes)
+    if skipped:
+        notes.append(f"{len(skipped):,} of {number:,} rows were not measured: {reasons_in_words(skipped)}.")
+    if surprisal is not None and cut:
+        notes.append(f"Of {cut:,} rows the language model read only the beginning ({surprisal.max_length} tokens).")
+    for note in notes:
+        logger.warning("%s", note)
+    joined = {name: np.concatenate(values) if values else np.empty(0) for name, values in parts.items()}
+    return StyleMeasures(joined, number, skipped, notes, language, None if surprisal is None else surprisal.name)
+
+
+def _surprisal_of(rows: list[RowPairs], surprisal: Surprisal) -> tuple[dict[str, np.ndarray], int]:
+    """Surprisal of rows, each the mean over its pairs; and of how many something was cut."""
+    pairs = [pair for row in rows for pair in row.pairs]
+    found = surprisal.measure([x for x, _ in pairs], [y for _, y in pairs], log=False)
+    row_of = np.repeat(np.arange(len(rows)), [len(row.pairs) for row in rows])
+    per_row = np.bincount(row_of, minlength=len(rows))
+    values = {name: np.bincount(row_of, found[name], len(rows)) / per_row for name in SURPRISAL}
+    return values, len(np.unique(row_of[found["cut"]]))

@@ -1,0 +1,225 @@
+"""Instructional surprisal: how far a response is from what a language model expects after its instruction."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..loading import as_dtype, default_device
+from ..pairs import RowPairs, check_rows, pair_problem
+from ..planning import batches_by_tokens
+from .causal_lm import check_causal, load_causal_lm, token_losses
+from .measures import SURPRISAL
+
+logger = logging.getLogger(__name__)
+# On a CPU a larger batch brings no speed; on a GPU the probabilities over the vocabulary fill the memory.
+_CPU_TOKENS, _GPU_TOKENS = 1024, 8192
+_ROWS_AT_ONCE = 1000
+
+
+class Surprisal:
+    """
+    Measures instructional surprisal with a causal language model (paper, section 2). The model loads at the first use.
+
+    A response y is read after its instruction x, and after none. If the tokenizer has a chat template, x is the user's turn
+    of it, and y alone comes after the same template with an empty user's turn; else x stands before y with an empty line
+    between, after the token that begins a text, and y alone comes after that token. So both perplexities are over the
+    same tokens, all those of y.
+
+    Args:
+        lm (`str`, `Path` or `PreTrainedModel`):
+            A Hub id, a folder, a GGUF file, a folder with one GGUF file, or a model in memory.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): of a model in memory.
+        device (`str`, *optional*): by default a GPU if there is one, else the CPU.
+        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
+            `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device computes in it natively, which
+            changes a perplexity by up to some 2 %, and float32 elsewhere.
+        max_length (`int`, *optional*, defaults to 1024):
+            Tokens that are read: half of them at most of an instruction, then of its response what fits. The rest is cut,
+            and counted.
+        chat_template (`bool`, *optional*): whether to use the tokenizer's; by default if it has one.
+        tokens_per_batch (`int`, *optional*): tokens, padding included, that pass through at once.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Example:
+
+    ```python
+    >>> from scar_hf.style import Surprisal
+
+    >>> surprisal = Surprisal("HuggingFaceTB/SmolLM2-135M-Instruct")
+    >>> surprisal.measure(["What do bees eat?"], ["Bees eat nectar and pollen."])["ifd"].shape
+    (1,)
+    ```
+    """
+
+    def __init__(
+        self,
+        lm: str | Path | PreTrainedModel,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        max_length: int = 1024,
+        chat_template: bool | None = None,
+        tokens_per_batch: int | None = None,
+        revision: str | None = None,
+    ):
+        if max_length < 8:
+            raise ValueError(f"`max_length` must be at least 8 tokens, got {max_length}.")
+        if tokens_per_batch is not None and tokens_per_batch < 1:
+            raise ValueError(f"`tokens_per_batch` must be at least 1, got {tokens_per_batch}.")
+        in_memory = isinstance(lm, PreTrainedModel)
+        if in_memory != (tokenizer is not None):
+            raise ValueError("Pass `tokenizer` with a model in memory, and only then: a folder or Hub id brings its own.")
+        self.name = "the model in memory" if in_memory else str(lm)
+        self.device = str(lm.device if isinstance(lm, PreTrainedModel) else device or default_device())
+        self.dtype = lm.dtype if isinstance(lm, PreTrainedModel) else as_dtype(dtype, self.device)
+        if self.dtype == torch.int8:
+            raise ValueError("`dtype` must be 'auto', 'float32', 'bfloat16' or 'float16' here, got 'int8'.")
+        self.max_length = max_length
+        self.tokens_per_batch = tokens_per_batch or (_CPU_TOKENS if self.device.startswith("cpu") else _GPU_TOKENS)
+        self.revision = revision
+        self._chat_template = chat_template
+        self._tokenizer = tokenizer
+        self._model = lm.eval() if isinstance(lm, PreTrainedModel) else None
+        self._is_ready = False
+
+    def measure(
+        self, instructions: Sequence[str], responses: Sequence[str], progress: bool = False, log: bool = True
+    ) -> dict[str, np.ndarray]:
+        """
+        Measure responses to instructions.
+
+        Args:
+            instructions (`Sequence[str]`): n instructions, which may be empty.
+            responses (`Sequence[str]`): their n responses, which may not.
+            progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
+            log (`bool`, *optional*, defaults to `True`): whether to log how many rows were cut.
+
+        Returns:
+            `dict[str, np.ndarray]`, each of shape `(n,)`, float64: `ppl` = PPL(y|x) and `ppl_alone` = PPL(y), at least 1;
+            `ifd` = PPL(y|x) / PPL(y), above 0, below 1 where the instruction helps; `surprisal` = log PPL(y|x) in nats per
+            token; and, bool, `cut`, whether something of the row was not read.
+
+        Raises:
+            `ValueError`: if the lengths differ, a text is missing or no string, a response is empty, the model is not
+            causal, or a perplexity comes out as no finite number.
+        """
+        instructions, responses = list(instructions), list(responses)
+        if len(instructions) != len(responses):
+            raise ValueError(f"Got {len(instructions)} instructions and {len(responses)} responses; they must be as many.")
+        pairs = list(zip(instructions, responses, strict=True))
+        check_rows([RowPairs((pair,), pair_problem(*pair)) for pair in pairs])
+        self._prepare()
+        found = {name: np.empty(len(pairs)) for name in SURPRISAL} | {"cut": np.zeros(len(pairs), dtype=bool)}
+        with tqdm(total=len(pairs), desc="Surprisal", unit="row", disable=not progress) as bar:
+            for start in range(0, len(pairs), _ROWS_AT_ONCE):
+                self._measure(pairs[start : start + _ROWS_AT_ONCE], start, found, bar)
+        if log and found["cut"].any():
+            text = "Of %d of %d rows the language model read only the beginning (max_length=%d)."
+            logger.warning(text, int(found["cut"].sum()), len(pairs), self.max_length)
+        return found
+
+    def _measure(self, pairs: list[tuple[str, str]], start: int, found: dict[str, np.ndarray], bar: tqdm) -> None:
+        """Measure a block of pairs, from number `start`, into the arrays of all."""
+        model, alone = self._model, self._context("")[0]
+        assert model is not None
+        token_ids: list[list[int]] = []
+        contexts: list[int] = []
+        for i, (instruction, response) in enumerate(pairs, start):
+            given, is_cut = self._context(instruction)
+            room = self.max_length - max(len(given), len(alone))
+            if room < 1:
+                raise ValueError(f"`max_length` is {self.max_length}: with the chat template no token of a response fits.")
+            tokens = self._tokens(response)
+            found["cut"][i] = is_cut or len(tokens) > room
+            for context in (given, alone):
+                token_ids.append(context + tokens[:room])
+                contexts.append(len(context))
+        means = np.empty(len(token_ids))
+        for batch in batches_by_tokens([len(tokens) for tokens in token_ids], self.tokens_per_batch):
+            losses = token_losses(model, [token_ids[i] for i in batch], [contexts[i] for i in batch])
+            means[batch] = losses / [len(token_ids[i]) - contexts[i] for i in batch]
+            bar.update(len(batch) / 2)
+        wrong = np.flatnonzero(~np.isfinite(means))
+        if len(wrong):
+            raise ValueError(
+                f"The perplexity of row {start + int(wrong[0]) // 2} is no finite number: {self.name} has bad weights, or "
+                f"{self.dtype} is too narrow for it. Try dtype='float32'."
+            )
+        rows = slice(start, start + len(pairs))
+        surprisal, surprisal_alone = means[::2], means[1::2]
+        found["surprisal"][rows] = surprisal
+        found["ppl"][rows], found["ppl_alone"][rows] = np.exp(surprisal), np.exp(surprisal_alone)
+        found["ifd"][rows] = np.exp(surprisal - surprisal_alone)
+
+    def _context(self, instruction: str) -> tuple[list[int], bool]:
+        """The tokens before a response, and whether the instruction was too long for them."""
+        tokenizer = self._tokenizer
+        assert tokenizer is not None
+        tokens = self._tokens(instruction)
+        is_cut = len(tokens) > self.max_length // 2
+        if is_cut:
+            tokens = tokens[: self.max_length // 2]
+            instruction = str(tokenizer.decode(tokens))
+        if self._chat_template:
+            turn = [{"role": "user", "content": instruction}]
+            return self._tokens(str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))), is_cut
+        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        return [first, *(self._tokens(f"{instruction}\n\n")[: self.max_length // 2] if instruction else [])], is_cut
+
+    def _tokens(self, text: str) -> list[int]:
+        assert self._tokenizer is not None
+        # A surrogate that stands alone has no bytes to be tokenised.
+        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return self._tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _prepare(self) -> None:
+        """Load the model if it is not, and check once that it can be used."""
+        if self._is_ready:
+            return
+        if self._model is None:
+            self._model, self._tokenizer = load_causal_lm(self.name, self.dtype, self.device, self.revision)
+        model, tokenizer = self._model, self._tokenizer
+        assert tokenizer is not None
+        check_causal(model, self.name)
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit and self.max_length > limit:
+            raise ValueError(f"`max_length` is {self.max_length}, but {self.name} reads at most {limit} tokens.")
+        if self._chat_template is None:
+            self._chat_template = tokenizer.chat_template is not None
+        if self._chat_template and tokenizer.chat_template is None:
+            raise ValueError(f"The tokenizer of {self.name} has no chat template: pass chat_template=False.")
+        if not self._chat_template and tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+            raise ValueError(f"The tokenizer of {self.name} has no token that begins or ends a text, which must precede y.")
+        self._is_ready = True
+
+
+def instructional_surprisal(
+    instructions: Sequence[str], responses: Sequence[str], lm: str | Path | PreTrainedModel | Surprisal, **kwargs
+) -> dict[str, np.ndarray]:
+    """
+    Measure responses once: `Surprisal(lm).measure(instructions, responses)`.
+
+    Args:
+        instructions, responses (`Sequence[str]`): as for [`Surprisal.measure`].
+        lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`]): as for [`Surprisal`], or one, whose own settings then hold.
+        kwargs: as for [`Surprisal`].
+
+    Returns:
+        `dict[str, np.ndarray]`: as [`Surprisal.measure`].
+    """
+    return as_surprisal(lm, **kwargs).measure(instructions, responses)
+
+
+def as_surprisal(lm: str | Path | PreTrainedModel | Surprisal, **kwargs) -> Surprisal:
+    """Return `lm` if it is a [`Surprisal`], else make one from it; `kwargs` as for [`Surprisal`]."""
+    if isinstance(lm, Surprisal):
+        if kwargs:
+            raise ValueError(f"Got a Surprisal, whose own settings hold, and the settings {sorted(kwargs)}.")
+        return lm
+    return Surprisal(lm, **kwargs)

@@ -1,0 +1,109 @@
+"""Texts -> words, sentences and punctuation, counted as the published measures count them."""
+
+import re
+import string
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import count
+
+import numpy as np
+
+# Lexical diversity: digits and dashes vanish, other ASCII punctuation separates, as in `lexicalrichness`.
+_LEXICAL = str.maketrans(dict.fromkeys(string.punctuation, " ") | dict.fromkeys(string.digits + "-–—"))
+# Readability: punctuation vanishes, save an apostrophe before the ending of a contraction, as in `textstat`.
+_OTHER_APOSTROPHE = re.compile(r"'(?![tsd]|ve|ll|re)")
+_NO_WORD = re.compile(r"[^\w\s']")
+_SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
+_SENTENCE_ANYWHERE = re.compile(r"\b[^.!?؟۔।॥።]+[.!?؟۔।॥።]*")
+# Three pieces between blanks that hold a letter or digit; anchored, so that its time is linear in any text.
+_THREE_WORDS = re.compile(r"\W*\w\S*\s\W*\w\S*\s\W*\w")
+
+
+class _PunctuationMarks(dict):
+    """Whether a character is punctuation or a symbol, looked up in Unicode once."""
+
+    def __missing__(self, character: str) -> bool:
+        self[character] = found = unicodedata.category(character)[0] in "PS"
+        return found
+
+
+_marks = _PunctuationMarks()
+
+
+def lexical_words(text: str) -> list[str]:
+    """
+    Words in lower case for measures of lexical diversity.
+
+    Args:
+        text (`str`): a response.
+
+    Returns:
+        `list[str]`: pieces between blanks and ASCII punctuation, without digits and dashes.
+    """
+    return text.lower().translate(_LEXICAL).split()
+
+
+def readability_words(text: str) -> list[str]:
+    """
+    Words in lower case for readability, rates and lengths.
+
+    Args:
+        text (`str`): a response.
+
+    Returns:
+        `list[str]`: pieces between blanks, without punctuation; a contraction keeps its apostrophe.
+    """
+    if "'" in text:
+        text = _OTHER_APOSTROPHE.sub("", text)
+    return _NO_WORD.sub("", text).lower().split()
+
+
+def count_sentences(text: str, language: str = "en") -> int:
+    """
+    Count sentences: stretches that end in `.`, `!` or `?`, those of one or two words left out.
+
+    Args:
+        text (`str`): a response.
+        language (`str`, *optional*, defaults to `"en"`): for others the marks of other scripts end a sentence, too.
+
+    Returns:
+        `int`: 0 for an empty text, else at least 1.
+    """
+    if not text:
+        return 0
+    pattern = _SENTENCE if language == "en" else _SENTENCE_ANYWHERE
+    return max(1, sum(_THREE_WORDS.match(sentence) is not None for sentence in pattern.findall(text)))
+
+
+def count_punctuation(text: str) -> int:
+    """
+    Count characters that Unicode classes as punctuation or symbols, Markdown's marks among them.
+
+    Args:
+        text (`str`): a response.
+
+    Returns:
+        `int`: at least 0.
+    """
+    return sum(text.count(character) for character in set(text) if _marks[character])
+
+
+def number_words(texts: Iterable[list[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """
+    Give words numbers, the same to equal ones.
+
+    Args:
+        texts (`Iterable[list[str]]`): the words of T texts, W in all.
+
+    Returns:
+        `tuple`: numbers of all words in their order, int64 of shape `(W,)`; how many each text has, int64 of shape `(T,)`;
+        and the distinct words by number.
+    """
+    numbers: defaultdict[str, int] = defaultdict(count().__next__)
+    ids: list[int] = []
+    lengths: list[int] = []
+    for words in texts:
+        ids.extend(map(numbers.__getitem__, words))
+        lengths.append(len(words))
+    return np.array(ids, dtype=np.int64), np.array(lengths, dtype=np.int64), list(numbers)
