@@ -148,9 +148,7 @@ class Explainer:
         dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
     """
 
-    def __init__(
-        self, scored: ScoredRows, kept: np.ndarray | None, max_length: int, dropped: Mapping[int, str] | None = None
-    ):
+    def __init__(self, scored: ScoredRows, kept: np.ndarray | None, max_length: int, dropped: Mapping[int, str] | None = None):
         n = len(scored.scores)
         self.scored, self.max_length, self.dropped = scored, max_length, dropped or {}
         self.ranks = np.empty(n, dtype=np.int64)

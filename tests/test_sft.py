@@ -150,6 +150,7 @@ def test_roles_of_vicuna_are_those_of_a_chat_template():
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
+        ("messages", {"packing": True}),
         ("messages", {"packing": True, "packing_strategy": "wrapped"}),
         ("prompt-completion", {"completion_only_loss": True}),
         ("prompt-completion", {"completion_only_loss": False}),
