@@ -156,3 +156,26 @@ def tiny_lm(tmp_path_factory) -> str:
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def sft_config(tmp_path):
+    """Makes the settings of a few steps of SFTTrainer on the CPU."""
+    from trl import SFTConfig
+
+    def make(**settings) -> SFTConfig:
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "max_steps": 2,
+            "per_device_train_batch_size": 2,
+            "max_length": 128,
+            "bf16": False,
+            "use_cpu": True,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "disable_tqdm": True,
+        }
+        return SFTConfig(**(defaults | settings))
+
+    return make

@@ -16,7 +16,7 @@ from scar_hf.trainer_callbacks import (
     ScarSFTTrainer,
     to_sft_format,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from scar_hf import scar_filter, scar_rank, scar_score, scar_select
 
@@ -79,26 +79,6 @@ def no_messages(monkeypatch):
 
 
 @pytest.fixture
-def config(tmp_path):
-    def make(**settings) -> SFTConfig:
-        defaults = {
-            "output_dir": str(tmp_path / "run"),
-            "max_steps": 2,
-            "per_device_train_batch_size": 2,
-            "max_length": 128,
-            "bf16": False,
-            "use_cpu": True,
-            "report_to": "none",
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "disable_tqdm": True,
-        }
-        return SFTConfig(**(defaults | settings))
-
-    return make
-
-
-@pytest.fixture
 def arguments(tiny_ranker):
     def make(**settings) -> ScarArguments:
         return ScarArguments(**({"scar_k": 0.5, "scar_model": str(tiny_ranker), "scar_device": "cpu"} | settings))
@@ -115,19 +95,23 @@ def trained(trainer: SFTTrainer) -> list[float]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_sft_trainer_takes_what_was_selected(name, tiny_lm, tiny_ranker, config):
+def test_sft_trainer_takes_what_was_selected(name, tiny_lm, tiny_ranker, sft_config):
     selected = scar_select(Dataset.from_list(rows_of_format(name)), k=0.5, model=str(tiny_ranker), progress=False)
-    trainer = SFTTrainer(tiny_lm, config(), train_dataset=to_sft_format(selected))
+    trainer = SFTTrainer(tiny_lm, sft_config(), train_dataset=to_sft_format(selected))
     assert len(trainer.train_dataset) == 5
     assert len(trained(trainer)) == 2
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_scar_sft_trainer_trains_on_the_best(name, tiny_lm, config, arguments, tiny_ranker):
+def test_scar_sft_trainer_trains_on_the_best(name, tiny_lm, sft_config, arguments, tiny_ranker):
     ds = Dataset.from_list(rows_of_format(name))
     evaluation = ds.select(range(3))
     trainer = ScarSFTTrainer(
-        tiny_lm, config(eval_strategy="steps", eval_steps=2), train_dataset=ds, eval_dataset=evaluation, scar_args=arguments()
+        tiny_lm,
+        sft_config(eval_strategy="steps", eval_steps=2),
+        train_dataset=ds,
+        eval_dataset=evaluation,
+        scar_args=arguments(),
     )
     assert len(trainer.train_dataset) == 5 and len(trainer.eval_dataset) == 3
     np.testing.assert_array_equal(trainer.scar_ranking.scores, scar_rank(ds, model=str(tiny_ranker), progress=False).scores)
@@ -158,19 +142,19 @@ def test_roles_of_vicuna_are_those_of_a_chat_template():
         ("vicuna", {"assistant_only_loss": True, "shuffle_dataset": True}),
     ],
 )
-def test_the_ways_to_train(name, settings, tiny_lm, config, arguments):
+def test_the_ways_to_train(name, settings, tiny_lm, sft_config, arguments):
     ds = Dataset.from_list(rows_of_format(name) * 3)
-    trainer = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=ds, scar_args=arguments())
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(**settings), train_dataset=ds, scar_args=arguments())
     assert len(trained(trainer)) == 2
     if settings.get("assistant_only_loss"):
         labels = trainer.train_dataset[0]["labels"]
         assert -100 in labels and any(label != -100 for label in labels)
 
 
-def test_lora_and_its_card(tiny_lm, config, arguments, tmp_path):
+def test_lora_and_its_card(tiny_lm, sft_config, arguments, tmp_path):
     trainer = ScarSFTTrainer(
         tiny_lm,
-        config(save_strategy="steps", save_steps=1),
+        sft_config(save_strategy="steps", save_steps=1),
         train_dataset=Dataset.from_list(rows_of_format("messages")),
         peft_config=LoraConfig(r=2, target_modules=["q_proj", "v_proj"]),
         scar_args=arguments(),
@@ -184,27 +168,27 @@ def test_lora_and_its_card(tiny_lm, config, arguments, tmp_path):
     assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
 
 
-def test_a_stream_is_filtered_and_trained_on(tiny_lm, config, write_jsonl, tiny_ranker):
+def test_a_stream_is_filtered_and_trained_on(tiny_lm, sft_config, write_jsonl, tiny_ranker):
     rows = rows_of_format("messages")
     ranking = scar_rank(Dataset.from_list(rows), model=str(tiny_ranker), progress=False)
     stream = load_dataset("json", data_files=str(write_jsonl(rows)), streaming=True, split="train")
     best = stream.filter(scar_filter(threshold=ranking.threshold(0.5), model=str(tiny_ranker)), batched=True)
-    trainer = SFTTrainer(tiny_lm, config(), train_dataset=best)
+    trainer = SFTTrainer(tiny_lm, sft_config(), train_dataset=best)
     assert len(list(trainer.train_dataset)) == 5
     assert len(trained(trainer)) == 2
 
 
-def test_what_contradicts_itself_is_refused(tiny_lm, config, arguments, write_jsonl):
+def test_what_contradicts_itself_is_refused(tiny_lm, sft_config, arguments, write_jsonl):
     ds = Dataset.from_list(rows_of_format("messages"))
     stream = load_dataset("json", data_files=str(write_jsonl(rows_of_format("messages"))), streaming=True, split="train")
     with pytest.raises(TypeError, match="cannot rank a stream"):
-        ScarSFTTrainer(tiny_lm, config(), train_dataset=stream, scar_args=arguments())
+        ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=stream, scar_args=arguments())
     with pytest.raises(ValueError, match="No instruction and response found"):
-        ScarSFTTrainer(tiny_lm, config(), train_dataset=Dataset.from_dict({"a": ["x"]}), scar_args=arguments())
+        ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=Dataset.from_dict({"a": ["x"]}), scar_args=arguments())
     with pytest.raises(ValueError, match="cannot be used with packing=True"):
-        ScarSFTTrainer(tiny_lm, config(packing=True), train_dataset=ds, scar_args=arguments(scar_start_k=0.1))
+        ScarSFTTrainer(tiny_lm, sft_config(packing=True), train_dataset=ds, scar_args=arguments(scar_start_k=0.1))
     with pytest.raises(TypeError, match="tokenizer"):
-        ScarSFTTrainer(tiny_lm, config(), train_dataset=ds, tokenizer=None)
+        ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=ds, tokenizer=None)
     for wrong in ({"scar_k": 0.0}, {"scar_k": -3}, {"scar_start_k": 2.5}, {"scar_widen": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ScarArguments(**wrong)
@@ -212,41 +196,41 @@ def test_what_contradicts_itself_is_refused(tiny_lm, config, arguments, write_js
     assert ScarArguments(scar_k=1.0).scar_k == 1.0
 
 
-def test_a_resumed_run_takes_the_stored_selection(tiny_lm, config, arguments, tmp_path, monkeypatch):
+def test_a_resumed_run_takes_the_stored_selection(tiny_lm, sft_config, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
     ds = Dataset.from_list(rows_of_format("messages"))
     settings = {"save_strategy": "steps", "save_steps": 1, "lr_scheduler_type": "constant"}
-    whole = ScarSFTTrainer(tiny_lm, config(**settings, max_steps=4, output_dir=str(tmp_path / "whole")),
+    whole = ScarSFTTrainer(tiny_lm, sft_config(**settings, max_steps=4, output_dir=str(tmp_path / "whole")),
                            train_dataset=ds, scar_args=arguments())  # fmt: skip
     expected = trained(whole)
-    first = ScarSFTTrainer(tiny_lm, config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
+    first = ScarSFTTrainer(tiny_lm, sft_config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
     first.args.max_steps = 2
     trained(first)
 
     # Neither the ranker's scores on disk nor the ranker itself are needed again.
     monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "another-cache"))
     monkeypatch.setattr("scar_hf.scoring.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
-    again = ScarSFTTrainer(tiny_lm, config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
+    again = ScarSFTTrainer(tiny_lm, sft_config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
     assert again.scar_callback.manifest["selection"] == first.scar_callback.manifest["selection"]
     again.train(resume_from_checkpoint=True)
     losses = [entry["loss"] for entry in again.state.log_history if "loss" in entry]
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     assert sum("scar/kept" in entry for entry in again.state.log_history) == 1
-    other = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=ds, scar_args=arguments(scar_k=0.3))
+    other = ScarSFTTrainer(tiny_lm, sft_config(**settings), train_dataset=ds, scar_args=arguments(scar_k=0.3))
     with pytest.raises(ValueError, match=r"was trained on another selection.*options"):
         other.train(resume_from_checkpoint=True)
     monkeypatch.undo()
     changed = Dataset.from_list(rows_of_format("messages")[::-1])
-    other = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=changed, scar_args=arguments())
+    other = ScarSFTTrainer(tiny_lm, sft_config(**settings), train_dataset=changed, scar_args=arguments())
     with pytest.raises(ValueError, match=r"was trained on another selection.*inputs"):
         other.train(resume_from_checkpoint=str(Path(other.args.output_dir) / "checkpoint-2"))
 
 
-def test_the_callback_tells_trackers_checkpoints_and_the_card(tiny_lm, config, tiny_ranker, tmp_path):
+def test_the_callback_tells_trackers_checkpoints_and_the_card(tiny_lm, sft_config, tiny_ranker, tmp_path):
     rows = rows_of_format("messages")
     rows[3]["messages"][1]["content"] = ""
     ranking = scar_rank(Dataset.from_list(rows), model=str(tiny_ranker), progress=False)
-    trainer = SFTTrainer(tiny_lm, config(save_strategy="steps", save_steps=1), train_dataset=ranking.top(0.4))
+    trainer = SFTTrainer(tiny_lm, sft_config(save_strategy="steps", save_steps=1), train_dataset=ranking.top(0.4))
     trainer.add_callback(ScarSelectionCallback(trainer, ranking, k=0.4))
     trained(trainer)
     (logged,) = [entry for entry in trainer.state.log_history if "scar/kept" in entry]
@@ -269,7 +253,7 @@ def test_the_callback_tells_trackers_checkpoints_and_the_card(tiny_lm, config, t
         ScarSelectionCallback(trainer, ranking)
 
 
-def test_the_lines_of_the_readme(tiny_lm, config, monkeypatch, write_jsonl):
+def test_the_lines_of_the_readme(tiny_lm, sft_config, monkeypatch, write_jsonl):
     """The three lines of README, with a data set, a model and a trainer that are at hand."""
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     lines = [line for line in readme.split("```python")[1].split("```")[0].strip().splitlines() if line]
@@ -280,7 +264,7 @@ def test_the_lines_of_the_readme(tiny_lm, config, monkeypatch, write_jsonl):
     def load_dataset_here(name: str, split: str) -> Dataset:
         return load_dataset("json", data_files=local, split=split)
 
-    settings = config()
+    settings = sft_config()
     names = {
         "load_dataset": load_dataset_here,
         "scar_select": scar_select,

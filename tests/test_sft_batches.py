@@ -9,32 +9,12 @@ pytest.importorskip("trl")
 
 from scar_hf.trainer_callbacks import ScarArguments, ScarCurriculumSampler, ScarDataCollator, ScarSFTTrainer, curriculum_order
 from transformers import AutoTokenizer, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from scar_hf import scar_score
 
 ROWS = [{"text": f"{chr(97 + i) * (i + 3)}<|im_end|>", "scar_score": float(i * 7 % 12)} for i in range(12)]
-
-
-@pytest.fixture
-def config(tmp_path):
-    def make(**settings) -> SFTConfig:
-        defaults = {
-            "output_dir": str(tmp_path / "run"),
-            "max_steps": 3,
-            "per_device_train_batch_size": 2,
-            "max_length": 64,
-            "bf16": False,
-            "use_cpu": True,
-            "report_to": "none",
-            "save_strategy": "no",
-            "logging_steps": 1,
-            "disable_tqdm": True,
-        }
-        return SFTConfig(**(defaults | settings))
-
-    return make
 
 
 @pytest.fixture
@@ -77,7 +57,7 @@ def test_a_batch_keeps_its_best_in_their_order(collator):
         collator()([*features([1.0]), {"input_ids": [1], "labels": [1]}])
 
 
-def test_what_cannot_work_is_refused_at_construction(collator, config, tiny_lm):
+def test_what_cannot_work_is_refused_at_construction(collator, sft_config, tiny_lm):
     with pytest.raises(ValueError, match=r"padding-free collator.*scar_select"):
         ScarDataCollator(DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True))
     for wrong in ({"k": 0}, {"k": 1.5}, {"mode": "loudest"}):
@@ -86,21 +66,21 @@ def test_what_cannot_work_is_refused_at_construction(collator, config, tiny_lm):
     ds = Dataset.from_list(ROWS)
     for settings in ({"packing": True}, {"packing": True, "packing_strategy": "wrapped"}, {"padding_free": True}):
         with pytest.raises(ValueError, match=r"cannot be used with .*Rank beforehand"):
-            ScarSFTTrainer(tiny_lm, config(**settings), collator(), train_dataset=ds)
+            ScarSFTTrainer(tiny_lm, sft_config(**settings), collator(), train_dataset=ds)
     with pytest.raises(ValueError, match="needs loss_type='nll'"):
-        ScarSFTTrainer(tiny_lm, config(loss_type="dft"), collator(mode="weight"), train_dataset=ds)
+        ScarSFTTrainer(tiny_lm, sft_config(loss_type="dft"), collator(mode="weight"), train_dataset=ds)
     with pytest.raises(ValueError, match="needs ScarSFTTrainer"):
         collator(mode="weight")(features([1.0]))
     with pytest.raises(ValueError, match="got the count k=3"):
-        ScarSFTTrainer(tiny_lm, config(), collator(k=3), train_dataset=ds).train()
+        ScarSFTTrainer(tiny_lm, sft_config(), collator(k=3), train_dataset=ds).train()
 
 
 @pytest.mark.parametrize("share", [0.5, 0.3])
-def test_the_optimiser_sees_the_batch_size_asked_for(share, collator, config, tiny_lm):
+def test_the_optimiser_sees_the_batch_size_asked_for(share, collator, sft_config, tiny_lm):
     evaluation = Dataset.from_list([{"text": row["text"]} for row in ROWS[:3]])
     trainer = ScarSFTTrainer(
         tiny_lm,
-        config(max_steps=1, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=3),
+        sft_config(max_steps=1, eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=3),
         collator(k=share),
         train_dataset=Dataset.from_list(ROWS),
         eval_dataset=evaluation,
@@ -115,40 +95,40 @@ def test_the_optimiser_sees_the_batch_size_asked_for(share, collator, config, ti
     assert len(drawn) == {0.5: 4, 0.3: 7}[share]
 
 
-def test_a_stream_is_scored_and_selected_as_it_comes(collator, config, tiny_lm, tiny_ranker, write_jsonl):
+def test_a_stream_is_scored_and_selected_as_it_comes(collator, sft_config, tiny_lm, tiny_ranker, write_jsonl):
     rows = [{"prompt": f"Tell me about {i}.", "completion": f"All of it. {'So be it. ' * i}"} for i in range(16)]
     stream = load_dataset("json", data_files=str(write_jsonl(rows)), streaming=True, split="train")
     scored = stream.map(scar_score(str(tiny_ranker)), batched=True)
-    trainer = ScarSFTTrainer(tiny_lm, config(), collator(k=0.5), train_dataset=scored)
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(max_steps=3), collator(k=0.5), train_dataset=scored)
     seen = Seen(trainer)
     trainer.train()
     assert [batch["input_ids"].shape[0] for batch in seen.batches] == [2, 2, 2]
     assert trainer.scar_ranking is None
     scores = [row["scar_score"] for row in scored][:4]
     lengths = [len(rows[i]["prompt"]) + len(rows[i]["completion"]) + 1 for i in sorted(np.argsort(scores)[2:])]
-    assert seen.batches[0]["attention_mask"].sum(dim=1).tolist() == [min(64, n) for n in lengths]
+    assert seen.batches[0]["attention_mask"].sum(dim=1).tolist() == [min(128, n) for n in lengths]
 
 
-def test_plain_sft_trainer_with_the_column_kept(collator, config, tiny_lm):
+def test_plain_sft_trainer_with_the_column_kept(collator, sft_config, tiny_lm):
     trainer = SFTTrainer(
         tiny_lm,
-        config(remove_unused_columns=False, per_device_train_batch_size=4),
+        sft_config(max_steps=3, remove_unused_columns=False, per_device_train_batch_size=4),
         collator(k=0.5),
         train_dataset=Dataset.from_list(ROWS),
     )
     seen = Seen(trainer)
     trainer.train()
     assert [batch["input_ids"].shape[0] for batch in seen.batches] == [2, 2, 2]
-    forgotten = SFTTrainer(tiny_lm, config(), collator(k=0.5), train_dataset=Dataset.from_list(ROWS))
+    forgotten = SFTTrainer(tiny_lm, sft_config(), collator(k=0.5), train_dataset=Dataset.from_list(ROWS))
     with pytest.raises(ValueError, match="remove_unused_columns=False"):
         forgotten.train()
 
 
-def test_weights_multiply_the_losses(collator, config, tiny_lm):
+def test_weights_multiply_the_losses(collator, sft_config, tiny_lm):
     """The gradient is that of the weighted sum, computed by hand from the model's logits."""
     rows = Dataset.from_list([{**row, "scar_score": score} for row, score in zip(ROWS[:4], (1.0, 3.0, None, 2.0), strict=True)])
     settings = {"max_steps": 1, "per_device_train_batch_size": 4, "max_grad_norm": 0.0, "learning_rate": 0.0}
-    trainer = ScarSFTTrainer(tiny_lm, config(**settings), collator(mode="weight"), train_dataset=rows)
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(**settings), collator(mode="weight"), train_dataset=rows)
     batch = next(iter(trainer.get_train_dataloader()))
     assert batch["scar_weight"].mean().item() == pytest.approx(0.75)  # 1 on average over three of four rows
     by_length = {1: 1 / 3, 3: 5 / 3, 2: 1.0}
@@ -206,13 +186,13 @@ def drawn_texts(trainer, seen: Seen) -> list[list[str]]:
     return [trainer.processing_class.batch_decode(batch["input_ids"], skip_special_tokens=True) for batch in seen.batches]
 
 
-def test_a_curriculum_in_training_and_resumed(config, tiny_lm, tiny_ranker):
+def test_a_curriculum_in_training_and_resumed(sft_config, tiny_lm, tiny_ranker):
     rows = [{"prompt": f"Tell me about {i}.", "completion": f"All of {i}. {'So be it. ' * (i % 5)}"} for i in range(20)]
     arguments = ScarArguments(scar_k=0.5, scar_start_k=0.1, scar_widen=1.0, scar_model=str(tiny_ranker), scar_device="cpu")
     settings = {"max_steps": 10, "save_strategy": "steps", "save_steps": 4}
 
     def make():
-        trainer = ScarSFTTrainer(tiny_lm, config(**settings), train_dataset=Dataset.from_list(rows), scar_args=arguments)
+        trainer = ScarSFTTrainer(tiny_lm, sft_config(**settings), train_dataset=Dataset.from_list(rows), scar_args=arguments)
         return trainer, Seen(trainer)
 
     whole, seen = make()

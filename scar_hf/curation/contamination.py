@@ -1,18 +1,19 @@
 """Rows that an evaluation set has too: long runs of words in common, or the same short instruction."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..pairs import RowPairs
+from .row_step import RowStep
 from .texts import batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
 
 # Short instructions are hashed apart, so that none is taken for a run of words.
 _WHOLE_SEED = 1
 
 
-class Contamination:
+class Contamination(RowStep):
     """
     Finds rows that overlap with evaluation sets: with `ngram` words in a row in common, in lower case and without
     punctuation, or with the same instruction where that is shorter, in lower case but to the letter.
@@ -58,11 +59,7 @@ class Contamination:
         if not readable:
             raise ValueError(f"No row of the evaluation sets {self._names} has an instruction and a response that can be read.")
         self._hashes, self._rows = _index(np.concatenate(hashes), np.concatenate(rows), max_rows)
-        self._dropped: dict[int, str] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        super().__init__()
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, for a manifest."""
@@ -90,21 +87,6 @@ class Contamination:
                     f"in the evaluation set: {self._name(int(self._rows[at[position]]))}, {evidence}"
                 )
             self._count += len(batch)
-
-    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
-        """
-        Say which rows to drop, whatever their scores.
-
-        Args:
-            scores (`np.ndarray`, *optional*): not looked at.
-            without (`Collection[int]`, *optional*): rows dropped already.
-
-        Returns:
-            `dict[int, str]`: the reason by the row's number, ascending: the first row that it has something in common with,
-            what, and how many of the row's runs of words the evaluation sets have.
-        """
-        already = set(without)
-        return {row: reason for row, reason in self._dropped.items() if row not in already}
 
     def _runs(self, rows: list[RowPairs]) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
         """Hashes of what is compared of rows; of each its row, from 0; and a function from a hash's position to its words."""

@@ -1,13 +1,12 @@
 """What language a row is in, where that can be told."""
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from ..pairs import RowPairs
+from .row_step import RowStep
 from .texts import batches_of, count_unspaced, text_of, words_of
 
 # What is no prose: code between fences or backticks, formulas, addresses, tags.
@@ -30,7 +29,7 @@ _WORDS_IN_ITEM = 2
 _ALIASES = {"pcm": "en"}
 
 
-class Languages:
+class Languages(RowStep):
     """
     Finds rows in other languages than those wanted, by the library py3langid, which has its model within. Code, formulas,
     addresses and lists of names are taken away first. What remains must have enough letters and the library be sure
@@ -72,11 +71,7 @@ class Languages:
         if unknown:
             raise ValueError(f"Unknown languages {unknown}. Known: {', '.join(sorted(known))}.")
         self.languages, self.confidence, self.letters = list(languages), confidence, letters
-        self._dropped: dict[int, str] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        super().__init__()
 
     def settings(self) -> dict[str, Any]:
         """What decides the result, for a manifest."""
@@ -123,20 +118,6 @@ class Languages:
                 if found is not None and found[0] not in self.languages:
                     self._dropped[number] = f"language: {found[0]} ({found[1]:.2f})"
             self._count += len(batch)
-
-    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
-        """
-        Say which rows to drop, whatever their scores.
-
-        Args:
-            scores (`np.ndarray`, *optional*): not looked at.
-            without (`Collection[int]`, *optional*): rows dropped already.
-
-        Returns:
-            `dict[int, str]`: the reason by the row's number, ascending: the language and how sure that is.
-        """
-        already = set(without)
-        return {row: reason for row, reason in self._dropped.items() if row not in already}
 
 
 def prose_of(text: str) -> str:

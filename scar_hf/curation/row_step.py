@@ -1,0 +1,30 @@
+"""What the steps that judge each row by itself have in common."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+
+class RowStep:
+    """A step of a curation that judges each row by itself, when it is added."""
+
+    def __init__(self) -> None:
+        self._dropped: dict[int, str] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
+        """
+        Say which rows to drop, whatever their scores.
+
+        Args:
+            scores (`np.ndarray`, *optional*): not looked at.
+            without (`Collection[int]`, *optional*): rows dropped already.
+
+        Returns:
+            `dict[int, str]`: the reason by the row's number, ascending.
+        """
+        already = set(without)
+        return {row: reason for row, reason in self._dropped.items() if row not in already}
