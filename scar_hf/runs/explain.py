@@ -10,6 +10,7 @@ import numpy as np
 from ..files import open_shards
 from ..scoring import ScarScorer
 from ..selection import Explainer, ScoredRows
+from .manifest import places_of
 from .observations import MEASURES, Observations
 from .run import join, keep, leave_out, score_shards
 
@@ -78,7 +79,7 @@ def explain_rows(
     kept = keep(scored.scores, k, dropped)
     explainer = Explainer(scored, kept, scorer.read_length, dropped)
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
-    starts = np.concatenate([[0], np.cumsum([len(part.scores) for part in parts])])
+    places = places_of(numbers, shards, [len(part.scores) for part in parts])
     names = scorer.reader.needed(shards[0].column_names() or []) if shards[0].column_names() else None
     start = 0
     for shard in shards:
@@ -87,9 +88,8 @@ def explain_rows(
             start += len(batch)
     explained = []
     for number in numbers:
-        shard = shards[int(np.searchsorted(starts, number, side="right")) - 1]
         row, _ = observations.examples[number]
-        result = ExplainedRow(number, shard.name, explainer.decision(number), explainer.reason(number))
+        result = ExplainedRow(number, places[number][0], explainer.decision(number), explainer.reason(number))
         result.instruction, result.response = row.instruction, row.response
         for name, measure in MEASURES:
             if row.problem is None and observations.after[name]:

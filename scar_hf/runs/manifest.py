@@ -96,12 +96,15 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
 
 def reason_lines(reasons: Mapping[int, str], shards: Sequence[Shard], counts: Sequence[int]) -> list[dict[str, Any]]:
     """Rows with a reason: shard, number in it counted from 0, and the reason."""
+    places = places_of(sorted(reasons), shards, counts)
+    return [{"shard": name, "row": row, "reason": reasons[number]} for number, (name, row) in places.items()]
+
+
+def places_of(numbers: Sequence[int], shards: Sequence[Shard], counts: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """The shard's name and the number in it, counted from 0, of rows by their number over all shards."""
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    lines = []
-    for number, reason in sorted(reasons.items()):
-        i = int(np.searchsorted(starts, number, side="right")) - 1
-        lines.append({"shard": shards[i].name, "row": number - int(starts[i]), "reason": reason})
-    return lines
+    parts = (np.searchsorted(starts, np.asarray(numbers, dtype=np.int64), side="right") - 1).tolist()
+    return {number: (shards[i].name, number - int(starts[i])) for number, i in zip(numbers, parts, strict=True)}
 
 
 def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists: list[dict[str, Any]]) -> None:
