@@ -1,6 +1,21 @@
-"""Model and dataset cards: what a reader on the Hub is told of a selection."""
+"""Model and dataset cards, and what goes with them to the Hub."""
 
+from .contents import ranker_contents, ranking_contents, selection_contents
 from .model_section import amend_model_card, model_section
+from .push import PushReport, push
+from .ranker_card import ranker_card
 from .sections import amend_card
+from .selection_card import selection_card
 
-__all__ = ["amend_card", "amend_model_card", "model_section"]
+__all__ = [
+    "PushReport",
+    "amend_card",
+    "amend_model_card",
+    "model_section",
+    "push",
+    "ranker_card",
+    "ranker_contents",
+    "ranking_contents",
+    "selection_card",
+    "selection_contents",
+]

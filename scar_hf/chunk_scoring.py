@@ -1,7 +1,8 @@
-"""The scores of one chunk: each distinct text encoded once, all pairs scored from the two vectors of their texts."""
+"""The scores or vectors of one chunk: each distinct text encoded once, all pairs scored from the two vectors of their texts."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
 
@@ -49,6 +50,55 @@ def score_chunk(
     Raises:
         `concurrent.futures.CancelledError`: if it was stopped.
     """
+    pairs = _encode(chunk, encoder, tokens_of, stop, bar)
+    scores = _rank(model, pairs.instructions, pairs.responses, pairs.forms)
+    means = _means(scores, pairs.owner, len(chunk.rows)).astype(np.float32)
+    means[~np.isfinite(means)] = np.nan
+    cut = np.zeros(len(chunk.rows), dtype=bool)
+    np.logical_or.at(cut, pairs.owner, pairs.cut)
+    return ChunkScores(means, cut)
+
+
+def embed_chunk(
+    chunk: Chunk,
+    encoder: Encoder,
+    tokens_of: Callable[[list[str]], TokenizedTexts],
+    bar: tqdm | None = None,
+) -> np.ndarray:
+    """
+    Encode the rows of a chunk.
+
+    Args:
+        chunk ([`~scar_hf.planning.Chunk`]): n rows.
+        encoder, tokens_of, bar: as for [`score_chunk`].
+
+    Returns:
+        `np.ndarray` of shape `(n, 2, H)`, float32: first-token vectors of instruction and response; of a row with several
+        pairs their mean, NaN where there is none.
+    """
+    pairs = _encode(chunk, encoder, tokens_of, Event(), bar)
+    vectors = np.stack([pairs.instructions, pairs.responses], axis=1)
+    return _means(vectors, pairs.owner, len(chunk.rows)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The pairs of a chunk: the row that each belongs to, its vectors, and whether a text of it was cut."""
+
+    owner: np.ndarray
+    instructions: np.ndarray
+    responses: np.ndarray
+    forms: np.ndarray
+    cut: np.ndarray
+
+
+def _encode(
+    chunk: Chunk,
+    encoder: Encoder,
+    tokens_of: Callable[[list[str]], TokenizedTexts],
+    stop: Event,
+    bar: tqdm | None,
+) -> _Pairs:
     slots: dict[str, int] = {}
     pairs = [(i, x, y) for i, row in enumerate(chunk.rows) if row.problem is None for x, y in row.pairs]
     owner = np.array([i for i, _, _ in pairs], dtype=np.int64)
@@ -71,14 +121,7 @@ def score_chunk(
     firsts, forms = texts.merge(*encoder.encode(texts.token_ids, advance))
     if bar is not None:
         bar.update(len(chunk.rows) - shown)
-    scores = _rank(model, firsts[x], firsts[y], forms[y])
-    count = np.bincount(owner, minlength=len(chunk.rows))
-    with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair
-        means = (np.bincount(owner, weights=scores, minlength=len(chunk.rows)) / count).astype(np.float32)
-    means[~np.isfinite(means)] = np.nan
-    cut = np.zeros(len(chunk.rows), dtype=bool)
-    np.logical_or.at(cut, owner, texts.cut[x] | texts.cut[y])
-    return ChunkScores(means, cut)
+    return _Pairs(owner, firsts[x], firsts[y], forms[y], texts.cut[x] | texts.cut[y])
 
 
 @torch.inference_mode()
@@ -89,3 +132,12 @@ def _rank(model: ScarModel, *vectors: np.ndarray) -> np.ndarray:
     head = model.score_head.dense.weight
     scores, _ = model.rank(*(torch.from_numpy(v).to(head.device, head.dtype) for v in vectors))
     return scores.float().cpu().numpy()
+
+
+def _means(values: np.ndarray, owner: np.ndarray, rows: int) -> np.ndarray:
+    """The mean over the pairs of each row, in float64; NaN where a row has no pair."""
+    sums = np.zeros((rows, *values.shape[1:]))
+    count = np.bincount(owner, minlength=rows).reshape(-1, *[1] * (values.ndim - 1))
+    with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair
+        np.add.at(sums, owner, values)
+        return sums / count

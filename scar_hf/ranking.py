@@ -5,26 +5,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from tqdm.auto import tqdm
 
+from .diversity import check_diversity, choose
 from .loading import BUNDLED_RANKER
 from .pairs import PairReader, RowPairs
 from .provenance import dataset_source, describe_run, describe_selection
+from .quotas import By, Groups, check_by, group_rows
 from .scoring import SCORE_COLUMN, ScarScorer, score_column
 from .selection import (
     Explainer,
     ScoredRows,
+    beside_scores,
     check_k,
+    count_of,
     order_of,
     report_skipped,
     score_rows,
     threshold_of,
     top_indices,
 )
+
+if TYPE_CHECKING:
+    from .hub_cards import PushReport
+    from .report import SelectionReport
 
 _READ_ROWS = 1000
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
@@ -42,6 +50,8 @@ class ScarRanking:
         cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`, and cut.
         settings (`dict`): what was scored with what.
         source (`tuple(str, list[dict])`): the data's name, and what identifies it.
+        scorer ([`ScarScorer`], *optional*): what scored them; `diversity` compares rows by its vectors.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a bar while it does.
     """
 
     dataset: Dataset
@@ -50,60 +60,99 @@ class ScarRanking:
     cut: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
     settings: dict[str, Any] = field(default_factory=dict)
     source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
+    scorer: ScarScorer | None = field(default=None, repr=False)
+    progress: bool = False
+    _chosen: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def indices(self, k: float) -> np.ndarray:
+    def __getstate__(self) -> dict[str, Any]:
+        """All but a scorer that is only in memory, which cannot be sent anywhere."""
+        portable = self.scorer is not None and self.scorer.model_name != "in-memory"
+        return self.__dict__ | {"scorer": self.scorer if portable else None, "_chosen": {}}
+
+    def indices(self, k: float, by: By | None = None, diversity: float = 0.0) -> np.ndarray:
         """
         Numbers of the best rows, ascending. Ties go to the earlier row.
 
         Args:
             k (`float` or `int`): a float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
+            by (`str` or `Mapping`, *optional*):
+                A column: each of its values has the same share of the selection as of the data, by largest remainder; rows
+                without a value are a group of their own. Or `{column: {value: share}}`. Groups with too few rows pass the
+                rest on to the others.
+            diversity (`float`, *optional*, defaults to 0.0):
+                From 0, the best scores alone, to 1: how much a row counts for being unlike those kept before it, and how
+                far down the scores it may come from, the best k · (1 + 4 · diversity); see [`~scar_hf.diversity.choose`].
 
         Returns:
-            `np.ndarray`: int64; fewer than asked for only where fewer rows have a score.
+            `np.ndarray`: int64; fewer than asked for only where fewer rows, or fewer of the groups named, have a score.
 
         Raises:
-            `ValueError`: if `k` is out of range.
+            `ValueError`: if `k`, `by` or `diversity` is out of range, or the ranking has no scorer to compare rows with.
         """
-        return top_indices(self.scores, k)
+        _check_choice(k, by, diversity, self.dataset.column_names)
+        if by is None and not diversity:
+            return top_indices(self.scores, k)
+        key = repr((k, by, float(diversity)))
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(k, by, diversity)
+        return self._chosen[key].copy()
+
+    def _choose(self, k: float, by: By | None, diversity: float) -> np.ndarray:
+        if diversity and self.scorer is None:
+            raise ValueError(
+                "`diversity` compares rows by the ranker's vectors, and this ranking has no scorer to make them: rank the data "
+                "with scar_rank, or pass ScarRanking(..., scorer=...)."
+            )
+        scored = ~np.isnan(self.scores)
+        count = min(count_of(k, len(self)), int(np.count_nonzero(scored)))
+        groups = Groups(np.zeros(len(self), dtype=np.int64), [None], [1]) if by is None else group_rows(self.dataset, by)
+        device = "cpu" if self.scorer is None else self.scorer.device
+        return choose(self.scores, groups.quotas(count, scored), groups.labels, diversity, self._embed, device)
+
+    def _embed(self, rows: np.ndarray) -> np.ndarray:
+        assert self.scorer is not None
+        with tqdm(total=len(rows), desc="Comparing", unit="row", disable=not self.progress) as bar:
+            return self.scorer.embed_rows(rows_of(self.dataset.select(rows), self.scorer.reader), bar)
 
     def order(self) -> np.ndarray:
         """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
         return order_of(self.scores)
 
-    def top(self, k: float) -> Dataset:
-        """The best rows in their original order; `k` as for [`ScarRanking.indices`]."""
-        return self.dataset.select(self.indices(k))
+    def top(self, k: float, by: By | None = None, diversity: float = 0.0) -> Dataset:
+        """The best rows in their original order; `k`, `by` and `diversity` as for [`ScarRanking.indices`]."""
+        return self.dataset.select(self.indices(k, by, diversity))
 
     def above(self, threshold: float) -> Dataset:
         """The rows that score at least `threshold`, in their original order."""
         return self.dataset.select(np.flatnonzero(self.scores >= threshold))
 
-    def dropped(self, k: float) -> Dataset:
+    def dropped(self, k: float, by: By | None = None, diversity: float = 0.0) -> Dataset:
         """The rows that [`ScarRanking.top`] leaves out, in their original order, those without a score included."""
-        return self.dataset.select(np.setdiff1d(np.arange(len(self)), self.indices(k)))
+        return self.dataset.select(np.setdiff1d(np.arange(len(self)), self.indices(k, by, diversity)))
 
-    def threshold(self, k: float) -> float:
+    def threshold(self, k: float, by: By | None = None, diversity: float = 0.0) -> float:
         """The lowest score that [`ScarRanking.top`] keeps; NaN where there is nothing to keep."""
-        return threshold_of(self.scores, self.indices(k))
+        return threshold_of(self.scores, self.indices(k, by, diversity))
 
-    def explained(self, k: float) -> Dataset:
+    def explained(self, k: float, by: By | None = None, diversity: float = 0.0) -> Dataset:
         """
         All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
 
         Args:
-            k (`float` or `int`): as for [`ScarRanking.indices`].
+            k, by, diversity: as for [`ScarRanking.indices`].
 
         Returns:
             [`~datasets.Dataset`]: n rows in their order.
 
         Raises:
-            `ValueError`: if `k` is out of range, or the data has such a column.
+            `ValueError`: as [`ScarRanking.indices`], or if the data has such a column.
         """
         ds = self.dataset
-        explainer = Explainer(self._scored(), self.indices(k), self.settings.get("max_length") or 0)
+        kept = self.indices(k, by, diversity)
+        explainer = Explainer(self._scored(), kept, self.settings.get("max_length") or 0, beside=beside_scores(by, diversity))
         for name, values in explainer.columns(0, len(self)).items():
             if name in ds.column_names:
                 raise ValueError(f"The data already has a column {name!r}. Remove it first.")
@@ -111,18 +160,21 @@ class ScarRanking:
             ds = ds.add_column(name, values.to_pylist(), feature=feature)
         return ds
 
-    def manifest(self, k: float) -> dict[str, Any]:
+    def manifest(self, k: float, by: By | None = None, diversity: float = 0.0) -> dict[str, Any]:
         """
         Say what a selection was made of and with, as `manifest.json` has it beside an output of the command line.
 
         Args:
-            k (`float` or `int`): as for [`ScarRanking.indices`].
+            k, by, diversity: as for [`ScarRanking.indices`].
 
         Returns:
             `dict`: data, ranker, settings, versions, counts and threshold; it holds nothing of the rows' texts.
         """
-        run = describe_run(*self.source, None, self.settings, {"k": k})
-        return run | {"selection": describe_selection(self._scored(), self.indices(k))}
+        options = {"k": k, "by": by, "diversity": float(diversity)}
+        kept = self.indices(k, by, diversity)
+        return describe_run(*self.source, None, self.settings, options) | {
+            "selection": describe_selection(self._scored(), kept)
+        }
 
     def _scored(self) -> ScoredRows:
         cut = self.cut if len(self.cut) else np.zeros(len(self), dtype=bool)
@@ -138,6 +190,75 @@ class ScarRanking:
         self.dataset.save_to_disk(str(folder))
         report = {**self.settings, "rows": len(self), "skipped": {str(row): why for row, why in self.skipped.items()}}
         (Path(folder) / "ranking.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def report(
+        self,
+        path: str | Path | None = None,
+        k: float = 0.1,
+        by: By | None = None,
+        diversity: float = 0.0,
+        *,
+        column: str | None = None,
+        **kwargs,
+    ) -> "SelectionReport":
+        """
+        Show what a selection keeps and why, on one page that opens offline.
+
+        Args:
+            path (`str` or `Path`, *optional*): where the page is written; without it none is.
+            k, by, diversity: as for [`ScarRanking.indices`].
+            column (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
+            kwargs: as for [`~scar_hf.report.report_ranking`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
+
+        Returns:
+            [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
+
+        Raises:
+            `ValueError`: as [`ScarRanking.indices`], or if there is no such column.
+            `ImportError`: without matplotlib.
+
+        Example:
+
+        ```python
+        >>> scar_rank(ds).report("report.html", k=0.1, column="source")
+        ```
+        """
+        from .report import report_ranking
+
+        report = report_ranking(self, k, by, diversity, column=column, **kwargs)
+        if path is not None:
+            report.save(path)
+        return report
+
+    def push_to_hub(self, repo_id: str, k: float = 0.1, *, card: Mapping[str, Any] | None = None, **kwargs) -> "PushReport":
+        """
+        Upload the best rows to the Hub, as a dataset with manifest, card and pictures, in one commit.
+
+        Args:
+            repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
+            k (`float` or `int`, *optional*, defaults to 0.1): as for [`ScarRanking.indices`].
+            card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
+            kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
+
+        Returns:
+            [`~scar_hf.hub_cards.PushReport`].
+
+        Raises:
+            `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
+
+        Example:
+
+        ```python
+        >>> scar_rank(ds).push_to_hub("me/dolly-scar-10pct", k=0.1, private=True, card={"license": "cc-by-sa-3.0"})
+        ```
+        """
+        from .hub_cards import push, ranking_contents
+
+        def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
+            return ranking_contents(self, k, folder, **{"repo_id": repo_id, "card": found, **(card or {})})
+
+        check_k(k)
+        return push(build, repo_id, "dataset", **kwargs)
 
 
 def scar_rank(
@@ -215,18 +336,22 @@ def scar_rank(
     ds = ds.add_column(
         SCORE_COLUMN, score_column(scored.scores).to_pylist() if scored.skipped else scored.scores, feature=Value("float32")
     )
-    return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, scorer.settings(), source)
+    return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, scorer.settings(), source, scorer, progress)
 
 
-def scar_select(ds: DatasetOrDict, k: float = 0.1, **kwargs) -> DatasetOrDict:
+def scar_select(ds: DatasetOrDict, k: float = 0.1, *, by: By | None = None, diversity: float = 0.0, **kwargs) -> DatasetOrDict:
     """
-    Keep the best rows of an instruction set: `scar_rank(ds).top(k)`.
+    Keep the best rows of an instruction set: `scar_rank(ds).top(k, by, diversity)`.
 
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]): the rows, as for [`scar_rank`]; of several splits each
             by itself.
         k (`float` or `int`, *optional*, defaults to 0.1):
             A float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
+        by (`str` or `Mapping`, *optional*):
+            A column whose values keep their shares of the data, or `{column: {value: share}}`; see [`ScarRanking.indices`].
+        diversity (`float`, *optional*, defaults to 0.0):
+            In [0, 1]: how much a row counts for being unlike those kept before it; see [`ScarRanking.indices`].
         kwargs: as for [`scar_rank`].
 
     Returns:
@@ -234,18 +359,20 @@ def scar_select(ds: DatasetOrDict, k: float = 0.1, **kwargs) -> DatasetOrDict:
         plus `scar_score`.
 
     Raises:
-        `ValueError`: if `k` is out of range, and as [`scar_rank`].
+        `ValueError`: if `k`, `by` or `diversity` is out of range, and as [`scar_rank`].
 
     Example:
 
     ```python
     >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1))
+    >>> scar_select(ds, k=0.1, by="source", diversity=0.3)  # sources as in the data, and no near-twins
     ```
     """
-    check_k(k)
+    for split in ds.values() if isinstance(ds, DatasetDict) else [ds]:
+        _check_choice(k, by, diversity, getattr(split, "column_names", None))
     if isinstance(ds, DatasetDict):
-        return DatasetDict({name: scar_select(split, k, **kwargs) for name, split in ds.items()})
-    return scar_rank(ds, **kwargs).top(k)
+        return DatasetDict({name: scar_select(split, k, by=by, diversity=diversity, **kwargs) for name, split in ds.items()})
+    return scar_rank(ds, **kwargs).top(k, by, diversity)
 
 
 def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
@@ -277,6 +404,13 @@ def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
     plain = ds.with_format(None) if needed is None else ds.with_format(None).select_columns(needed)
     for start in range(0, len(ds), _READ_ROWS):
         yield from reader.read(plain[start : start + _READ_ROWS])
+
+
+def _check_choice(k: float, by: By | None, diversity: float, columns: Sequence[str] | None) -> None:
+    check_k(k)
+    check_diversity(diversity)
+    if by is not None and columns is not None:
+        check_by(by, columns)
 
 
 def _check_dataset(ds: Any) -> None:

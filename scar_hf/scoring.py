@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ._version import __version__
-from .chunk_scoring import score_chunk
+from .chunk_scoring import embed_chunk, score_chunk
 from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
 from .encoders.torch_encoder import one_thread_per_operation
 from .loading import (
@@ -292,6 +292,23 @@ class ScarScorer:
                     if isinstance(future, Future):
                         future.cancel()
 
+    def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
+        """
+        Encode rows, without scoring them: what [`~scar_hf.diversity.content_space`] tells near-twins by.
+
+        Args:
+            rows (`Iterable[RowPairs]`): n rows, read one by one.
+            bar (`tqdm`, *optional*): a progress bar of rows.
+
+        Returns:
+            `np.ndarray` of shape `(n, 2, H)`, float32: the first-token vectors of instruction and response; of a row with
+            several pairs their mean, NaN where it has none.
+        """
+        hidden_size = self.model.config.hidden_size
+        with one_thread_per_operation():
+            parts = [embed_chunk(chunk, self._encoder, self._tokens_of, bar) for chunk in cut_chunks(rows)]
+        return np.concatenate(parts) if parts else np.empty((0, 2, hidden_size), dtype=np.float32)
+
     def cache(self, folder: str | None = None) -> ScoreCache:
         """The [`~scar_hf.score_cache.ScoreCache`] of this scorer's scores."""
         settings = self.identity()
@@ -337,18 +354,16 @@ class ScarScorer:
         return identity | {"model": self.model_name, "revision": self.revision, "max_length": self.read_length}
 
     def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None, stop: Event) -> ChunkScores:
-        model, tokenizer = self.model, self.tokenizer
-
-        def tokens_of(texts: list[str]) -> TokenizedTexts:
-            with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
-                return tokenize(tokenizer, texts, self.read_length, windows=self.long == "windows")
-
-        result = score_chunk(chunk, model, self._encoder, tokens_of, stop, bar)
+        result = score_chunk(chunk, self.model, self._encoder, self._tokens_of, stop, bar)
         if np.isnan(result.scores).all() and any(row.problem is None for row in chunk.rows):
             raise ValueError(f"No score of {len(chunk.rows)} rows is finite: {self._weights_advice()}")
         if cache is not None:
             cache.put(chunk.digest, result)
         return result
+
+    def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
+        with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
+            return tokenize(self.tokenizer, texts, self.read_length, windows=self.long == "windows")
 
     def _load(self) -> None:
         with self._loading:

@@ -137,6 +137,12 @@ def threshold_of(scores: np.ndarray, kept: np.ndarray) -> float:
     return float(scores[kept].min()) if len(kept) else math.nan
 
 
+def beside_scores(by: Any = None, diversity: float = 0.0) -> str:
+    """What decided beside the scores, as [`Explainer`] says it."""
+    parts = [f"the quotas by {by!r}"] if by is not None else []
+    return " and ".join([*parts, *([f"diversity {diversity:g}"] if diversity else [])])
+
+
 class Explainer:
     """
     Says of rows where they stand, and why they were kept or not.
@@ -146,11 +152,19 @@ class Explainer:
         kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
         max_length (`int`): tokens that were read of each text.
         dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
+        beside (`str`, *optional*): what decided beside the score, in words.
     """
 
-    def __init__(self, scored: ScoredRows, kept: np.ndarray | None, max_length: int, dropped: Mapping[int, str] | None = None):
+    def __init__(
+        self,
+        scored: ScoredRows,
+        kept: np.ndarray | None,
+        max_length: int,
+        dropped: Mapping[int, str] | None = None,
+        beside: str = "",
+    ):
         n = len(scored.scores)
-        self.scored, self.max_length, self.dropped = scored, max_length, dropped or {}
+        self.scored, self.max_length, self.dropped, self.beside = scored, max_length, dropped or {}, beside
         self.ranks = np.empty(n, dtype=np.int64)
         self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
         self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
@@ -192,11 +206,13 @@ class Explainer:
             return self.scored.skipped.get(i, NOT_FINITE)
         if i in self.dropped:
             return self.dropped[i]
-        tie = "; an earlier row with the same score comes first" if not self.is_kept[i] and score >= self.threshold else ""
+        tied = not self.beside and not self.is_kept[i] and score >= self.threshold
+        tie = "; an earlier row with the same score comes first" if tied else ""
         cut = f"; only {self.max_length} tokens of a text were read" if self.scored.cut[i] else ""
+        count = f"{self.kept_count:,}"
+        kept = f"{count} are kept, by score and {self.beside}" if self.beside else f"the best {count} are kept"
         return (
-            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; the best {self.kept_count:,} are kept, down to "
-            f"{self.threshold:.4f}{tie}{cut}"
+            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{cut}"
         )
 
 

@@ -134,15 +134,6 @@ def test_an_existing_output_is_refused_before_any_work(rows, write_jsonl, tmp_pa
     assert len(read_dataset(tmp_path / "o.jsonl")) == 10
 
 
-def test_what_was_kept_is_uploaded_with_all_columns(rows, write_jsonl, tmp_path, monkeypatch, capsys):
-    uploads = []
-    monkeypatch.setattr(Dataset, "push_to_hub", lambda ds, repo, private: uploads.append((repo, private, ds.to_list())))
-    args = ("-k", "2", "-o", tmp_path / "o.jsonl", "--push-to-hub", "me/best", "--private", "--quiet")
-    assert run("select", write_jsonl(rows), *args) == 0
-    assert uploads == [("me/best", True, read_dataset(tmp_path / "o.jsonl").to_list())]
-    assert "Uploaded 2 rows to me/best" in capsys.readouterr().out
-
-
 def test_a_set_on_the_hub_is_read_by_its_id(rows, tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr("scar_hf.files.reading.load_dataset", lambda *a, **k: asked.append((a, k)) or Dataset.from_list(rows))

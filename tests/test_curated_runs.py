@@ -6,6 +6,9 @@ import pytest
 
 pytest.importorskip("rensa")
 
+from datasets import Dataset
+
+from scar_hf import scar_select
 from scar_hf.cli import main
 from scar_hf.files import read_dataset
 from scar_hf.runs import verify_manifest
@@ -74,3 +77,32 @@ def test_a_share_is_one_of_all_rows(data, tiny_ranker, tmp_path):
     assert 13 in read_dataset(tmp_path / "b.jsonl")["id"][:]
     assert run(*select, "-k", "3", "-o", tmp_path / "c.jsonl", "--drop-near-duplicates", "1.5") == 2
     assert run(*select, "-k", "3", "-o", tmp_path / "c.jsonl", "--languages", "klingon") == 2
+
+
+def test_quotas_and_diversity_over_files_are_those_of_datasets(rows, tiny_ranker, tmp_path, write_jsonl, capsys):
+    many = [{**row, "source": "ab"[i % 3 == 0], "response": f"{row['response']} {i}."} for i, row in enumerate(rows * 4)]
+    data = write_jsonl(many)
+    command = [
+        "select",
+        data,
+        "-k",
+        "0.25",
+        "--model",
+        tiny_ranker,
+        "--device",
+        "cpu",
+        "--quota",
+        "source",
+        "--diversity",
+        "0.5",
+    ]
+    assert run(*command, "-o", tmp_path / "o.jsonl", "--explain") == 0
+    found = read_dataset(tmp_path / "o.jsonl")
+    expected = scar_select(Dataset.from_list(many), k=0.25, by="source", diversity=0.5, model=str(tiny_ranker), device="cpu",
+                           progress=False)  # fmt: skip
+    assert found["response"][:] == expected["response"][:] and sorted(found["source"][:]) == ["a"] * 6 + ["b"] * 4
+    assert "the quotas by 'source' and diversity 0.5" in found["scar_reason"][0]
+    assert run("select", data, "-k", "2", "-o", tmp_path / "p.jsonl", "--quota", "color") == 2
+    assert run("select", data, "-k", "2", "-o", tmp_path / "p.jsonl", "--diversity", "2") == 2
+    said = capsys.readouterr().err
+    assert "--quota names the column 'color'" in said and "`diversity` must be in [0, 1]" in said

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import convert, explain, export, score, select, sft, train, verify
+from . import card, convert, explain, export, push, report, score, select, sft, train, verify
 
 _COMMANDS = {
     "select": select,
     "score": score,
     "explain": explain,
     "verify": verify,
+    "report": report,
+    "card": card,
+    "push": push,
     "export": export,
     "convert": convert,
     "train": train,

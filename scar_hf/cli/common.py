@@ -67,8 +67,8 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="make the repository private")
 
 
-def add_curation_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that leave rows out whatever their score."""
+def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide, beside the scores, which rows are kept."""
     group = parser.add_argument_group("curation", "leaves rows out whatever their score; of the extra [curation]")
     group.add_argument("--drop-duplicates", action="store_true", help="of equal rows keep one")
     group.add_argument(
@@ -83,6 +83,15 @@ def add_curation_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluation", action="append", metavar="DATA", help="leave out rows that overlap with this evaluation set; repeatable"
     )
     group.add_argument("--languages", metavar="CODES", help="leave out rows surely in other languages, e.g. en or en,de")
+    choice = parser.add_argument_group("choice", "beside the scores")
+    choice.add_argument("--quota", metavar="COLUMN", help="each value of this column keeps its share of the data")
+    choice.add_argument(
+        "--diversity",
+        type=float,
+        default=0.0,
+        metavar="D",
+        help="0 the best scores alone, to 1: rather unlike rows (default: 0)",
+    )
     group.add_argument("--curation-seed", type=int, default=0, metavar="N", help="of near-duplicates (default: %(default)s)")
 
 
@@ -178,8 +187,21 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
     if result.found:
         print(f"{args.output} is the finished output of this command already; nothing was written.")
     if args.push_to_hub:
+        _upload(args, every_row=settings.get("all_rows", False))
+        print(f"Uploaded {result.kept:,} rows to {args.push_to_hub}.")
+    return result
+
+
+def _upload(args: argparse.Namespace, every_row: bool) -> None:
+    """A selection goes with its manifest, card and pictures; rows that were only scored go as they are."""
+    if every_row:
         from ..files import read_dataset
 
         read_dataset(Path(args.output)).push_to_hub(args.push_to_hub, private=args.private or None)
-        print(f"Uploaded {result.kept:,} rows to {args.push_to_hub}.")
-    return result
+        return
+    from ..hub_cards import push, selection_contents
+
+    def build(repo_id: str, card: str | None, folder: Path) -> Any:
+        return selection_contents(args.output, folder, repo_id=repo_id, **({} if card is None else {"card": card}))
+
+    push(build, args.push_to_hub, "dataset", private=args.private or None)

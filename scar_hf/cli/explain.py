@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_curation_arguments, add_scoring_arguments, curation_of, engine_of, load_scorer, number
+from .common import add_choice_arguments, add_scoring_arguments, curation_of, engine_of, load_scorer, number
 
 HELP = "say where rows stand in a selection, and why they are kept or not"
 EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
@@ -11,7 +11,7 @@ EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
-    add_curation_arguments(parser)
+    add_choice_arguments(parser)
     parser.add_argument("-k", type=number, required=True, metavar="K", help="as for select")
     parser.add_argument(
         "--row", type=int, required=True, action="append", metavar="N", help="number of a row, counted from 0; may be repeated"
@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         args.row,
         split=args.split,
         curation=curation_of(args),
+        quota=args.quota,
+        diversity=args.diversity,
         cache=not args.no_cache,
         engine=engine_of(args),
     )

@@ -3,7 +3,7 @@
 import argparse
 
 from .common import (
-    add_curation_arguments,
+    add_choice_arguments,
     add_output_arguments,
     add_scoring_arguments,
     curation_of,
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
     add_output_arguments(parser)
-    add_curation_arguments(parser)
+    add_choice_arguments(parser)
     parser.add_argument(
         "-k", type=number, required=True, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500"
     )
@@ -32,7 +32,15 @@ def run(args: argparse.Namespace) -> int:
     from ..selection import check_k
 
     check_k(args.k)
-    result = run_and_write(args, k=args.k, curation=curation_of(args), by=args.by, observe=not args.quiet)
+    result = run_and_write(
+        args,
+        k=args.k,
+        curation=curation_of(args),
+        quota=args.quota,
+        diversity=args.diversity,
+        by=args.by,
+        observe=not args.quiet,
+    )
     if not args.quiet:
         from .summary import print_summary
 

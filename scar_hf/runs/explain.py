@@ -9,10 +9,11 @@ import numpy as np
 
 from ..files import open_shards
 from ..scoring import ScarScorer
-from ..selection import Explainer, ScoredRows
+from ..selection import Explainer, ScoredRows, beside_scores
+from .keeping import keep, leave_out
 from .manifest import places_of
 from .observations import MEASURES, Observations
-from .run import join, keep, leave_out, score_shards
+from .run import join, score_shards
 
 if TYPE_CHECKING:
     from ..curation import Curation
@@ -49,6 +50,8 @@ def explain_rows(
     *,
     split: str | None = None,
     curation: "Curation | None" = None,
+    quota: str | None = None,
+    diversity: float = 0.0,
     cache: bool = True,
     engine: Callable[..., list[ScoredRows]] | None = None,
 ) -> list[ExplainedRow]:
@@ -60,7 +63,7 @@ def explain_rows(
         scorer ([`ScarScorer`]): with what.
         k (`float` or `int`): the share or the count kept.
         numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
-        split, curation, cache, engine: as for [`~scar_hf.runs.select_files`].
+        split, curation, quota, diversity, cache, engine: as for [`~scar_hf.runs.select_files`].
 
     Returns:
         `list[ExplainedRow]`: in the order of `numbers`.
@@ -76,8 +79,8 @@ def explain_rows(
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
     dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
-    kept = keep(scored.scores, k, dropped)
-    explainer = Explainer(scored, kept, scorer.read_length, dropped)
+    kept = keep(shards, scorer, scored.scores, k, dropped, quota, diversity)
+    explainer = Explainer(scored, kept, scorer.read_length, dropped, beside_scores(quota, diversity))
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
     places = places_of(numbers, shards, [len(part.scores) for part in parts])
     names = scorer.reader.needed(shards[0].column_names() or []) if shards[0].column_names() else None

@@ -1,6 +1,6 @@
 """One run over files: score every row, decide, write what is kept, and leave a manifest."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..diversity import check_diversity
 from ..files import Shard, check_output, columns_of, is_arrow_folder, open_shards
-from ..pairs import PairReader, RowPairs
+from ..pairs import PairReader
 from ..provenance import describe_selection
 from ..scoring import SCORE_COLUMN, ScarScorer
 from ..selection import (
     EXPLANATION_COLUMNS,
     Explainer,
     ScoredRows,
+    beside_scores,
     check_k,
     report_skipped,
     score_rows,
     threshold_of,
-    top_indices,
 )
+from .keeping import keep, leave_out, rows_of_shard
 from .manifest import (
     describe_files,
     find_manifest,
@@ -74,6 +76,8 @@ def select_files(
     explain: bool = False,
     arrow: bool = False,
     curation: "Curation | None" = None,
+    quota: str | None = None,
+    diversity: float = 0.0,
     by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
@@ -101,6 +105,8 @@ def select_files(
         curation ([`~scar_hf.curation.Curation`], *optional*):
             Steps that leave rows out whatever their score, such as near-duplicates; fresh ones. A share `k` is still one of
             all rows.
+        quota (`str`, *optional*): a column whose values keep their shares of the data, by largest remainder.
+        diversity (`float`, *optional*, defaults to 0.0): as for [`~scar_hf.ScarRanking.indices`].
         by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -118,14 +124,16 @@ def select_files(
     """
     if k is not None:
         check_k(k)
+    check_diversity(diversity)
     output = Path(output)
     # An output without a manifest is not one of ours, whatever the run is.
     check_output(output, overwrite or find_manifest(output) is not None)
     if output.is_dir() and any(output.iterdir()) and find_manifest(output) is None and not is_arrow_folder(output):
         raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
     shards = open_shards(data, split)
-    _check_columns(shards, scorer.reader, by, overwrite_scores, explain)
+    _check_columns(shards, scorer.reader, {"--by": by, "--quota": quota}, overwrite_scores, explain)
     options: dict[str, Any] = {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow}
+    options |= {"by": quota, "diversity": float(diversity)}
     options["curation"] = None if curation is None else curation.settings()
     run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
@@ -136,8 +144,9 @@ def select_files(
     if rows:
         report_skipped(scored, scorer.read_length)
     dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
-    kept = keep(scored.scores, k, dropped)
-    explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped) if explain else None
+    kept = keep(shards, scorer, scored.scores, k, dropped, quota, diversity)
+    beside = beside_scores(quota, diversity)
+    explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped, beside) if explain else None
     written = np.arange(rows) if all_rows else kept
     observations = Observations(scorer.reader, scored.scores, kept, by) if observe else None
     counts = [len(part.scores) for part in parts]
@@ -181,35 +190,6 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
     return parts
 
 
-def leave_out(curation: "Curation", shards: Sequence[Shard], reader: PairReader, scores: np.ndarray) -> dict[int, str]:
-    """Read all rows once more and have them curated: why rows are left out, by their number over all shards."""
-    for shard in shards:
-        curation.add(rows_of_shard(shard, reader))
-    return curation.dropped(scores)
-
-
-def keep(scores: np.ndarray, k: float | None, dropped: Mapping[int, str]) -> np.ndarray:
-    """Numbers of the rows to keep: of those that are not dropped the best `k`, a share of all, or all."""
-    eligible = scores.copy()
-    eligible[list(dropped)] = np.nan
-    return np.setdiff1d(np.arange(len(scores)), list(dropped)) if k is None else top_indices(eligible, k)
-
-
-def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
-    """Read what is scored of each row of a shard, and of columnar files no other columns."""
-    names = shard.column_names()
-    needed = reader.needed(names) if names else None
-    seen: dict[str, None] = {}
-    for batch in shard.batches(_ROWS, needed):
-        columns = columns_of(batch)
-        if not columns:
-            continue
-        seen.update(dict.fromkeys(columns))
-        count = len(next(iter(columns.values())))
-        # Objects may lack a key: what some row before had, this one has without a value.
-        yield from reader.read({name: columns.get(name, [None] * count) for name in seen})
-
-
 def join(parts: Sequence[ScoredRows]) -> ScoredRows:
     """The scores of all shards as one."""
     skipped = {number: reason for part in parts for number, reason in part.skipped.items()}
@@ -221,7 +201,9 @@ def join(parts: Sequence[ScoredRows]) -> ScoredRows:
     )
 
 
-def _check_columns(shards: Sequence[Shard], reader: PairReader, by: str | None, overwrite_scores: bool, explain: bool) -> None:
+def _check_columns(
+    shards: Sequence[Shard], reader: PairReader, grouping: Mapping[str, str | None], overwrite_scores: bool, explain: bool
+) -> None:
     """Find what is wrong with the columns before any work goes into the rows."""
     for shard in shards:
         batch = next(iter(shard.batches(_ROWS)), None)
@@ -229,8 +211,9 @@ def _check_columns(shards: Sequence[Shard], reader: PairReader, by: str | None, 
         if not names:
             continue
         reader.needed(names)
-        if by is not None and by not in names:
-            raise ValueError(f"--by names the column {by!r}, but {shard.name} has {names}.")
+        for option, column in grouping.items():
+            if column is not None and column not in names:
+                raise ValueError(f"{option} names the column {column!r}, but {shard.name} has {names}.")
         if SCORE_COLUMN in names and not overwrite_scores:
             raise ValueError(
                 f"{shard.name} already has a column {SCORE_COLUMN!r}. Remove it, or pass --overwrite-scores to score anew."

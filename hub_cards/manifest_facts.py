@@ -1,0 +1,142 @@
+"""What a manifest says of where rows come from, and with what they were chosen, as cards show it."""
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from .sections import escape
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([^/]+)/")
+# Where the part of a reason begins that differs from row to row.
+_OWN_PART = re.compile(r" of row \d|: row \d| \(")
+
+
+def is_hub_id(text: Any) -> bool:
+    """Whether a text can be the id of a repository on the Hub."""
+    return isinstance(text, str) and _HUB_ID.fullmatch(text) is not None
+
+
+def hub_id(manifest: Mapping[str, Any]) -> str | None:
+    """The id on the Hub of the data that a selection was made of; `None` if it was not from there."""
+    return _hub_source(manifest)[0]
+
+
+def hub_revision(manifest: Mapping[str, Any]) -> str | None:
+    """The commit of that data, where the manifest has it."""
+    return _hub_source(manifest)[1]
+
+
+def _hub_source(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    for entry in manifest.get("inputs", []):
+        for file in entry.get("files", []):
+            found = _HUB_FILE.match(file)
+            if found:
+                return found[1], found[2]
+        # What the command line read from the Hub; files have a hash, datasets in memory one of their pairs.
+        if "fingerprint" in entry and not {"sha256", "pairs_sha256"} & set(entry) and is_hub_id(entry["path"]):
+            return entry["path"], None
+    return None, None
+
+
+def source_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a table: the data and what identifies it."""
+    source, revision = _hub_source(manifest)
+    if source is not None:
+        facts = [("Source", f"[{escape(source)}](https://huggingface.co/datasets/{source})")]
+    else:
+        facts = [("Source", escape(manifest["data"]))]
+    if revision is not None:
+        facts.append(("Its revision", f"`{revision}`"))
+    hashes = [entry["sha256"] for entry in manifest.get("inputs", []) if "sha256" in entry]
+    prints = [entry["fingerprint"] for entry in manifest.get("inputs", []) if "fingerprint" in entry]
+    if len(hashes) == 1:
+        facts.append(("Its SHA-256", f"`{hashes[0]}`"))
+    elif hashes:
+        facts.append(("Its files", f"{len(hashes):,}, whose SHA-256 are in `manifest.json`"))
+    if prints and revision is None:
+        facts.append(("Its fingerprint", ", ".join(f"`{escape(found)}`" for found in prints)))
+    return facts
+
+
+def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a table: the ranker and what identifies it."""
+    ranker = manifest["ranker"]
+    revision = f" at {escape(ranker['revision'])}" if ranker.get("revision") else ""
+    return [
+        ("Ranker", escape(ranker["model"]) + revision),
+        ("Its weights, SHA-256 or commit", f"`{str(ranker.get('weights') or 'unknown')[:16]}`"),
+    ]
+
+
+def share(part: int, whole: int) -> str:
+    """A share in per cent; a dash of nothing."""
+    if not whole:
+        return "-"
+    return "< 0.1%" if 0 < part / whole < 0.0005 else f"{part / whole:.1%}"
+
+
+def select_command(manifest: Mapping[str, Any]) -> str:
+    """The command line that makes the selection again, from the same data."""
+    ranker, settings, options = manifest["ranker"], manifest.get("settings", {}), manifest.get("options", {})
+    words = [
+        "scar-hf",
+        "select",
+        hub_id(manifest) or manifest["data"],
+        "-k",
+        str(options.get("k") or 1.0),
+        "-o",
+        "selected.parquet",
+    ]
+    if ranker["model"] != "scar-ranker":
+        words += ["--model", ranker["model"]]
+    if ranker.get("revision"):
+        words += ["--revision", ranker["revision"]]
+    for name, default in (("dtype", None), ("max_length", None), ("long", "truncate"), ("turn", "first"), ("backend", "torch")):
+        value = settings.get(name)
+        if value not in (None, default):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if settings.get("columns"):
+        words += ["--columns", ",".join(settings["columns"])]
+    for step in options.get("curation") or []:
+        words += _curation_words(step)
+    return shlex.join(" ".join(str(word).split()) for word in words)
+
+
+def _curation_words(step: Mapping[str, Any]) -> list[str]:
+    if step["step"] == "duplicates":
+        return ["--drop-duplicates"]
+    if step["step"] == "near-duplicates":
+        return ["--drop-near-duplicates", str(step["threshold"]), "--curation-seed", str(step["seed"])]
+    if step["step"] == "languages":
+        return ["--languages", ",".join(step["languages"])]
+    return [word for path in step["evaluation_rows"] for word in ("--evaluation", path)]
+
+
+def without_local_folders(value: Any) -> Any:
+    """
+    Take a manifest for others to read: of absolute paths, which tell of the machine and its user, only the last name stays.
+
+    Args:
+        value: a manifest, or a part of one.
+
+    Returns:
+        The same, with names for absolute paths; those are looked for beside the manifest, too.
+    """
+    if isinstance(value, Mapping):
+        return {without_local_folders(key): without_local_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_local_folders(item) for item in value]
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if kind(value).is_absolute():
+                return kind(value).name
+    return value
+
+
+def count_reasons(reasons: Iterable[str]) -> Counter[str]:
+    """Count reasons, without what is each row's own, such as the number of the row that it repeats."""
+    return Counter(_OWN_PART.split(reason, maxsplit=1)[0] for reason in reasons)

@@ -1,0 +1,100 @@
+"""`scar-hf report`: a page that shows what a selection did."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from .common import add_scoring_arguments, engine_of, load_scorer, number
+
+HELP = "show what a selection kept, and why, on one page that opens offline"
+EXAMPLE = "scar-hf report data.jsonl selected.jsonl --by source -o report.html"
+# Options that a manifest answers where they are not given.
+_FROM_MANIFEST = ("revision", "dtype", "backend", "max_length", "long", "turn", "strict")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_scoring_arguments(parser)
+    parser.add_argument(
+        "after", metavar="AFTER", nargs="?", help="what scar-hf select wrote from DATA; its manifest says with which settings"
+    )
+    parser.add_argument("-k", type=number, metavar="K", help="instead of AFTER: the share or count that would be kept")
+    parser.add_argument("-o", "--output", default="report.html", metavar="PAGE", help="the page (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the page if it exists")
+    parser.add_argument("--by", metavar="COLUMN", help="column to break the selection down by, e.g. source")
+    parser.add_argument("--lm", metavar="MODEL", help="causal language model, a folder, GGUF file or Hub id: adds surprisal")
+    parser.add_argument(
+        "--lm-rows", type=int, default=400, metavar="N", help="rows it reads of either set (default: %(default)s)"
+    )
+    parser.add_argument("--language", default="en", metavar="CODE", help="of the responses (default: %(default)s)")
+    parser.add_argument(
+        "--sample", type=int, default=20_000, metavar="N", help="rows measured of either set (default: %(default)s)"
+    )
+    parser.add_argument("--map-rows", type=int, default=2000, metavar="N", help="rows on the map (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default: %(default)s)")
+    parser.add_argument("--figures", metavar="FOLDER", help="write the figures as PNG, too")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON, too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find the scores (those of a selection before are in the cache), measure samples, and write the page."""
+    from ..report import manifest_of, report_files
+
+    page = Path(args.output)
+    if page.is_dir() or (page.exists() and not args.overwrite):
+        raise ValueError(f"{page} exists. Name another page with -o, or pass --overwrite.")
+    if args.after is not None:
+        _take_settings(args, manifest_of(args.after))
+    report = report_files(
+        args.data,
+        args.after,
+        load_scorer(args),
+        args.k,
+        split=args.split,
+        cache=not args.no_cache,
+        engine=engine_of(args),
+        column=args.by,
+        lm=args.lm,
+        language=args.language,
+        sample=args.sample,
+        lm_rows=args.lm_rows,
+        map_rows=args.map_rows,
+        seed=args.seed,
+        command=_command(args),
+    )
+    report.save(page)
+    print(f"{page}: {page.stat().st_size / 1e6:.2f} MB, opens in any browser, offline")
+    if args.figures:
+        print(f"{args.figures}: {', '.join(path.name for path in report.save_figures(args.figures))}")
+    if args.json:
+        report.save_numbers(args.json)
+        print(f"{args.json}: the numbers")
+    return 0
+
+
+def _take_settings(args: argparse.Namespace, manifest: dict | None) -> None:
+    """Score as the selection did, but for what the command line says."""
+    if manifest is None:
+        return
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    settings, ranker = manifest.get("settings") or {}, manifest.get("ranker") or {}
+    if settings.get("formatting") is not None:
+        raise ValueError("The selection was read by a `formatting` function of Python: use ranking.report() there.")
+    found = {**settings, "model": ranker.get("model"), "revision": ranker.get("revision")}
+    found["columns"] = ",".join(settings["columns"]) if settings.get("columns") else None
+    for name in (*_FROM_MANIFEST, "model", "columns"):
+        if getattr(args, name) == parser.get_default(name) and found.get(name) is not None:
+            setattr(args, name, found[name])
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command line of this report."""
+    parts = ["scar-hf", "report", args.data, *([args.after] if args.after else ["-k", str(args.k)]), "-o", args.output]
+    for name in ("by", "lm"):
+        if getattr(args, name) is not None:
+            parts += [f"--{name}", getattr(args, name)]
+    for name, default in (("lm_rows", 400), ("language", "en"), ("sample", 20_000), ("map_rows", 2000), ("seed", 0)):
+        if getattr(args, name) != default:
+            parts += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    return shlex.join(parts)

@@ -1,0 +1,75 @@
+"""How to do a selection again, from its manifest."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+# Settings of a run, and the option that says each on the command line where it is not the default.
+_SETTINGS = (
+    ("revision", None),
+    ("dtype", None),
+    ("backend", None),
+    ("max_length", None),
+    ("long", "truncate"),
+    ("turn", "first"),
+)
+
+
+def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
+    """
+    Write the command line of a selection.
+
+    Args:
+        manifest (`Mapping`): of the selection.
+        output (`str`, *optional*): where its rows are.
+
+    Returns:
+        `str`: with every setting that decides the scores; texts as a shell needs them.
+    """
+    options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
+    parts = ["scar-hf", "select" if options.get("k") is not None else "score", str(manifest.get("data"))]
+    if options.get("k") is not None:
+        parts += ["-k", str(options["k"])]
+    parts += ["-o", output or "selected.jsonl"]
+    if settings.get("model") != "scar-ranker":
+        parts += ["--model", str(settings.get("model"))]
+    for name, default in _SETTINGS:
+        if settings.get(name) not in (None, default):
+            parts += [f"--{name.replace('_', '-')}", str(settings[name])]
+    if settings.get("columns"):
+        parts += ["--columns", ",".join(settings["columns"])]
+    parts += ["--strict"] if settings.get("strict") else []
+    parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
+    if isinstance(options.get("by"), str):
+        parts += ["--by", options["by"]]
+    if options.get("diversity"):
+        parts += ["--diversity", str(options["diversity"])]
+    for step in options.get("curation") or []:
+        parts += _curation(step)
+    return shlex.join(parts)
+
+
+def select_snippet(manifest: Mapping[str, Any]) -> str:
+    """The same in Python, for data in memory."""
+    options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
+    named = {"model": "scar-ranker"} | {name: default for name, default in _SETTINGS if name not in ("revision", "backend")}
+    given = {name: settings[name] for name, default in named.items() if settings.get(name) not in (None, default)}
+    if settings.get("columns"):
+        given["columns"] = tuple(settings["columns"])
+    arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in given.items())])
+    chosen = [repr(options.get("k")), *(f"{name}={options[name]!r}" for name in ("by", "diversity") if options.get(name))]
+    return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\nbest = ranking.top({', '.join(chosen)})"
+
+
+def _curation(step: Mapping[str, Any]) -> list[str]:
+    """The options of a step of curation, as far as the command line has them."""
+    if step.get("step") == "duplicates":
+        return ["--drop-duplicates"]
+    if step.get("step") == "near-duplicates":
+        seed = ["--curation-seed", str(step["seed"])] if step.get("seed") else []
+        return ["--drop-near-duplicates", str(step.get("threshold")), *seed]
+    if step.get("step") == "languages":
+        return ["--languages", ",".join(step.get("languages") or ())]
+    if step.get("step") == "contamination":
+        return [part for path in step.get("evaluation_rows") or {} for part in ("--evaluation", str(path))]
+    return []

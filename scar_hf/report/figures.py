@@ -1,0 +1,290 @@
+"""The figures of a report, each drawn once: as PNG for cards and papers, as SVG that takes the page's colours."""
+
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..style import MEASURES
+
+# What each colour means, in the light theme; the page has the same roles in both.
+COLOURS = {
+    "ink": "#1c2430",
+    "quiet": "#66707f",
+    "line": "#dfe3ea",
+    "kept": "#2a66c8",
+    "rest": "#a9b2bf",
+    "mark": "#b4530a",
+    "g0": "#2a66c9",
+    "g1": "#b4530b",
+    "g2": "#22805a",
+    "g3": "#8a4bb0",
+    "g4": "#b23a5c",
+    "g5": "#66707e",
+}
+_WIDTH = 4.8  # inches: with 72 points each about as wide as a phone, so that text keeps its size there
+_GROUP_COLOURS = ("g0", "g1", "g2", "g3", "g4", "g5")
+_MOST_NAME = 26
+# Before a name in a legend: matplotlib leaves out those that begin with an underscore.
+_SHOWN = "shown:"
+
+
+def check_matplotlib() -> None:
+    """Raise an `ImportError` that says what to install if there is no matplotlib."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError('Reports draw their figures with matplotlib: pip install "scar-hf[report]"') from error
+
+
+def draw(numbers: Mapping[str, Any], image: str) -> dict[str, bytes]:
+    """
+    Draw all figures that the numbers allow.
+
+    Args:
+        numbers (`Mapping`): of a report.
+        image (`str`): `"png"` or `"svg"`.
+
+    Returns:
+        `dict[str, bytes]`: the images by the names of the figures.
+    """
+    check_matplotlib()
+    from matplotlib import rc_context
+
+    settings: Any = {
+        "font.size": 10,
+        "axes.edgecolor": COLOURS["line"],
+        "axes.labelcolor": COLOURS["quiet"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "text.color": COLOURS["ink"],
+        "xtick.color": COLOURS["quiet"],
+        "ytick.color": COLOURS["quiet"],
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "grid.color": COLOURS["line"],
+        "grid.linewidth": 0.7,
+        "legend.frameon": False,
+        "legend.labelcolor": COLOURS["ink"],
+        "legend.fontsize": 9.5,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "scar-hf",
+    }
+    images = {}
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in other scripts: the page has its own fonts
+        for name, (has_data, plot) in FIGURES.items():
+            if has_data(numbers):
+                images[name] = _rendered(plot(numbers), image)
+    return images
+
+
+def scores_figure(numbers: Mapping[str, Any]) -> Any:
+    """How the scores lie, with the threshold."""
+    histogram = numbers["scores"]
+    figure, axes = _axes(2.7)
+    edges = np.array(histogram["edges"])
+    kept, others = np.array(histogram["kept"]), np.array(histogram["others"])
+    for counts, bottom, role, label in ((others, 0, "rest", "not kept"), (kept, others, "kept", "kept")):
+        heights = np.r_[bottom + counts, 0]
+        base = np.r_[np.broadcast_to(bottom, counts.shape), 0]
+        axes.fill_between(edges, base, heights, step="post", color=COLOURS[role], linewidth=0, label=label)
+    if histogram["threshold"] is not None:
+        axes.axvline(histogram["threshold"], color=COLOURS["mark"], linewidth=1.4)
+        left = histogram["threshold"] > (edges[0] + edges[-1]) / 2
+        axes.annotate(
+            f"threshold {histogram['threshold']:.3f}",
+            (histogram["threshold"], 0.97),
+            (-6 if left else 6, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="top",
+            color=COLOURS["mark"],
+        )
+    axes.grid(axis="y")
+    axes.set(xlabel="score (higher is better)", ylabel="rows", ylim=(0, 1.12 * max(1, (kept + others).max())))
+    _thousands(axes.yaxis)
+    _legend(figure, axes)
+    return figure
+
+
+def map_figure(numbers: Mapping[str, Any]) -> Any:
+    """Where the rows kept lie among all."""
+    points = numbers["map"]
+    kept = np.array(points["kept"])
+    layers = [(~kept, "rest", "not kept"), (kept, "kept", "kept")]
+    return _scatter(points, [(rows, role, f"{label} ({rows.sum():,} shown)") for rows, role, label in layers])
+
+
+def sources_map_figure(numbers: Mapping[str, Any]) -> Any:
+    """Where the rows of each source lie."""
+    points = numbers["map"]
+    groups = np.array(points["group"], dtype=object)
+    names = [group["name"] for group in numbers["groups"]][: len(_GROUP_COLOURS) - 1]
+    layers = [(groups == name, role, _short(name)) for name, role in zip(names, _GROUP_COLOURS, strict=False)]
+    others = ~np.isin(groups, names)
+    layers += [(others, _GROUP_COLOURS[-1], "others")] if others.any() else []
+    return _scatter(points, [layer for layer in layers if layer[0].any()])
+
+
+def surprisal_figure(numbers: Mapping[str, Any]) -> Any:
+    """How surprisal lies before and after."""
+    density = numbers["surprisal"]
+    figure, axes = _axes(2.7)
+    for values, role, label in (
+        (density["before"], "rest", f"all rows ({density['rows_before']:,} read)"),
+        (density["after"], "kept", f"kept ({density['rows_after']:,} read)"),
+    ):
+        if values:
+            axes.plot(density["grid"], values, color=COLOURS[role], linewidth=1.8, label=label)
+            axes.fill_between(density["grid"], values, color=COLOURS[role], alpha=0.16, linewidth=0)
+    axes.grid(axis="y")
+    axes.set(xlabel="instructional surprisal, log PPL(y|x) (nats per token)", ylabel="density")
+    axes.set_ylim(bottom=0)
+    _legend(figure, axes)
+    return figure
+
+
+def spreads_figure(numbers: Mapping[str, Any]) -> Any:
+    """How much narrower or wider each measure became, with its interval."""
+    rows = _changes(numbers)
+    figure, axes = _axes(0.7 + 0.24 * len(rows))
+    for y, (_, row) in enumerate(reversed(rows)):
+        role = {"narrower": "kept", "wider": "mark"}.get(row["verdict"], "quiet")
+        if row["low"] is not None:
+            low, high = (max(-1.0, min(_MOST_CHANGE, row[end])) for end in ("low", "high"))
+            axes.plot([100 * low, 100 * high], [y, y], color=COLOURS[role], linewidth=2)
+        change = 100 * max(-1.0, min(_MOST_CHANGE, row["spread_change"]))
+        axes.plot([change], [y], marker="o", markersize=5.5, color=COLOURS[role], markeredgewidth=0)
+    axes.axvline(0, color=COLOURS["quiet"], linewidth=1)
+    axes.grid(axis="x")
+    axes.set(xlabel="change of the spread (%); left is narrower", ylim=(-0.7, len(rows) - 0.3))
+    axes.set_yticks(range(len(rows)), [MEASURES[name].title.split(",")[0].split(" (")[0] for name, _ in reversed(rows)])
+    axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def sources_figure(numbers: Mapping[str, Any]) -> Any:
+    """What share stayed of each source."""
+    return _shares(numbers["groups"], numbers["counts"]["share"], f"kept of each {_short(numbers['by'])} (%)")
+
+
+def lengths_figure(numbers: Mapping[str, Any]) -> Any:
+    """What share stayed of each length."""
+    return _shares(numbers["lengths"], numbers["counts"]["share"], "kept of the responses with so many words (%)")
+
+
+# Beyond this a change of spread is drawn at the edge: the table has its number.
+_MOST_CHANGE = 1.0
+FIGURES: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any]], Any]]] = {
+    "scores": (lambda n: bool(n["scores"]["edges"]), scores_figure),
+    "map": (lambda n: n["map"] is not None, map_figure),
+    "map-sources": (lambda n: n["map"] is not None and bool(n["map"]["group"]) and len(n["groups"]) > 1, sources_map_figure),
+    "surprisal": (lambda n: bool(n["surprisal"] and n["surprisal"]["grid"]), surprisal_figure),
+    "spreads": (lambda n: bool(_changes(n)), spreads_figure),
+    "sources": (lambda n: bool(n["groups"]), sources_figure),
+    "lengths": (lambda n: bool(n["lengths"]), lengths_figure),
+}
+
+
+def _changes(numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    measures = numbers["style"]["measures"].items()
+    return [(name, row) for name, row in measures if row["spread_change"] is not None]
+
+
+def _axes(height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _scatter(points: Mapping[str, Any], layers: list[tuple[np.ndarray, str, str]]) -> Any:
+    figure, axes = _axes(3.9)
+    x, y = np.array(points["x"]), np.array(points["y"])
+    for rows, role, label in layers:
+        axes.plot(
+            x[rows],
+            y[rows],
+            linestyle="",
+            marker="o",
+            markersize=2.8,
+            markeredgewidth=0,
+            color=COLOURS[role],
+            alpha=0.6,
+            label=_SHOWN + label,
+        )
+    first, second = (100 * share for share in points["variance"])
+    axes.set(xlabel=f"first principal axis ({first:.0f} % of the variance)", ylabel=f"second ({second:.0f} %)")
+    axes.set(xticks=[], yticks=[])
+    _legend(figure, axes)
+    return figure
+
+
+def _shares(groups: list[Mapping[str, Any]], overall: float, label: str) -> Any:
+    figure, axes = _axes(0.9 + 0.27 * len(groups))
+    for y, group in enumerate(reversed(groups)):
+        share = 100 * (group["share"] or 0)
+        axes.barh(y, share, height=0.62, color=COLOURS["kept"])
+        axes.annotate(
+            f"{share:.1f} % of {group['rows']:,}",
+            (max(share, 100 * overall), y),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=COLOURS["quiet"],
+        )
+    axes.axvline(100 * overall, color=COLOURS["mark"], linewidth=1.2, label=f"all rows: {100 * overall:.1f} %")
+    most = max([100 * overall, *(100 * (group["share"] or 0) for group in groups)])
+    axes.grid(axis="x")
+    axes.set(xlabel=label, xlim=(0, 1.75 * (most or 1)), ylim=(-0.6, len(groups) - 0.4))
+    axes.set_yticks(range(len(groups)), [_short(group["name"]) for group in reversed(groups)])
+    axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
+    for tick in axes.get_yticklabels():
+        tick.set_parse_math(False)
+    axes.spines["left"].set_visible(False)
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles = [artist for artist in (*axes.lines, *axes.collections, *axes.patches) if not artist.get_label().startswith("_")]
+    labels = [artist.get_label().removeprefix(_SHOWN) for artist in handles]
+    # Names are set afterwards, as names between dollars would be read as formulas.
+    legend = figure.legend(
+        handles,
+        ["x"] * len(labels),
+        loc="outside upper left",
+        ncols=1 if max(map(len, labels)) > 24 else 2,
+        handlelength=1.2,
+        markerscale=2.2,
+    )
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_parse_math(False)
+        text.set_text(label)
+
+
+def _thousands(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a figure: of a long one its beginning and its end, where names mostly differ."""
+    half = _MOST_NAME // 2
+    return name if len(name) <= _MOST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _rendered(figure: Any, image: str) -> bytes:
+    out = io.BytesIO()
+    options: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}} if image == "svg" else {"dpi": 200}
+    figure.savefig(out, format=image, transparent=image == "svg", **options)
+    return out.getvalue()

@@ -1,0 +1,229 @@
+"""The numbers of a report: everything that its figures and tables show, as JSON takes it."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..scoring import ScarScorer
+from ..selection import threshold_of
+from ..style import SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
+from .form_map import form_vectors, principal_axes
+from .looking import OTHERS, Samples, Seen
+from .selected import Selected
+
+_BINS = 60
+_MOST_GROUPS = 12
+# Words of a response: roughly doubling, so that short and long sets both show.
+_LENGTHS = (0, 10, 25, 50, 100, 200, 400, 800)
+_GRID = 160
+# Characters of a reason, which may quote the data.
+_MOST_REASON = 300
+# Measures of single rows in the table of examples, with their short names there.
+SHOWN_MEASURES = {"words": "Words", "ttr": "TTR", "flesch": "Flesch", "surprisal": "Surprisal"}
+
+
+@dataclass
+class MeasuredStyle:
+    """
+    The style of the samples.
+
+    Args:
+        change ([`~scar_hf.style.StyleChange`]): of each measure, before and after.
+        shown (`dict[int, dict[str, float]]`): the measures of `SHOWN_MEASURES` of the examples, by their number.
+        words (`dict[int, float]`): words of the responses, by the rows' number.
+        densities (`dict`, *optional*): of surprisal, where it was measured.
+    """
+
+    change: StyleChange
+    shown: dict[int, dict[str, float]]
+    words: dict[int, float]
+    densities: dict[str, Any] | None
+
+
+def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool) -> MeasuredStyle:
+    """
+    Measure the style of the samples.
+
+    Args:
+        seen ([`~scar_hf.report.looking.Seen`]): the rows.
+        samples ([`~scar_hf.report.looking.Samples`]): which of them are before, after, and examples.
+        language, lm, progress: as for [`~scar_hf.style.style_measures`].
+
+    Returns:
+        [`MeasuredStyle`].
+    """
+    shown = [i for i in samples.shown.tolist() if seen.rows[i].problem is None]
+    numbers = np.union1d(np.union1d(samples.before, samples.after), np.array(shown, dtype=np.int64))
+    measures = style_measures(_dataset(seen, numbers), language=language, progress=progress)
+    change = _change(measures, numbers, samples.before, samples.after)
+    values = {name: _by_number(numbers, measures[name]) for name in SHOWN_MEASURES if name in measures.values}
+    densities = None
+    if lm is not None:
+        numbers = np.union1d(samples.read, samples.read_after)
+        surprisal = lm if isinstance(lm, Surprisal) else Surprisal(lm)
+        read = style_measures(_dataset(seen, numbers), language=language, lm=surprisal, progress=progress)
+        read.values = {name: read[name] for name in SURPRISAL}
+        more = _change(read, numbers, samples.read, samples.read_after)
+        change.changes |= more.changes
+        change.notes += [note for note in more.notes if note not in change.notes]
+        values["surprisal"] = _by_number(numbers, read["surprisal"])
+        at = (np.searchsorted(numbers, rows) for rows in (samples.read, samples.read_after))
+        densities = _densities(*(read["surprisal"][rows] for rows in at)) | {"model": read.lm}
+    by_row = {i: {name: found[i] for name, found in values.items() if i in found} for i in shown}
+    return MeasuredStyle(change, by_row, values.get("words", {}), densities)
+
+
+def score_histogram(selected: Selected) -> dict[str, Any]:
+    """Counts of scores in bins of equal width, of the rows kept and of the others, and the threshold."""
+    scores = selected.scored.scores
+    finite = ~np.isnan(scores)
+    if not finite.any():
+        return {"edges": [], "kept": [], "others": [], "threshold": None}
+    edges = np.histogram_bin_edges(scores[finite].astype(np.float64), bins=_BINS)
+    kept = np.histogram(scores[selected.kept], bins=edges)[0]
+    everything = np.histogram(scores[finite], bins=edges)[0]
+    return {
+        "edges": [round(float(edge), 5) for edge in edges],
+        "kept": kept.tolist(),
+        "others": (everything - kept).tolist(),
+        "threshold": _number(threshold_of(scores, selected.kept)),
+    }
+
+
+def shares_by_group(seen: Seen) -> list[dict[str, Any]]:
+    """What came in and stayed of each value of the column, the most frequent by themselves and the others together."""
+    frequent = [name for name, _ in seen.counts.most_common() if name != OTHERS]
+    named, rest = frequent[:_MOST_GROUPS], [*frequent[_MOST_GROUPS:], *([OTHERS] if OTHERS in seen.counts else [])]
+    groups = [_group(name, seen.counts[name], seen.counts_kept[name]) for name in named]
+    if rest:
+        label = f"{len(frequent) - len(named):,} others"
+        groups.append(_group(label, sum(seen.counts[n] for n in rest), sum(seen.counts_kept[n] for n in rest)))
+    return groups
+
+
+def shares_by_length(selected: Selected, samples: Samples, words: Mapping[int, float]) -> list[dict[str, Any]]:
+    """The same by the words of the response; of a sample the counts are estimates, scaled up to all rows."""
+    sets = []
+    for rows, total in ((samples.before, selected.explainer.counted), (samples.after, len(selected.kept))):
+        values = [words[i] for i in rows.tolist() if i in words]
+        counts = np.histogram(values, bins=[*_LENGTHS, np.inf])[0]
+        sets.append(np.rint(counts * (total / max(1, len(rows)))).astype(int).tolist())
+    names = [f"{low} to {high - 1}" for low, high in pairwise(_LENGTHS)] + [f"{_LENGTHS[-1]} or more"]
+    return [_group(name, n, min(n, k)) for name, n, k in zip(names, *sets, strict=True) if n]
+
+
+def form_map(selected: Selected, seen: Seen, samples: Samples, scorer: ScarScorer, progress: bool) -> dict[str, Any] | None:
+    """Positions of the mapped responses; `None` where there are less than three, which make no map."""
+    numbers = [i for i in samples.mapped.tolist() if seen.rows[i].problem is None and seen.rows[i].response.strip()]
+    if len(numbers) < 3:
+        return None
+    positions, shares = principal_axes(form_vectors(scorer, [seen.rows[i].response for i in numbers], progress))
+    return {
+        "variance": [round(share, 4) for share in shares],
+        "x": [round(float(x), 3) for x in positions[:, 0]],
+        "y": [round(float(y), 3) for y in positions[:, 1]],
+        "kept": [bool(selected.explainer.is_kept[i]) for i in numbers],
+        "group": [seen.groups[i] for i in numbers] if seen.groups else None,
+    }
+
+
+def example_rows(
+    selected: Selected, seen: Seen, samples: Samples, measures: Mapping[int, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """Score, place, decision, reason and measures of each example, without its texts."""
+    scores, explainer = selected.scored.scores, selected.explainer
+    return [
+        {
+            "row": i,
+            "rank": None if np.isnan(scores[i]) else int(explainer.ranks[i]),
+            "score": _number(scores[i]),
+            "decision": explainer.decision(i),
+            "reason": explainer.reason(i)[:_MOST_REASON],
+            "group": seen.groups.get(i),
+            "measures": {name: _number(value) for name, value in measures.get(i, {}).items()},
+        }
+        for i in samples.shown.tolist()
+    ]
+
+
+def counts_of(selected: Selected) -> dict[str, Any]:
+    """How many rows came in and what became of them; the parts add up to the rows."""
+    scores = selected.scored.scores
+    n, skipped = len(scores), int(np.count_nonzero(np.isnan(scores)))
+    curated = sum(1 for i in selected.dropped if not np.isnan(scores[i]) and not selected.explainer.is_kept[i])
+    kept = len(selected.kept)
+    return {
+        "rows": n,
+        "kept": kept,
+        "share": kept / n if n else None,
+        "below": n - kept - curated - skipped,
+        "curated": curated,
+        "skipped": skipped,
+        "cut": int(selected.scored.cut.sum()),
+        "cut_kept": int(selected.scored.cut[selected.kept].sum()),
+        "threshold": _number(threshold_of(scores, selected.kept)),
+        "by_score": selected.by_score,
+    }
+
+
+def reasons_of(selected: Selected) -> list[dict[str, Any]]:
+    """Why rows have no score, or were left out by curation, with counts, the most frequent first."""
+    kinds = Counter(("skipped", reason[:_MOST_REASON]) for reason in selected.scored.skipped.values())
+    # What stands before the colon or the other row's number is the kind: "near-duplicate of row 17 (Jaccard 0.83)".
+    kinds.update(("curated", reason.split(":")[0].split(" of row")[0][:_MOST_REASON]) for reason in selected.dropped.values())
+    return [{"what": what, "reason": reason, "rows": count} for (what, reason), count in kinds.most_common(20)]
+
+
+def _by_number(numbers: np.ndarray, values: np.ndarray) -> dict[int, float]:
+    present = ~np.isnan(values)
+    return dict(zip(numbers[present].tolist(), values[present].tolist(), strict=True))
+
+
+def _change(measures: StyleMeasures, numbers: np.ndarray, before: np.ndarray, after: np.ndarray) -> StyleChange:
+    return compare(*(measures.select(np.searchsorted(numbers, rows)) for rows in (before, after)))
+
+
+def _dataset(seen: Seen, numbers: Iterable[int]) -> Dataset:
+    rows = [seen.rows[int(i)] for i in numbers]
+    return Dataset.from_dict({"instruction": [r.instruction for r in rows], "response": [r.response for r in rows]})
+
+
+def _densities(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Densities of surprisal by Gaussian kernels, each with Silverman's bandwidth, over the middle 99 % of both sets."""
+    sets = [values[np.isfinite(values)] for values in (before, after)]
+    both = np.concatenate(sets)
+    if not len(both):
+        return {"grid": [], "before": [], "after": [], "rows_before": 0, "rows_after": 0}
+    low, high = np.quantile(both, [0.005, 0.995])
+    room = max(0.1, 0.1 * (high - low))
+    grid = np.linspace(max(0.0, low - room), high + room, _GRID)
+    return {
+        "grid": [round(float(x), 4) for x in grid],
+        "before": _density(sets[0], grid),
+        "after": _density(sets[1], grid),
+        "rows_before": len(sets[0]),
+        "rows_after": len(sets[1]),
+    }
+
+
+def _density(values: np.ndarray, grid: np.ndarray) -> list[float]:
+    if len(values) < 2:
+        return []
+    low, high = np.quantile(values, [0.25, 0.75])
+    width = max(1e-3, 0.9 * min(values.std(ddof=1), (high - low) / 1.34 or np.inf) * len(values) ** -0.2)
+    kernels = np.exp(-0.5 * ((grid[:, None] - values[None, :]) / width) ** 2).sum(axis=1)
+    return [round(float(y), 5) for y in kernels / (len(values) * width * math.sqrt(2 * math.pi))]
+
+
+def _group(name: str, rows: int, kept: int) -> dict[str, Any]:
+    return {"name": name, "rows": rows, "kept": kept, "share": kept / rows if rows else None}
+
+
+def _number(value: float) -> float | None:
+    return None if not math.isfinite(value) else round(float(value), 5)

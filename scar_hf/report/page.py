@@ -1,0 +1,55 @@
+"""A report's page: one file that asks nobody for anything."""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any
+
+from .figures import COLOURS, FIGURES, draw
+from .svg import StyleSheet, inline
+
+_PLACE = re.compile(r"\{\{([a-z_:-]+)\}\}")
+
+
+def render(numbers: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """
+    Write the page.
+
+    Args:
+        numbers (`Mapping`): of the report, for the figures.
+        content (`Mapping`): what the page's tables and captions show, as JSON takes it; any text.
+
+    Returns:
+        `str`: HTML. Its policy lets no script run but its own, and nothing be fetched.
+    """
+    folder = files(__package__)
+    style, script, page = ((folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
+    sheet = StyleSheet(COLOURS)
+    parts = {f"figure:{name}": "" for name in FIGURES}
+    for name, image in draw(numbers, "svg").items():
+        parts[f"figure:{name}"] = inline(image.decode("utf-8"), name, FIGURES[name][1].__doc__ or name, sheet)
+    style = f"{style}{sheet.css()}\n"
+    parts |= {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
+    parts["data"] = _as_data(content)
+    # In one pass, so that what is put in is never taken for a place itself.
+    return _PLACE.sub(lambda place: parts[place[1]], page)
+
+
+def _as_data(content: Mapping[str, Any]) -> str:
+    """JSON that ends no script element and opens no comment, whatever texts are in it."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return (
+        text.encode("utf-8", "replace")
+        .decode("utf-8")
+        .replace("<", "\\u003c")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+def _hash(text: str) -> str:
+    """As a Content-Security-Policy names an inline style or script."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,267 @@
+"""The report of a selection: what came in, what stayed and why, as a page, as images and as numbers."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import Shard, open_whole
+from ..pairs import PairReader
+from ..scoring import ScarScorer
+from .captions import captions_of, foot_of, lead_of
+from .commands import select_command, select_snippet
+from .figures import check_matplotlib, draw
+from .form_map import ENCODER_MISSING
+from .looking import Samples, Seen, choose, look
+from .numbers import (
+    SHOWN_MEASURES,
+    counts_of,
+    example_rows,
+    form_map,
+    measure,
+    reasons_of,
+    score_histogram,
+    shares_by_group,
+    shares_by_length,
+)
+from .page import render
+from .selected import Selected, read_selection
+
+if TYPE_CHECKING:
+    from ..ranking import ScarRanking
+
+REPORT_FORMAT = 1
+# Characters of an example on the page: with 300 of them the page stays below 3 MB in any script.
+_INSTRUCTION, _RESPONSE = 300, 900
+
+
+@dataclass
+class SelectionReport:
+    """
+    What there is to say of a selection.
+
+    Args:
+        numbers (`dict`): everything that the figures and tables show, as JSON takes it; nothing of the rows' texts but the
+            values of the column that rows are counted by.
+        texts (`list[tuple(str, str)]`): instruction and response of each example, for the page.
+    """
+
+    numbers: dict[str, Any]
+    texts: list[tuple[str, str]] = field(default_factory=list, repr=False)
+
+    def html(self) -> str:
+        """The page: one file, without scripts, fonts or images from elsewhere; below 3 MB."""
+        n = self.numbers
+        names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "by", "commands", "manifest")
+        content = {name: n[name] for name in names}
+        content |= {"captions": captions_of(n), "lead": lead_of(n), "foot": foot_of(n)}
+        measured = [name for name in SHOWN_MEASURES if any(name in row["measures"] for row in n["examples"])]
+        content["example_measures"] = [{"name": name, "title": SHOWN_MEASURES[name]} for name in measured]
+        content["examples"] = [
+            row
+            | {
+                "instruction": instruction[:_INSTRUCTION],
+                "response": response[:_RESPONSE],
+                "truncated": len(instruction) > _INSTRUCTION or len(response) > _RESPONSE,
+            }
+            for row, (instruction, response) in zip(n["examples"], self.texts, strict=True)
+        ]
+        return render(n, content)
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to `path`, whole or not at all."""
+        _write(Path(path), self.html().encode("utf-8"))
+
+    def save_figures(self, folder: str | Path) -> list[Path]:
+        """
+        Write the figures as PNG, in light colours, 200 dots per inch.
+
+        Args:
+            folder (`str` or `Path`): where to; made if it does not exist.
+
+        Returns:
+            `list[Path]`: the files, such as `scores.png`; a figure without data is left out.
+        """
+        images = draw(self.numbers, "png")
+        paths = [Path(folder) / f"{name}.png" for name in images]
+        for path, image in zip(paths, images.values(), strict=True):
+            _write(path, image)
+        return paths
+
+    def save_numbers(self, path: str | Path) -> None:
+        """Write the numbers to `path` as JSON, whole or not at all."""
+        text = json.dumps(self.numbers, indent=1, ensure_ascii=False, allow_nan=False)
+        _write(Path(path), f"{text}\n".encode("utf-8", "replace"))
+
+
+def report_files(
+    before: str | Path,
+    after: str | Path | None,
+    scorer: ScarScorer,
+    k: float | None = None,
+    *,
+    split: str | None = None,
+    cache: bool = True,
+    engine: Callable[..., Any] | None = None,
+    progress: bool = True,
+    **kwargs,
+) -> SelectionReport:
+    """
+    Report on a selection in files.
+
+    Args:
+        before, after, scorer, k, split, cache, engine, progress: as for [`~scar_hf.report.read_selection`].
+        kwargs: as for [`report_selection`].
+
+    Returns:
+        [`SelectionReport`].
+
+    Raises:
+        `ValueError`: as [`~scar_hf.report.read_selection`] and [`report_selection`].
+        `ImportError`: without matplotlib.
+
+    Example:
+
+    ```python
+    >>> from scar_hf import ScarScorer
+    >>> from scar_hf.report import report_files
+
+    >>> report_files("data.jsonl", "selected.jsonl", ScarScorer()).save("report.html")
+    ```
+    """
+    check_matplotlib()
+    selected = read_selection(before, after, scorer, k, split=split, cache=cache, engine=engine, progress=progress)
+    return report_selection(selected, scorer, progress=progress, **kwargs)
+
+
+def report_ranking(
+    ranking: "ScarRanking",
+    k: float,
+    by: Any = None,
+    diversity: float = 0.0,
+    *,
+    scorer: ScarScorer | None = None,
+    **kwargs,
+) -> SelectionReport:
+    """
+    Report on the best rows of a ranking: what [`~scar_hf.ranking.ScarRanking.report`] calls.
+
+    Args:
+        ranking ([`~scar_hf.ranking.ScarRanking`]): n rows with their scores.
+        k, by, diversity: as for [`~scar_hf.ranking.ScarRanking.indices`].
+        scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the ranking's.
+        kwargs: as for [`report_selection`].
+
+    Returns:
+        [`SelectionReport`].
+
+    Raises:
+        `ValueError`: as [`~scar_hf.ranking.ScarRanking.indices`], or if the columns fit no format and there is no scorer that
+            knows how to read them.
+    """
+    check_matplotlib()
+    scorer = scorer or ranking.scorer
+    reader = scorer.reader if scorer is not None else PairReader()
+    name = ranking.source[0]
+    manifest, kept = ranking.manifest(k, by, diversity), ranking.indices(k, by, diversity)
+    selected = Selected(name, [Shard(name, None, ranking.dataset)], reader, ranking._scored(), kept, manifest)
+    return report_selection(selected, scorer, **kwargs)
+
+
+def report_selection(
+    selected: Selected,
+    scorer: ScarScorer | None,
+    *,
+    column: str | None = None,
+    lm: Any = None,
+    language: str = "en",
+    sample: int = 20_000,
+    lm_rows: int = 400,
+    map_rows: int = 2000,
+    examples: int = 300,
+    seed: int = 0,
+    command: str | None = None,
+    progress: bool = True,
+) -> SelectionReport:
+    """
+    Look at a selection. All scores are counted; the rest is of samples, so that a million rows take little longer to report
+    on than to read, and the page stays small. What was sampled is said in the numbers and on the page.
+
+    Args:
+        selected ([`~scar_hf.report.Selected`]): the selection.
+        scorer ([`ScarScorer`], *optional*): with whose encoder the map is made; there is none without.
+        column (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
+        lm, language: as for [`~scar_hf.style.style_measures`]; there is no surprisal without `lm`.
+        sample (`int`, *optional*, defaults to 20000): rows measured of all, and again of those kept.
+        lm_rows (`int`, *optional*, defaults to 400): rows that the language model reads of all, and again of those kept.
+        map_rows (`int`, *optional*, defaults to 2000): rows on the map, half of them kept where there are enough.
+        examples (`int`, *optional*, defaults to 300): rows in the table of examples; 300 at most.
+        seed (`int`, *optional*, defaults to 0): of all choices of rows.
+        command (`str`, *optional*): the command line of the report, for the page.
+        progress (`bool`, *optional*, defaults to `True`): whether to show bars.
+
+    Returns:
+        [`SelectionReport`].
+
+    Raises:
+        `ValueError`: if the data has no column `column`, or a number is out of range.
+    """
+    for name, value, most in (("sample", sample, 10**6), ("lm_rows", lm_rows, 10**5), ("map_rows", map_rows, 5000)):
+        if not 2 <= value <= most:
+            raise ValueError(f"`{name}` must be between 2 and {most:,}, got {value!r}.")
+    if not 0 <= examples <= 300:
+        raise ValueError(f"`examples` must be between 0 and 300, got {examples!r}.")
+    samples = choose(selected, sample, examples, map_rows, lm_rows, seed)
+    seen = look(selected, samples, column)
+    numbers = _numbers(selected, seen, samples, scorer, lm, language, progress)
+    selection = select_snippet(selected.manifest) if selected.output is None and command is None else None
+    numbers |= {
+        "by": column,
+        "samples": {
+            "seed": seed,
+            "before": len(samples.before),
+            "after": len(samples.after),
+            "map": len(samples.mapped),
+            "lm_before": 0 if lm is None else len(samples.read),
+            "lm_after": 0 if lm is None else len(samples.read_after),
+        },
+        "commands": [selection or select_command(selected.manifest, selected.output), *([command] if command else [])],
+        "manifest": selected.manifest,
+    }
+    return SelectionReport(numbers, [(seen.rows[i].instruction, seen.rows[i].response) for i in samples.shown.tolist()])
+
+
+def _numbers(
+    selected: Selected,
+    seen: Seen,
+    samples: Samples,
+    scorer: ScarScorer | None,
+    lm: Any,
+    language: str,
+    progress: bool,
+) -> dict[str, Any]:
+    style = measure(seen, samples, language, lm, progress)
+    notes = [*selected.notes, *style.change.notes]
+    if scorer is None:
+        notes.append(ENCODER_MISSING)
+    return {
+        "format": REPORT_FORMAT,
+        "name": selected.name,
+        "output": selected.output,
+        "counts": counts_of(selected),
+        "reasons": reasons_of(selected),
+        "scores": score_histogram(selected),
+        "style": style.change.to_dict(),
+        "surprisal": style.densities,
+        "map": None if scorer is None else form_map(selected, seen, samples, scorer, progress),
+        "groups": shares_by_group(seen),
+        "lengths": shares_by_length(selected, samples, style.words),
+        "examples": example_rows(selected, seen, samples, style.shown),
+        "notes": notes,
+    }
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open_whole(path) as out:
+        out.write(data)

@@ -1,0 +1,68 @@
+"""Figures -> SVG that stands in a page: without styles of its own, with the page's colours and fonts, and small."""
+
+import re
+from collections.abc import Mapping
+
+_TAG = re.compile(r"<[a-zA-Z][^>]*>")
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+_STYLE = re.compile(r' style="([^"]*)"')
+_ID = re.compile(r' id="([^"]*)"')
+_REFERENCE = re.compile(r'(?:href="|url\()#([^")]+)')
+
+
+class StyleSheet:
+    """
+    Collects the styles of figures as classes, which a page with a Content-Security-Policy can name by one hash.
+
+    Args:
+        colours (`Mapping[str, str]`): the roles of colours; `#2a66c8` becomes `var(--kept)`.
+    """
+
+    def __init__(self, colours: Mapping[str, str]):
+        self._roles = {value: f"var(--{name})" for name, value in colours.items()}
+        self._classes: dict[str, str] = {}
+
+    def name(self, style: str) -> str:
+        """The class of a style."""
+        rules = []
+        for rule in style.split(";"):
+            key, _, value = (part.strip() for part in rule.partition(":"))
+            if key and key != "font-family":
+                rules.append(f"{key}:{self._roles.get(value, value)}")
+        return self._classes.setdefault(";".join(rules), f"f{len(self._classes)}")
+
+    def css(self) -> str:
+        """The style sheet."""
+        return "\n".join(f".{name}{{{rules}}}" for rules, name in self._classes.items())
+
+
+def inline(svg: str, name: str, label: str, sheet: StyleSheet) -> str:
+    """
+    Make a figure part of a page.
+
+    Args:
+        svg (`str`): as matplotlib writes it, text as text.
+        name (`str`): the figure's, which sets its ids apart from other figures'.
+        label (`str`): what it shows, for those who do not see it; free of `"`, `<` and `&`.
+        sheet ([`StyleSheet`]): takes its styles.
+
+    Returns:
+        `str`: an `svg` element as wide as its place.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    used = set(_REFERENCE.findall(svg))
+
+    def small(match: re.Match[str]) -> str:
+        tag = _STYLE.sub(lambda style: f' class="{sheet.name(style[1])}"', match[0])
+        tag = _ID.sub(lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", tag)
+        tag = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", tag)
+        tag = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), tag)
+        tag = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag).replace("xlink:href", "href")
+        return re.sub(r"\s+", " ", tag)
+
+    svg = _TAG.sub(small, svg)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box is not None
+    svg = re.sub(r"<svg[^>]*>", f'<svg {box[0]} role="img" aria-label="{label}">', svg, count=1)
+    return re.sub(r">\s+<", "><", svg).strip()
