@@ -1,7 +1,6 @@
 """What a manifest says of where rows come from, and with what they were chosen, as cards show it."""
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
@@ -77,43 +76,6 @@ def share(part: int, whole: int) -> str:
     if not whole:
         return "-"
     return "< 0.1%" if 0 < part / whole < 0.0005 else f"{part / whole:.1%}"
-
-
-def select_command(manifest: Mapping[str, Any]) -> str:
-    """The command line that makes the selection again, from the same data."""
-    ranker, settings, options = manifest["ranker"], manifest.get("settings", {}), manifest.get("options", {})
-    words = [
-        "scar-hf",
-        "select",
-        hub_id(manifest) or manifest["data"],
-        "-k",
-        str(options.get("k") or 1.0),
-        "-o",
-        "selected.parquet",
-    ]
-    if ranker["model"] != "scar-ranker":
-        words += ["--model", ranker["model"]]
-    if ranker.get("revision"):
-        words += ["--revision", ranker["revision"]]
-    for name, default in (("dtype", None), ("max_length", None), ("long", "truncate"), ("turn", "first"), ("backend", "torch")):
-        value = settings.get(name)
-        if value not in (None, default):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    if settings.get("columns"):
-        words += ["--columns", ",".join(settings["columns"])]
-    for step in options.get("curation") or []:
-        words += _curation_words(step)
-    return shlex.join(" ".join(str(word).split()) for word in words)
-
-
-def _curation_words(step: Mapping[str, Any]) -> list[str]:
-    if step["step"] == "duplicates":
-        return ["--drop-duplicates"]
-    if step["step"] == "near-duplicates":
-        return ["--drop-near-duplicates", str(step["threshold"]), "--curation-seed", str(step["seed"])]
-    if step["step"] == "languages":
-        return ["--languages", ",".join(step["languages"])]
-    return [word for path in step["evaluation_rows"] for word in ("--evaluation", path)]
 
 
 def without_local_folders(value: Any) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 
 from huggingface_hub import DatasetCard
 
-from .manifest_facts import hub_id, ranker_facts, select_command, share, source_facts, without_local_folders
+from ..reproducing import select_command
+from .manifest_facts import hub_id, ranker_facts, share, source_facts, without_local_folders
 from .metadata import license_metadata, size_category
 from .sections import PAPER, amend, code, escape, pictures_of, read_card, table
 
@@ -200,7 +201,8 @@ def _use(manifest: Mapping[str, Any], repo_id: str | None) -> str:
     if repo_id:
         load = f'from datasets import load_dataset\n\nds = load_dataset("{repo_id}", split="train")'
         text += code(load, "python") + "\n\n"
-    text += code(f"pip install scar-hf=={version}\n{select_command(manifest)}", "bash")
+    again = select_command({**manifest, "data": hub_id(manifest) or manifest["data"]}, "selected.parquet")
+    text += code(f"pip install scar-hf=={version}\n{again}", "bash")
     if manifest.get("settings", {}).get("formatting"):
         text += "\n\nThe rows were read by a function of the user's, `formatting=`, which the command line cannot name."
     return text + (

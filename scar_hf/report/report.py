@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import Shard, open_whole
 from ..pairs import PairReader
+from ..reproducing import select_command, select_snippet
 from ..scoring import ScarScorer
 from .captions import captions_of, foot_of, lead_of
-from .commands import select_command, select_snippet
 from .figures import check_matplotlib, draw
 from .form_map import ENCODER_MISSING
 from .looking import Samples, Seen, choose, look

@@ -41,12 +41,13 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
     parts += ["--strict"] if settings.get("strict") else []
     parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
     if isinstance(options.get("by"), str):
-        parts += ["--by", options["by"]]
+        parts += ["--quota", options["by"]]
     if options.get("diversity"):
         parts += ["--diversity", str(options["diversity"])]
     for step in options.get("curation") or []:
         parts += _curation(step)
-    return shlex.join(parts)
+    # On one line, whatever somebody has called a file.
+    return shlex.join(" ".join(part.split()) for part in parts)
 
 
 def select_snippet(manifest: Mapping[str, Any]) -> str:

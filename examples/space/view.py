@@ -1,0 +1,196 @@
+"""What the page shows of a ranking: rows are read, measured and mapped once, so that another k costs no scoring."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from scar_hf import ScarRanking, ScarScorer
+from scar_hf.files import Shard
+from scar_hf.report import Selected
+from scar_hf.report.captions import captions_of
+from scar_hf.report.figures import COLOURS, FIGURES, draw
+from scar_hf.report.looking import Samples, Seen, choose, look
+from scar_hf.report.numbers import counts_of, form_map, score_histogram, shares_by_group, shares_by_length
+from scar_hf.report.svg import StyleSheet, inline
+from scar_hf.selection import ScoredRows
+from scar_hf.style import StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
+
+MAP_ROWS = 500
+_EXAMPLES = 4
+_SOURCES = 12
+_INSTRUCTION, _RESPONSE = 300, 600
+TITLES = {
+    "scores": "Scores and the threshold",
+    "spreads": "Spread of style, kept against all",
+    "map": "Map of linguistic form",
+    "map-sources": "The same map by {by}",
+    "sources": "Share kept by {by}",
+    "lengths": "Share kept by words of the response",
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """
+    A ranking with all that does not depend on k.
+
+    Args:
+        ranking ([`~scar_hf.ScarRanking`]): n rows with their scores.
+        scorer ([`~scar_hf.ScarScorer`]): what made it.
+        samples ([`~scar_hf.report.looking.Samples`]): which rows are measured, which are on the map.
+        seen ([`~scar_hf.report.looking.Seen`]): the texts and groups of all rows with a score.
+        measures ([`~scar_hf.style.StyleMeasures`]): of all rows.
+        before ([`~scar_hf.style.StyleConsistency`]): of all rows with a score.
+        points (`dict`, *optional*): the map; `None` where there are less than three responses.
+        by (`str`, *optional*): the column that rows are counted by.
+    """
+
+    ranking: ScarRanking
+    scorer: ScarScorer
+    samples: Samples
+    seen: Seen
+    measures: StyleMeasures
+    before: StyleConsistency
+    points: dict[str, Any] | None
+    by: str | None
+
+
+def measured(ranking: ScarRanking, scorer: ScarScorer) -> Scored:
+    """Read, measure and map the rows of a ranking."""
+    selected = _selected(ranking, scorer, 1.0)
+    samples = choose(selected, len(ranking), 0, MAP_ROWS, 0, seed=0)
+    by = _groups_in(ranking, scorer)
+    seen = look(selected, samples, by)
+    reader = scorer.reader
+    measures = style_measures(ranking.dataset, columns=reader.columns, turn=reader.turn)
+    points = form_map(selected, seen, samples, scorer, progress=True)
+    before = style_consistency(measures.select(samples.before))
+    return Scored(ranking, scorer, samples, seen, measures, before, points, by)
+
+
+def numbers_at(scored: Scored, k: float) -> dict[str, Any]:
+    """The numbers of the figures and tables at k, as a report has them."""
+    selected = _selected(scored.ranking, scored.scorer, k)
+    kept, is_kept = selected.kept, selected.explainer.is_kept
+    samples, seen = replace(scored.samples, after=kept), scored.seen
+    if scored.by is not None:
+        seen = replace(seen, counts_kept=Counter(seen.groups[i] for i in kept.tolist()))
+    words = {i: value for i, value in enumerate(scored.measures.values.get("words", [])) if not np.isnan(value)}
+    mapped = None if scored.points is None else scored.points | {"kept": is_kept[samples.mapped].tolist()}
+    return {
+        "by": scored.by,
+        "counts": counts_of(selected),
+        "scores": score_histogram(selected),
+        "style": compare(scored.before, scored.measures.select(kept)).to_dict(),
+        "surprisal": None,
+        "map": mapped,
+        "groups": shares_by_group(seen),
+        "lengths": shares_by_length(selected, samples, words),
+        "samples": {"before": len(samples.before), "after": len(kept), "lm_before": 0},
+    }
+
+
+def tiles(numbers: Mapping[str, Any]) -> str:
+    """The numbers above the figures."""
+    counts, words = numbers["counts"], numbers["style"]["measures"].get("words")
+    threshold = counts["threshold"]
+    cells = [
+        ("Kept", f"{counts['kept']:,}", f"of {counts['rows']:,} rows"),
+        ("Threshold", "none" if threshold is None else f"{threshold:.3f}", "the lowest score kept"),
+        ("Without a score", f"{counts['skipped']:,}", "never kept"),
+    ]
+    if words is not None and words["mean_after"] is not None:
+        cells.insert(2, ("Words of a response", f"{words['mean_after']:.0f}", f"mean; {words['mean_before']:.0f} in all rows"))
+    boxes = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in cells)
+    return f'<dl class="scar scar-tiles" aria-live="polite">{boxes}</dl>'
+
+
+def figures(numbers: Mapping[str, Any]) -> str:
+    """The figures of a report, in the page's colours."""
+    sheet, captions, parts = StyleSheet(COLOURS), captions_of(numbers), []
+    if numbers["map"] is not None:
+        captions["map"] = (
+            f"Each point is one of {len(numbers['map']['x']):,} responses, drawn at random, as the ranker's encoder sees it. "
+            "Responses of one style lie together."
+        )
+    images = draw(numbers, "svg")
+    for name, title in TITLES.items():
+        if name in images:
+            title = escape(title.format(by=numbers["by"]))
+            image = inline(images[name].decode("utf-8"), name, FIGURES[name][1].__doc__ or name, sheet)
+            caption = escape(captions[name])
+            parts.append(f"<figure><h3>{title}</h3>{image}<figcaption>{caption}</figcaption></figure>")
+    return f'<style>{sheet.css()}</style><div class="scar scar-figures">{"".join(parts)}</div>'
+
+
+def style_table(numbers: Mapping[str, Any]) -> str:
+    """Means and spreads before and after."""
+    head = ("Measure", "Mean, all", "Mean, kept", "Spread, all", "Spread, kept", "Change of spread", "")
+    lines = []
+    for row in numbers["style"]["measures"].values():
+        names = ("mean_before", "mean_after", "spread_before", "spread_after")
+        cells = ["–" if row[name] is None else f"{row[name]:.4g}" for name in names]
+        cells.append("–" if row["spread_change"] is None else f"{100 * row['spread_change']:+.1f} %")
+        numeric = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(
+            f'<tr><th scope="row">{escape(row["title"])}</th>{numeric}<td class="{row["verdict"]}">{row["verdict"]}</td></tr>'
+        )
+    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    head_row, body = f"<thead><tr>{titles}</tr></thead>", f"<tbody>{''.join(lines)}</tbody>"
+    caption = escape(captions_of(numbers)["table"])
+    return f'<div class="scar"><p>{caption}</p><table class="scar-table">{head_row}{body}</table></div>'
+
+
+def examples(scored: Scored, k: float) -> str:
+    """Rows from both ends and from both sides of the threshold, as text and never as markup."""
+    ranking = scored.ranking
+    order = [i for i in ranking.order().tolist() if i in scored.seen.rows]
+    cut = len(ranking.indices(k))
+    kept, left = order[:cut], order[cut:]
+    groups = {
+        "The best": kept[:_EXAMPLES],
+        "Just kept": kept[_EXAMPLES:][-_EXAMPLES:],
+        "Just left out": left[:_EXAMPLES],
+        "The last": left[_EXAMPLES:][-_EXAMPLES:],
+    }
+    ranks = {i: rank for rank, i in enumerate(order, 1)}
+    parts = [f"<h3>{title}</h3>{_rows(scored, rows, ranks, set(kept))}" for title, rows in groups.items() if rows]
+    return f'<div class="scar scar-rows">{"".join(parts)}</div>'
+
+
+def _rows(scored: Scored, numbers: Iterable[int], ranks: Mapping[int, int], kept: set[int]) -> str:
+    parts = []
+    for i in numbers:
+        row, tag = scored.seen.rows[i], "kept" if i in kept else "rest"
+        group = f" · {escape(scored.seen.groups[i])}" if i in scored.seen.groups else ""
+        parts.append(
+            f'<article class="{tag}"><header>number {ranks[i]:,} · score {scored.ranking.scores[i]:.3f}{group}</header>'
+            f"<b>{_text(row.instruction, _INSTRUCTION)}</b><p>{_text(row.response, _RESPONSE)}</p></article>"
+        )
+    return "".join(parts)
+
+
+def _text(text: str, most: int) -> str:
+    return escape(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def _selected(ranking: ScarRanking, scorer: ScarScorer, k: float) -> Selected:
+    scored = ScoredRows(ranking.scores, ranking.cut, np.empty(0, dtype=np.uint64), ranking.skipped)
+    shards = [Shard(ranking.source[0], None, ranking.dataset)]
+    return Selected(ranking.source[0], shards, scorer.reader, scored, ranking.indices(k), ranking.manifest(k))
+
+
+def _groups_in(ranking: ScarRanking, scorer: ScarScorer) -> str | None:
+    """The first column of a few different texts, such as `source`."""
+    names = ranking.dataset.column_names
+    needed = set(scorer.reader.needed(names) or names)
+    for name in names:
+        if name not in needed and ranking.dataset.features[name].dtype in ("string", "large_string"):
+            values = {value for value in ranking.dataset[name] if value is not None}
+            if 2 <= len(values) <= _SOURCES:
+                return name
+    return None
