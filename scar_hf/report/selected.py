@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..files import Shard, columns_of, open_shards
+from ..files import Shard, open_shards
 from ..pairs import PairReader
 from ..planning import short_hash
 from ..provenance import describe_selection
 from ..runs import find_manifest, score_shards
-from ..runs.keeping import best_of
+from ..runs.keeping import best_of, columns_of_shard
 from ..runs.manifest import describe_files, hash_inputs
 from ..runs.run import join
 from ..scoring import NOT_FINITE, SCORE_COLUMN, ScarScorer
-from ..selection import Explainer, ScoredRows, check_k
+from ..selection import Explainer, ScoredRows, beside_scores, check_k
 
-_ROWS = 1000
 # Scores of the same rows that differ by more are of another ranker or setting: bfloat16 and other hardware stay below.
 _SAME_SCORE = 0.05
 
@@ -51,10 +50,15 @@ class Selected:
     output: str | None = None
     notes: list[str] = field(default_factory=list)
 
+    def _beside(self) -> str:
+        options = self.manifest.get("options") or {}
+        found = beside_scores(options.get("by"), options.get("diversity") or 0.0)
+        return found or "a choice that its manifest does not name"
+
     def __post_init__(self):
         best = best_of(self.scored.scores, len(self.kept), self.dropped) if len(self.kept) else self.kept
         self.by_score = np.array_equal(best, self.kept)
-        beside = "" if self.by_score else _beside(self.manifest.get("options") or {})
+        beside = "" if self.by_score else self._beside()
         if beside:
             self.notes.append(f"The rows kept are not just the {len(self.kept):,} best by score: {beside} decided, too.")
         read = (self.manifest.get("settings") or {}).get("max_length") or 0
@@ -159,25 +163,9 @@ def batches_of(
     """
     start = 0
     for shard in shards:
-        names = shard.column_names()
-        needed = reader.needed(names) if names else None
-        if needed is not None:
-            needed = list(dict.fromkeys([*needed, *(name for name in extra if name in (names or ()))]))
-        seen: dict[str, None] = {}
-        for batch in shard.batches(_ROWS, needed):
-            columns = columns_of(batch)
-            if not columns:
-                continue
-            seen.update(dict.fromkeys(columns))
-            yield start, len(batch), {name: columns.get(name, [None] * len(batch)) for name in seen}
-            start += len(batch)
-
-
-def _beside(options: Mapping[str, Any]) -> str:
-    """What decided beside the score, in words."""
-    parts = [f"the quotas by {options['by']!r}"] if options.get("by") is not None else []
-    parts += [f"diversity {options['diversity']:g}"] if options.get("diversity") else []
-    return " and ".join(parts) or "a choice that its manifest does not name"
+        for count, columns in columns_of_shard(shard, reader, extra):
+            yield start, count, columns
+            start += count
 
 
 def _scores_in(shards: Sequence[Shard], reader: PairReader) -> list[ScoredRows] | None:

@@ -18,19 +18,36 @@ if TYPE_CHECKING:
 _ROWS = 1000
 
 
-def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
-    """Read what is scored of each row of a shard, and of columnar files no other columns."""
+def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    """
+    Read what a shard's rows are read from, and of columnar files no other columns.
+
+    Args:
+        shard (`Shard`): a part of the data.
+        reader ([`~scar_hf.pairs.PairReader`]): what says which columns are needed.
+        extra (`Sequence[str]`): columns wanted besides, where the shard has them.
+
+    Returns:
+        `Iterator` of numbers of rows, at most a thousand, and their columns by name, `None` where a row has no value.
+    """
     names = shard.column_names()
     needed = reader.needed(names) if names else None
+    if needed is not None:
+        needed = list(dict.fromkeys([*needed, *(name for name in extra if name in (names or ()))]))
     seen: dict[str, None] = {}
     for batch in shard.batches(_ROWS, needed):
         columns = columns_of(batch)
         if not columns:
             continue
-        seen.update(dict.fromkeys(columns))
-        count = len(next(iter(columns.values())))
         # Objects may lack a key: what some row before had, this one has without a value.
-        yield from reader.read({name: columns.get(name, [None] * count) for name in seen})
+        seen.update(dict.fromkeys(columns))
+        yield len(batch), {name: columns.get(name, [None] * len(batch)) for name in seen}
+
+
+def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
+    """Read what is scored of each row of a shard."""
+    for _, columns in columns_of_shard(shard, reader):
+        yield from reader.read(columns)
 
 
 def leave_out(curation: "Curation", shards: Sequence[Shard], reader: PairReader, scores: np.ndarray) -> dict[int, str]:
