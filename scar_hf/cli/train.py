@@ -21,6 +21,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     import yaml
     from transformers import HfArgumentParser
 
+    from ..hub_cards import ranker_card
     from ..training.recipe import RecipeArguments, train_ranker
     from ..training.trainer import ScarTrainingArguments
 
@@ -44,5 +45,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
                 action.default, action.required = values[action.dest], False
     recipe, training = parser.parse_args_into_dataclasses(args=rest)
     train_ranker(recipe, training)
+    if training.process_index == 0:
+        ranker_card(training.output_dir).save(Path(training.output_dir) / "README.md")
     print(f"Saved the ranker to {training.output_dir}.")
     return 0
