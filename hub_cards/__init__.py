@@ -1,6 +1,7 @@
 """Model and dataset cards, and what goes with them to the Hub."""
 
 from .contents import ranker_contents, ranking_contents, selection_contents
+from .model_push import push_model
 from .model_section import amend_model_card, model_section
 from .push import PushReport, push
 from .ranker_card import ranker_card
@@ -13,6 +14,7 @@ __all__ = [
     "amend_model_card",
     "model_section",
     "push",
+    "push_model",
     "ranker_card",
     "ranker_contents",
     "ranking_contents",

@@ -1,8 +1,9 @@
 """The SCAR ranker: an encoder, two vectors of style, one score."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -101,6 +102,10 @@ class ScarModel(ScarPreTrainedModel):
     ```
     """
 
+    # Handed in by scar-hf, of which this file knows nothing, as it travels without.
+    uploader: ClassVar[Callable[..., Any] | None] = None
+    _UPLOADER_TAKES = frozenset(("tokenizer", "private", "revision", "token", "commit_message", "card", "dry_run", "overwrite"))
+
     def __init__(self, config: ScarConfig):
         super().__init__(config)
         self.encoder = _build_encoder(config)
@@ -189,6 +194,20 @@ class ScarModel(ScarPreTrainedModel):
         surprisal = self.surprisal_head(torch.cat([instruction_first, response_first], dim=-1))
         scores = self.score_head(torch.cat([surprisal, linguistic_form], dim=-1)).squeeze(-1)
         return scores, surprisal
+
+    def push_to_hub(self, repo_id: str, **kwargs):
+        """
+        Upload the ranker. Where scar-hf is installed, with a card that says what it is, in one commit; see
+        `scar_hf.hub_cards.push_model`, which takes `tokenizer`, `private`, `revision`, `token`, `commit_message`, `card`,
+        `dry_run` and `overwrite`. Elsewhere, and with other arguments, as [`~transformers.PreTrainedModel.push_to_hub`].
+
+        Args:
+            repo_id (`str`): where to, like `"me/my-ranker"`.
+            kwargs: see above.
+        """
+        if self.uploader is None or not set(kwargs) <= self._UPLOADER_TAKES:
+            return super().push_to_hub(repo_id, **kwargs)
+        return type(self).uploader(self, repo_id, **kwargs)
 
     def score(
         self,

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, ModelCard
 
 from scar_hf.files import read_dataset
 from scar_hf.runs import verify_manifest
@@ -330,7 +330,13 @@ def test_a_ranker_is_pushed_and_loaded_by_its_id(hub, client, scorer, tmp_path):
 def test_a_model_in_memory_pushes_itself(hub, client, tiny_ranker):
     client.run(
         "from transformers import AutoModel\nimport scar_hf\n"
-        f"AutoModel.from_pretrained({str(tiny_ranker)!r}).push_to_hub('me/mine')\n"
+        "from transformers import AutoTokenizer\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({str(tiny_ranker)!r})\n"
+        f"model = AutoModel.from_pretrained({str(tiny_ranker)!r})\n"
+        "model.push_to_hub('me/mine', tokenizer=tokenizer, card={'license': 'mit'})\n"
         "assert type(AutoModel.from_pretrained('me/mine', trust_remote_code=False)).__name__ == 'ScarModel'\n"
     )
-    assert len(commits(hub, "models", "me/mine")) == 1 and "modeling_scar.py" in hub.files("models", "me/mine")
+    files = hub.files("models", "me/mine")
+    assert len(commits(hub, "models", "me/mine")) == 1 and {"modeling_scar.py", "tokenizer.json"} <= set(files)
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.license == "mit" and card.data.pipeline_tag == "text-ranking" and "me/mine" in card.text
