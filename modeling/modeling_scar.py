@@ -205,9 +205,10 @@ class ScarModel(ScarPreTrainedModel):
             repo_id (`str`): where to, like `"me/my-ranker"`.
             kwargs: see above.
         """
-        if self.uploader is None or not set(kwargs) <= self._UPLOADER_TAKES:
+        upload = type(self).uploader
+        if upload is None or not set(kwargs) <= self._UPLOADER_TAKES:
             return super().push_to_hub(repo_id, **kwargs)
-        return type(self).uploader(self, repo_id, **kwargs)
+        return upload(self, repo_id, **kwargs)
 
     def score(
         self,

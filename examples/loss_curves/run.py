@@ -110,7 +110,7 @@ def draw(logs: dict[str, list[dict]], path: Path) -> None:
         for name, log in logs.items():
             points = [(entry["step"], entry[key]) for entry in log if key in entry]
             axis.plot(*zip(*points, strict=True), color=COLORS[name], label=name, marker="o" if "eval" in key else None, ms=4)
-        axis.set(title=title, xlabel="step")
+        axis.set(title=title, xlabel="step", ylabel="nats a token")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=150)
