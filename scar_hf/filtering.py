@@ -13,10 +13,10 @@ import numpy as np
 from datasets import Dataset
 from datasets.formatting.formatting import LazyBatch
 
+from .dataset_scoring import score_dataset
 from .loading import BUNDLED_RANKER, read_config, resolve_checkpoint
 from .pairs import check_rows
 from .planning import cut_chunks, short_hash
-from .ranking import score_dataset
 from .scoring import SCORE_COLUMN, ScarScorer
 from .selection import check_k, top_indices
 

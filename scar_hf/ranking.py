@@ -1,7 +1,7 @@
 """Datasets -> the rows kept."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,9 +11,9 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from tqdm.auto import tqdm
 
+from .dataset_scoring import rows_of, score_dataset
 from .diversity import check_diversity, choose
 from .loading import BUNDLED_RANKER
-from .pairs import PairReader, RowPairs
 from .provenance import dataset_source, describe_run, describe_selection
 from .quotas import By, Groups, check_by, group_rows
 from .scoring import SCORE_COLUMN, ScarScorer, score_column
@@ -24,8 +24,6 @@ from .selection import (
     check_k,
     count_of,
     order_of,
-    report_skipped,
-    score_rows,
     threshold_of,
     top_indices,
 )
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from .hub_cards import PushReport
     from .report import SelectionReport
 
-_READ_ROWS = 1000
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
 
 
@@ -373,37 +370,6 @@ def scar_select(ds: DatasetOrDict, k: float = 0.1, *, by: By | None = None, dive
     if isinstance(ds, DatasetDict):
         return DatasetDict({name: scar_select(split, k, by=by, diversity=diversity, **kwargs) for name, split in ds.items()})
     return scar_rank(ds, **kwargs).top(k, by, diversity)
-
-
-def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
-    """
-    Score a dataset, reading a slice of rows and the columns needed at a time.
-
-    Args:
-        ds ([`~datasets.Dataset`]): n rows, whatever output format is set on them.
-        scorer ([`ScarScorer`]): with what.
-        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
-
-    Returns:
-        [`~scar_hf.selection.ScoredRows`]: n scores. What was skipped or cut is logged.
-    """
-    kept = scorer.cache() if cache and scorer.model_name != "in-memory" else None
-    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
-        scored = score_rows(scorer, rows_of(ds, scorer.reader), kept, bar)
-    if len(ds):
-        report_skipped(scored, scorer.read_length)
-    return scored
-
-
-def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
-    """Read all rows, a slice at a time, whatever output format is set on the dataset."""
-    if not ds.column_names:  # a file without rows has no columns that could be wrong
-        return
-    needed = reader.needed(ds.column_names)
-    plain = ds.with_format(None) if needed is None else ds.with_format(None).select_columns(needed)
-    for start in range(0, len(ds), _READ_ROWS):
-        yield from reader.read(plain[start : start + _READ_ROWS])
 
 
 def _check_choice(k: float, by: By | None, diversity: float, columns: Sequence[str] | None) -> None:

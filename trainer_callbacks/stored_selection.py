@@ -11,9 +11,10 @@ from datasets import Dataset, Value
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from ..dataset_scoring import rows_of
 from ..planning import short_hash
 from ..provenance import dataset_source
-from ..ranking import ScarRanking, rows_of
+from ..ranking import ScarRanking
 from ..scoring import NOT_FINITE, SCORE_COLUMN, ScarScorer, score_column
 
 logger = logging.getLogger(__name__)

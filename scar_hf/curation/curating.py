@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from ..dataset_scoring import rows_of
 from ..pairs import PairReader, RowPairs
-from ..ranking import rows_of
 from ..scoring import SCORE_COLUMN
 from .contamination import Contamination
 from .duplicates import ExactDuplicates
