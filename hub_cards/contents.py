@@ -12,6 +12,7 @@ from huggingface_hub import RepoCard
 from ..files import columns_of, open_shards, open_whole, read_dataset, suffix_of, write_dataset
 from ..loading import load_ranker, resolve_checkpoint
 from ..modeling import ScarConfig
+from ..quotas import By
 from ..ranking import ScarRanking
 from ..runs import find_manifest
 from ..runs.output import hash_file
@@ -88,7 +89,9 @@ def selection_contents(
     return contents | _described(manifest, rows, folder, scores, None, card)
 
 
-def ranking_contents(ranking: ScarRanking, k: float, folder: str | Path, **card: Any) -> dict[str, Path]:
+def ranking_contents(
+    ranking: ScarRanking, k: float, folder: str | Path, by: By | None = None, diversity: float = 0.0, **card: Any
+) -> dict[str, Path]:
     """
     Gather what a repository of the best rows of a ranking holds, as [`selection_contents`] does.
 
@@ -96,15 +99,16 @@ def ranking_contents(ranking: ScarRanking, k: float, folder: str | Path, **card:
         ranking ([`ScarRanking`]): n rows with scores.
         k (`float` or `int`): as for `ScarRanking.indices`.
         folder (`str` or `Path`): where the files are put.
+        by, diversity: as for `ScarRanking.indices`.
         card: as for [`selection_card`].
 
     Returns:
         `dict[str, Path]`: files by their paths in the repository.
     """
-    folder, manifest = Path(folder), ranking.manifest(k)
-    rows = _as_parquet(ranking.top(k), folder)
+    folder, manifest = Path(folder), ranking.manifest(k, by, diversity)
+    rows = _as_parquet(ranking.top(k, by, diversity), folder)
     kept = np.zeros(len(ranking), dtype=bool)
-    kept[ranking.indices(k)] = True
+    kept[ranking.indices(k, by, diversity)] = True
     source = source_metadata(manifest) or license_metadata(ranking.dataset.info.license)
     card = {"source": source, "reasons": {"skipped": count_reasons(ranking.skipped.values())}} | card
     return rows | _described(manifest, rows, folder, ranking.scores, kept, card)

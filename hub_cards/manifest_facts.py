@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..selection import beside_scores
 from .sections import escape
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -59,6 +60,13 @@ def source_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     if prints and revision is None:
         facts.append(("Its fingerprint", ", ".join(f"`{escape(found)}`" for found in prints)))
     return facts
+
+
+def choice_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a table: what decided beside the scores, if anything did."""
+    options = manifest.get("options", {})
+    beside = beside_scores(options.get("by"), options.get("diversity") or 0.0)
+    return [("Beside the scores", escape(beside))] if beside else []
 
 
 def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

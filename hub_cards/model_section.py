@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .manifest_facts import hub_id, ranker_facts, share, without_local_folders
+from .manifest_facts import choice_facts, hub_id, ranker_facts, share, without_local_folders
 from .sections import PAPER, amend_card, escape, table
 
 SECTION = "selection"
@@ -31,6 +31,7 @@ def model_section(manifest: Mapping[str, Any]) -> str:
         ("Rows without a score, left out", f"{counts.get('skipped', 0):,}"),
         ("Rows that curation left out", f"{counts.get('dropped', 0):,}"),
         ("k", escape(options.get("k"))),
+        *choice_facts(manifest),
         ("Lowest score kept", "-" if threshold is None else f"{threshold:.4f}"),
         *ranker_facts(manifest),
         ("scar-hf", escape(manifest["versions"]["scar-hf"])),

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import DatasetCard
 
 from ..reproducing import select_command
-from .manifest_facts import hub_id, ranker_facts, share, source_facts, without_local_folders
+from .manifest_facts import choice_facts, hub_id, ranker_facts, share, source_facts, without_local_folders
 from .metadata import license_metadata, size_category
 from .sections import PAPER, amend, code, escape, pictures_of, read_card, table
 
@@ -104,6 +104,7 @@ def _what(manifest: Mapping[str, Any]) -> str:
         *source_facts(manifest),
         *ranker_facts(manifest),
         ("k", "all rows" if k is None else f"{k:,} rows" if isinstance(k, int) else f"{k:.4g} of the rows"),
+        *choice_facts(manifest),
         ("Lowest score kept", "-" if threshold is None else f"{threshold:.4f}"),
         ("scar-hf", escape(manifest["versions"]["scar-hf"])),
     ]

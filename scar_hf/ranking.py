@@ -227,13 +227,22 @@ class ScarRanking:
             report.save(path)
         return report
 
-    def push_to_hub(self, repo_id: str, k: float = 0.1, *, card: Mapping[str, Any] | None = None, **kwargs) -> "PushReport":
+    def push_to_hub(
+        self,
+        repo_id: str,
+        k: float = 0.1,
+        by: By | None = None,
+        diversity: float = 0.0,
+        *,
+        card: Mapping[str, Any] | None = None,
+        **kwargs,
+    ) -> "PushReport":
         """
         Upload the best rows to the Hub, as a dataset with manifest, card and pictures, in one commit.
 
         Args:
             repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
-            k (`float` or `int`, *optional*, defaults to 0.1): as for [`ScarRanking.indices`].
+            k, by, diversity: as for [`ScarRanking.indices`].
             card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
             kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
 
@@ -252,9 +261,9 @@ class ScarRanking:
         from .hub_cards import push, ranking_contents
 
         def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
-            return ranking_contents(self, k, folder, **{"repo_id": repo_id, "card": found, **(card or {})})
+            return ranking_contents(self, k, folder, by, diversity, **{"repo_id": repo_id, "card": found, **(card or {})})
 
-        check_k(k)
+        _check_choice(k, by, diversity, self.dataset.column_names)
         return push(build, repo_id, "dataset", **kwargs)
 
 

@@ -299,15 +299,20 @@ def test_a_ranking_is_pushed_from_python(hub, client, selection, tiny_ranker):
         "from scar_hf import scar_rank\nfrom scar_hf.files import read_dataset\n"
         f"ranking = scar_rank(read_dataset({str(selection / 'data.jsonl')!r}), model={str(tiny_ranker)!r}, device='cpu',"
         " dtype='float32', backend='torch', progress=False)\n"
-        "report = ranking.push_to_hub('me/from-python', k=10, private=True, card={'license': 'MIT'})\n"
+        "report = ranking.push_to_hub('me/from-python', 10, 'source', 0.5, private=True, card={'license': 'MIT'})\n"
         "from datasets import load_dataset\n"
         "pulled = load_dataset('me/from-python', split='train').to_list()\n"
-        "assert pulled == ranking.top(10).to_list()\n"
+        "assert pulled == ranking.top(10, 'source', 0.5).to_list()\n"
         "print(report.changed, len(report.files))\n"
     )
     assert said.split()[-2:] == ["True", "4"] and len(commits(hub, "datasets", "me/from-python")) == 1
-    manifest = json.loads(hub.files("datasets", "me/from-python")["manifest.json"])
+    files = hub.files("datasets", "me/from-python")
+    manifest = json.loads(files["manifest.json"])
     assert manifest["selection"]["kept"] == manifest["output"]["rows"] == 10
+    assert manifest["options"] == {"k": 10, "by": "source", "diversity": 0.5}
+    text = files["README.md"].decode()
+    assert "| Beside the scores | the quotas by 'source' and diversity 0.5 |" in text.replace("\\", "")
+    assert "--quota source --diversity 0.5" in text
 
 
 def test_a_ranker_is_pushed_and_loaded_by_its_id(hub, client, scorer, tmp_path):
