@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from datasets import Dataset
+import numpy as np
+from datasets import Dataset, Value
 from tqdm.auto import tqdm
 
 from .pairs import PairReader, RowPairs
-from .scoring import ScarScorer
+from .scoring import SCORE_COLUMN, ScarScorer, score_column
 from .selection import ScoredRows, report_skipped, score_rows
 
 _READ_ROWS = 1000
@@ -31,6 +32,11 @@ def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress:
     if len(ds):
         report_skipped(scored, scorer.read_length)
     return scored
+
+
+def with_scores(ds: Dataset, scores: np.ndarray) -> Dataset:
+    """The rows with their n scores as the column `scar_score`, float32, null where there is none."""
+    return ds.add_column(SCORE_COLUMN, score_column(scores).to_pylist(), feature=Value("float32"))
 
 
 def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:

@@ -11,12 +11,12 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
 from tqdm.auto import tqdm
 
-from .dataset_scoring import rows_of, score_dataset
+from .dataset_scoring import rows_of, score_dataset, with_scores
 from .diversity import check_diversity, choose
 from .loading import BUNDLED_RANKER
 from .provenance import dataset_source, describe_run, describe_selection
 from .quotas import By, Groups, check_by, group_rows
-from .scoring import SCORE_COLUMN, ScarScorer, score_column
+from .scoring import SCORE_COLUMN, ScarScorer
 from .selection import (
     Explainer,
     ScoredRows,
@@ -339,9 +339,7 @@ def scar_rank(
     source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
-    ds = ds.add_column(
-        SCORE_COLUMN, score_column(scored.scores).to_pylist() if scored.skipped else scored.scores, feature=Value("float32")
-    )
+    ds = with_scores(ds, scored.scores)
     return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, scorer.settings(), source, scorer, progress)
 
 

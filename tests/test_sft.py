@@ -196,6 +196,24 @@ def test_what_contradicts_itself_is_refused(tiny_lm, sft_config, arguments, writ
     assert ScarArguments(scar_k=1.0).scar_k == 1.0
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("messages", {"scar_max_length": 8}), ("dolly", {"scar_columns": ["instruction", "response"]})]
+)
+def test_a_selection_is_known_again_whatever_decided_it(name, settings, tiny_lm, sft_config, arguments, monkeypatch):
+    """Rows that were cut, and columns that were named, survive the checkpoint's JSON and tensors."""
+    rows = rows_of_format(name)
+    saving = {"save_strategy": "steps", "save_steps": 1}
+    first = sft_config(max_steps=1, **saving)
+    trained(ScarSFTTrainer(tiny_lm, first, train_dataset=Dataset.from_list(rows), scar_args=arguments(**settings)))
+    monkeypatch.setattr("scar_hf.scoring.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
+    again = ScarSFTTrainer(
+        tiny_lm, sft_config(**saving), train_dataset=Dataset.from_list(rows), scar_args=arguments(**settings)
+    )
+    assert bool(again.scar_ranking.cut.any()) == ("scar_max_length" in settings)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 2
+
+
 def test_a_resumed_run_takes_the_stored_selection(tiny_lm, sft_config, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
     ds = Dataset.from_list(rows_of_format("messages"))

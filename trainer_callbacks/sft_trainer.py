@@ -13,6 +13,7 @@ from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
+from ..dataset_scoring import with_scores
 from ..pairs import PairReader
 from ..ranking import ScarRanking, scar_rank
 from ..scoring import SCORE_COLUMN
@@ -216,7 +217,7 @@ def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatti
     scores, skipped, cut, settings, source = _raised(parts[0])
     if len(scores) != len(ds):
         raise ValueError(f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}: load the same.")
-    return ScarRanking(ds.add_column(SCORE_COLUMN, scores), scores, skipped, cut, settings, source)
+    return ScarRanking(with_scores(ds, scores), scores, skipped, cut, settings, source)
 
 
 def _formatting(ds: Dataset, scar_args: ScarArguments, formatting: Any) -> Any:

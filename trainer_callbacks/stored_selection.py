@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Value
+from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from ..dataset_scoring import rows_of
+from ..dataset_scoring import rows_of, with_scores
 from ..planning import short_hash
 from ..provenance import dataset_source
 from ..ranking import ScarRanking
-from ..scoring import NOT_FINITE, SCORE_COLUMN, ScarScorer, score_column
+from ..scoring import NOT_FINITE, ScarScorer
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,13 @@ def write_selection(folder: Path, manifest: dict[str, Any], ranking: ScarRanking
     Args:
         folder (`Path`): the checkpoint.
         manifest (`dict`): of the selection.
-        ranking ([`ScarRanking`], *optional*): whose scores are stored, too, four bytes a row.
+        ranking ([`ScarRanking`], *optional*): whose scores are stored, too, five bytes a row.
     """
     if ranking is not None:
         skipped = {str(row): reason for row, reason in ranking.skipped.items()}
-        save_file({"scores": ranking.scores}, folder / SCORES_FILE, metadata={"skipped": json.dumps(skipped)})
+        save_file(
+            {"scores": ranking.scores, "cut": ranking.cut}, folder / SCORES_FILE, metadata={"skipped": json.dumps(skipped)}
+        )
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / SELECTION_FILE).write_text(f"{text}\n", encoding="utf-8")
 
@@ -82,7 +84,8 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
         return None
     try:
         manifest = read_selection(folder)
-        scores = load_file(folder / SCORES_FILE)["scores"]
+        stored_rows = load_file(folder / SCORES_FILE)
+        scores, cut = stored_rows["scores"], stored_rows["cut"]
         skipped = json.loads(_metadata(folder / SCORES_FILE).get("skipped", "{}"))
     except (ValueError, KeyError, SafetensorError) as error:
         logger.warning("The selection in %s cannot be read (%s); the data is ranked again.", folder, error)
@@ -95,10 +98,8 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
     if not same or _comparable(stored) != _comparable(settings):
         return None
     logger.info("The selection in %s is of the same rows and ranker: nothing is scored again.", folder)
-    column = score_column(scores).to_pylist()
     reasons = {int(row): skipped.get(str(row), NOT_FINITE) for row in np.flatnonzero(np.isnan(scores))}
-    scored = ds.add_column(SCORE_COLUMN, column, feature=Value("float32"))
-    return ScarRanking(scored, scores, reasons, settings=settings, source=dataset_source(ds, digest))
+    return ScarRanking(with_scores(ds, scores), scores, reasons, cut, settings, dataset_source(ds, digest))
 
 
 def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> None:
@@ -126,7 +127,7 @@ def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> No
 
 
 def _comparable(part: Any) -> Any:
-    if isinstance(part, list):
+    if isinstance(part, (list, tuple)):  # what was a tuple comes back from JSON as a list
         return [_comparable(entry) for entry in part]
     if isinstance(part, dict):
         return {name: _comparable(value) for name, value in part.items() if name not in _IRRELEVANT}
