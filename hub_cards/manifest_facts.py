@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..selection import beside_scores
+from ..selection import beside_scores, kind_of_reason
 from .sections import escape
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([^/]+)/")
-# Where the part of a reason begins that differs from row to row.
-_OWN_PART = re.compile(r" of row \d|: row \d| \(")
 
 
 def is_hub_id(text: Any) -> bool:
@@ -109,4 +107,4 @@ def without_local_folders(value: Any) -> Any:
 
 def count_reasons(reasons: Iterable[str]) -> Counter[str]:
     """Count reasons, without what is each row's own, such as the number of the row that it repeats."""
-    return Counter(_OWN_PART.split(reason, maxsplit=1)[0] for reason in reasons)
+    return Counter(map(kind_of_reason, reasons))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from .score_cache import ScoreCache
 from .scoring import NOT_FINITE, ScarScorer
 
 logger = logging.getLogger(__name__)
+# Where the part of a reason begins that differs from row to row.
+_OWN_PART = re.compile(r" of row \d|: row \d| \(")
 EXPLANATION_COLUMNS = RANK_COLUMN, DECISION_COLUMN, REASON_COLUMN = "scar_rank", "scar_decision", "scar_reason"
 
 
@@ -224,6 +227,11 @@ def report_skipped(scored: ScoredRows, max_length: int) -> None:
     if scored.cut.any():
         text = 'Of %d of %d rows only the first %d tokens of a text were read; long="windows" reads all.'
         logger.warning(text, int(scored.cut.sum()), n, max_length)
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without what is each row's own, such as the number of the row that it repeats."""
+    return _OWN_PART.split(reason, maxsplit=1)[0]
 
 
 def reasons_in_words(skipped: Mapping[int, str]) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..runs import RunResult
 from ..runs.observations import MEASURES, Observations
-from ..selection import reasons_in_words
+from ..selection import kind_of_reason, reasons_in_words
 
 
 def print_summary(result: RunResult) -> None:
@@ -29,7 +29,7 @@ def print_summary(result: RunResult) -> None:
     if skipped:
         console.print(Text(f"{len(skipped):,} rows have no score and were not kept: {reasons_in_words(skipped)}", "yellow"))
     if result.dropped:
-        kinds = {number: reason.split(":")[0].split(" of row")[0] for number, reason in result.dropped.items()}
+        kinds = {number: kind_of_reason(reason) for number, reason in result.dropped.items()}
         console.print(f"{len(result.dropped):,} rows were left out before: {reasons_in_words(kinds)}")
     if not n or seen is None:
         return

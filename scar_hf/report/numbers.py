@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..scoring import ScarScorer
-from ..selection import threshold_of
+from ..selection import kind_of_reason, threshold_of
 from ..style import SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
 from .form_map import form_vectors, principal_axes
 from .looking import OTHERS, Samples, Seen
@@ -176,7 +176,7 @@ def reasons_of(selected: Selected) -> list[dict[str, Any]]:
     """Why rows have no score, or were left out by curation, with counts, the most frequent first."""
     kinds = Counter(("skipped", reason[:_MOST_REASON]) for reason in selected.scored.skipped.values())
     # What stands before the colon or the other row's number is the kind: "near-duplicate of row 17 (Jaccard 0.83)".
-    kinds.update(("curated", reason.split(":")[0].split(" of row")[0][:_MOST_REASON]) for reason in selected.dropped.values())
+    kinds.update(("curated", kind_of_reason(reason)[:_MOST_REASON]) for reason in selected.dropped.values())
     return [{"what": what, "reason": reason, "rows": count} for (what, reason), count in kinds.most_common(20)]
 
 
