@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import card, convert, explain, export, push, report, score, select, sft, train, verify
+from . import card, convert, explain, export, push, report, score, select, sft, synthesize, train, verify
 
 _COMMANDS = {
     "select": select,
@@ -17,6 +17,7 @@ _COMMANDS = {
     "push": push,
     "export": export,
     "convert": convert,
+    "synthesize": synthesize,
     "train": train,
     "sft": sft,
 }

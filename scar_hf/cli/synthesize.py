@@ -1,0 +1,140 @@
+"""`scar-hf synthesize`: let language models answer instructions and rewrite their human responses."""
+
+import argparse
+from typing import Any
+
+HELP = "let language models answer instructions and rewrite their human responses, for triples to train a ranker with"
+EXAMPLE = "scar-hf synthesize human.jsonl -o triples.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "data", metavar="HUMAN", help="instructions with human responses, in any format that scar-hf select reads"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the triples, .jsonl(.gz, .zst); the same command continues it"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that this command did not write")
+    parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
+    parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of no known format")
+    parser.add_argument("--turn", default="first", choices=("first", "last"), help="of a conversation (default: %(default)s)")
+    add_backend_arguments(parser)
+    add_sampling_arguments(parser, temperature=0.7, max_tokens=512)
+    group = parser.add_argument_group("what is asked")
+    group.add_argument("--kinds", default="direct,referenced", metavar="KINDS", help="of response (default: %(default)s)")
+    group.add_argument("--direct-prompt", metavar="FILE", help="prompt file with {instruction}, in place of the bundled one")
+    group.add_argument("--referenced-prompt", metavar="FILE", help="prompt file with {response}, and {instruction} if wanted")
+    group = parser.add_argument_group("rows")
+    group.add_argument("--rows", type=int, metavar="N", help="answer N rows drawn at random; more later keep these")
+    group.add_argument("--draw-seed", type=int, default=0, metavar="N", help="of that draw (default: %(default)s)")
+    group.add_argument("--max-instruction-words", type=int, metavar="N", help="pass over rows with longer instructions")
+    group.add_argument("--min-response-words", type=int, metavar="N", help="pass over rows with shorter human responses")
+    group.add_argument("--max-response-words", type=int, metavar="N", help="pass over rows with longer human responses")
+    group = parser.add_argument_group("columns of the output", "by default those of the data, where it has them")
+    for name in ("source", "domain", "licence"):
+        group.add_argument(f"--{name}", metavar="TEXT", help=f"the {name} of all rows")
+
+
+def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name models, and what they may cost."""
+    group = parser.add_argument_group("models")
+    group.add_argument("--model", action="append", required=True, metavar="NAME", help="its name at the endpoint; repeatable")
+    group.add_argument(
+        "--base-url",
+        action="append",
+        metavar="URL",
+        help="an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; one for all models, or one for each",
+    )
+    group.add_argument("--provider", metavar="NAME", help="instead: an inference provider that huggingface_hub knows, or auto")
+    group.add_argument(
+        "--key-variable",
+        default="SCAR_HF_API_KEY",
+        metavar="NAME",
+        help="environment variable that holds the API key (default: %(default)s)",
+    )
+    group.add_argument("--concurrency", type=int, default=4, metavar="N", help="requests at a time (default: %(default)s)")
+    group.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="seconds for one answer (default: %(default)s)"
+    )
+    group.add_argument("--max-requests", type=int, metavar="N", help="stop after N requests; 0 writes what there is")
+    group.add_argument("--max-total-tokens", type=int, metavar="N", help="stop before prompts and answers exceed N tokens")
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, temperature: float, max_tokens: int) -> None:
+    """Add the options of sampling."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument("--temperature", type=float, default=temperature, metavar="T", help="(default: %(default)s)")
+    group.add_argument("--top-p", type=float, metavar="P", help="share of the probability that is sampled from")
+    group.add_argument("--max-tokens", type=int, default=max_tokens, metavar="N", help="of an answer (default: %(default)s)")
+    group.add_argument("--seed", type=int, metavar="N", help="sent with each request")
+
+
+def backends_of(args: argparse.Namespace) -> list[Any]:
+    """The models that the arguments name."""
+    from ..synthesis import EndpointBackend
+
+    urls = args.base_url or [None]
+    if len(urls) not in (1, len(args.model)):
+        raise ValueError(f"Pass --base-url once, or once for each --model; got {len(urls)} for {len(args.model)} models.")
+    urls = urls * len(args.model) if len(urls) == 1 else urls
+    settings = {"key_variable": args.key_variable, "concurrency": args.concurrency, "timeout": args.timeout}
+    return [
+        EndpointBackend(model, url, provider=args.provider, **settings) for model, url in zip(args.model, urls, strict=True)
+    ]
+
+
+def sampling_of(args: argparse.Namespace, **settings: Any) -> Any:
+    """The sampling that the arguments ask for."""
+    from ..synthesis import Sampling
+
+    return Sampling(args.temperature, args.top_p, args.max_tokens, args.seed, **settings)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, filter, write, and report what was left out."""
+    from ..pairs import PairReader
+    from ..synthesis import RowChoice, Usage, synthesize_files
+    from ..synthesis.synthesizing import load_prompts
+
+    result = synthesize_files(
+        args.data,
+        args.output,
+        backends_of(args),
+        load_prompts(args.direct_prompt, args.referenced_prompt, args.kinds.split(",")),
+        reader=PairReader(args.columns.split(",") if args.columns else None, args.turn),
+        sampling=sampling_of(args),
+        choice=RowChoice(
+            args.rows, args.draw_seed, args.max_instruction_words, args.min_response_words, args.max_response_words
+        ),
+        usage=Usage(args.max_requests, args.max_total_tokens),
+        kept={name: getattr(args, name) for name in ("source", "domain", "licence") if getattr(args, name)},
+        split=args.split,
+        overwrite=args.overwrite,
+    )
+    print(summary(result))
+    print(f"Wrote {len(result.triples):,} triples to {args.output}.")
+    return 0
+
+
+def summary(result: Any) -> str:
+    """Tell what became of rows and responses, in lines."""
+    lines = []
+    for kind, models in result.counts.items():
+        for model, counts in models.items():
+            left_out = {r: n for r, n in sorted(counts.items(), key=lambda item: -item[1]) if r not in ("kept", "missing")}
+            reasons = "".join(f", {reason} {n:,}" for reason, n in left_out.items())
+            missing = f"; not answered yet: {counts['missing']:,}" if counts.get("missing") else ""
+            lines.append(
+                f"{kind}, {model}: kept {counts.get('kept', 0):,}; left out {sum(left_out.values()):,}{reasons}{missing}"
+            )
+    if result.passed_over:
+        lines.append("rows passed over: " + ", ".join(f"{reason} {n:,}" for reason, n in result.passed_over.items()))
+    usage = result.usage
+    lines.append(f"this run: {usage.requests:,} requests, {usage.tokens:,} tokens")
+    lines += [f"{n:,} requests failed: {error}" for error, n in usage.failed.items()]
+    if usage.exhausted:
+        lines.append("The budget is used up. The same command with a larger one continues.")
+    elif result.missing:
+        lines.append("Some requests failed. The same command tries them again.")
+    return "\n".join(lines)

@@ -1,0 +1,24 @@
+"""Direct and referenced responses by language models, for triples to train rankers with."""
+
+from .backends import Backend, BackendError, Completion, CompletionError, Sampling
+from .completion_log import CompletionLog
+from .endpoint import EndpointBackend
+from .engine import Usage
+from .human_rows import RowChoice
+from .runs import synthesize_files
+from .synthesizing import Synthesis, synthesize
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "Completion",
+    "CompletionError",
+    "CompletionLog",
+    "EndpointBackend",
+    "RowChoice",
+    "Sampling",
+    "Synthesis",
+    "Usage",
+    "synthesize",
+    "synthesize_files",
+]

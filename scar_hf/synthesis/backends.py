@@ -1,0 +1,102 @@
+"""What answers a chat: the small interface behind which an endpoint or a local model stands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+Messages = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """
+    How a model samples its answer. Fields that are `None` are left to the backend.
+
+    Args:
+        temperature (`float`, *optional*, defaults to 0.7): 0 or more; 0 takes the likeliest token.
+        top_p (`float`, *optional*): share of the probability that is sampled from, in (0, 1].
+        max_tokens (`int`, *optional*, defaults to 512): tokens after which an answer is cut off.
+        seed (`int`, *optional*): makes an answer repeatable, where the backend can.
+        response_format (`dict`, *optional*): a JSON schema that the answer must follow, where the backend can.
+
+    Raises:
+        `ValueError`: if a value is out of range.
+    """
+
+    temperature: float | None = 0.7
+    top_p: float | None = None
+    max_tokens: int = 512
+    seed: int | None = None
+    response_format: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not 0 <= self.temperature <= 10:
+            raise ValueError(f"`temperature` must be between 0 and 10, got {self.temperature}.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"`top_p` must be in (0, 1], got {self.top_p}.")
+        if self.max_tokens < 1:
+            raise ValueError(f"`max_tokens` must be 1 or more, got {self.max_tokens}.")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields that are set (`dict`), as a request, a log's key and a manifest hold them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """
+    One answer of a model.
+
+    Args:
+        text (`str`): the answer.
+        finish_reason (`str`, *optional*): `"stop"`, `"length"` where it was cut off, or what else the backend reports.
+        prompt_tokens, completion_tokens (`int`, *optional*): `None` where the backend does not report them.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompt and answer together, estimated from the answer's length where they are not reported."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return len(self.text) // 4
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
+
+
+class Backend(Protocol):
+    """
+    Answers chats. `model` is the name under which its answers are stored, `concurrency` the number of chats that it is
+    given at a time.
+    """
+
+    model: str
+    concurrency: int
+
+    async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
+        """
+        Answer a chat.
+
+        Raises:
+            `CompletionError`: if this chat cannot be answered.
+            `BackendError`: if no chat can be answered.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections and memory."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a manifest says about the backend (`dict`), without secrets."""
+        ...
+
+
+class CompletionError(ValueError):
+    """One chat could not be answered; others may be."""
+
+
+class BackendError(ValueError):
+    """No chat can be answered: a wrong key, an unknown model, no connection."""

@@ -1,0 +1,199 @@
+"""Requests to models: at most as many at a time as each takes, within a budget, each completion kept once."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tqdm.auto import tqdm
+
+from .backends import Backend, BackendError, CompletionError, Messages, Sampling
+from .completion_log import CompletionLog, completion_key
+
+T = TypeVar("T")
+# Failures in a row, with no answer in between, after which a backend is given up.
+_FAILURES_IN_A_ROW = 5
+_CHARACTERS_PER_TOKEN = 3  # at least, so that a prompt's tokens are rather over- than underestimated
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    One chat for one model.
+
+    Args:
+        messages (`Sequence[Mapping]`): the chat.
+        sampling ([`Sampling`]): how its answer is sampled.
+        kind (`str`): what the answer is for, noted in the log.
+    """
+
+    messages: Messages
+    sampling: Sampling
+    kind: str
+
+    def key(self, model: str) -> str:
+        """Identify the completion of this request by a model."""
+        return completion_key(self.messages, model, self.sampling)
+
+    def most_tokens(self) -> int:
+        """Estimate the tokens that this request costs at most."""
+        return sum(len(message["content"]) for message in self.messages) // _CHARACTERS_PER_TOKEN + self.sampling.max_tokens
+
+
+@dataclass
+class Usage:
+    """
+    What a run has used so far, and may use.
+
+    Args:
+        max_requests, max_tokens (`int`, *optional*): the budget of this run; what the log holds already costs nothing.
+
+    Raises:
+        `ValueError`: if a budget is negative.
+    """
+
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    requests: int = 0
+    tokens: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    exhausted: bool = False
+    _reserved: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_requests", self.max_requests), ("max_tokens", self.max_tokens)):
+            if value is not None and value < 0:
+                raise ValueError(f"`{name}` must be 0 or more, got {value}.")
+
+    def allows(self, tokens: int) -> bool | None:
+        """Tell whether a request may be sent: `None` means that it depends on the requests under way."""
+        if self.exhausted or (self.max_requests is not None and self.requests >= self.max_requests):
+            return False
+        if self.max_tokens is None or self.tokens + self._reserved + tokens <= self.max_tokens:
+            return True
+        return None if self._reserved else False
+
+    def begin(self, tokens: int) -> None:
+        """Count a request that is being sent, and set aside what it may cost."""
+        self.requests += 1
+        self._reserved += tokens
+
+    def end(self, reserved: int, tokens: int) -> None:
+        """Count what a request has cost."""
+        self._reserved -= reserved
+        self.tokens += tokens
+
+
+async def complete_all(
+    requests: Sequence[tuple[Backend, Request]], log: CompletionLog, usage: Usage, progress: bool = True
+) -> None:
+    """
+    Get the completions that the log does not hold yet, and keep each in it as it arrives. Equal requests are sent once.
+
+    Args:
+        requests (`Sequence` of `(Backend, Request)`): what to ask whom.
+        log ([`CompletionLog`]): where completions are kept.
+        usage ([`Usage`]): the budget. When it is used up, the requests under way are finished and no others sent.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
+
+    Raises:
+        `BackendError`: if a backend cannot answer at all. The completions so far are in the log.
+        `OSError`: if the log cannot be written.
+    """
+    missing: dict[str, tuple[Backend, Request]] = {}
+    for backend, request in requests:
+        key = request.key(backend.model)
+        if log.get(key) is None:
+            missing.setdefault(key, (backend, request))
+    if not missing:
+        return
+    if usage.max_requests == 0:
+        usage.exhausted = True
+        return
+    log.open()
+    missing = {key: value for key, value in missing.items() if log.get(key) is None}
+    done = len(requests) - len(missing)
+    with tqdm(total=len(requests), initial=done, unit="answer", disable=None if progress else True) as bar:
+        workers: list[Coroutine[Any, Any, None]] = []
+        for backend in {id(backend): backend for backend, _ in missing.values()}.values():
+            queue = iter([(key, request) for key, (other, request) in missing.items() if other is backend])
+            channel = _Channel(backend, queue, log, usage, bar)
+            workers += [channel.work() for _ in range(backend.concurrency)]
+        try:
+            await _all_or_first_error(workers)
+        finally:
+            for backend in {id(backend): backend for backend, _ in missing.values()}.values():
+                with contextlib.suppress(Exception):
+                    await backend.close()
+
+
+class _Channel:
+    """The requests to one backend; each worker takes the next when its last is answered."""
+
+    def __init__(self, backend: Backend, queue: Iterator[tuple[str, Request]], log: CompletionLog, usage: Usage, bar: tqdm):
+        self.backend, self.queue, self.log, self.usage, self.bar = backend, queue, log, usage, bar
+        self.failures = 0
+
+    async def work(self) -> None:
+        for key, request in self.queue:
+            tokens = request.most_tokens()
+            while (allowed := self.usage.allows(tokens)) is None:
+                await asyncio.sleep(0.05)
+            if not allowed:
+                self.usage.exhausted = True
+                return
+            await self._complete(key, request, tokens)
+
+    async def _complete(self, key: str, request: Request, tokens: int) -> None:
+        self.usage.begin(tokens)
+        used = 0
+        try:
+            completion = await self.backend.complete(request.messages, request.sampling)
+            used = completion.tokens
+            self.log.add(key, completion, kind=request.kind, model=self.backend.model)
+            self.failures = 0
+        except CompletionError as error:
+            self.failures += 1
+            self.usage.failed[str(error)] = self.usage.failed.get(str(error), 0) + 1
+            if self.failures >= _FAILURES_IN_A_ROW or (self.failures >= self.backend.concurrency and not len(self.log)):
+                raise BackendError(str(error)) from error
+        finally:
+            self.usage.end(tokens, used)
+        self.bar.update()
+        self.bar.set_postfix_str(f"{self.usage.requests:,} requests, {self.usage.tokens:,} tokens", refresh=False)
+
+
+async def _all_or_first_error(workers: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all; at the first error cancel the others and raise it."""
+    tasks = [asyncio.ensure_future(worker) for worker in workers]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in a thread of its own where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(asyncio.run(coroutine))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,149 @@
+"""Why a model's response is left out."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+
+from .backends import Completion
+
+# How a refusal begins; an answer that apologises later on is none.
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:(?:i(?:'| a)m|we(?:'| a)re)(?: \w+)? |my )?(?:sorry|apologi[sz]e|apologies|afraid|unfortunately)\b"
+    r"|(?:sorry|unfortunately|regrettably|i apologi[sz]e)\b"
+    r"|(?:\w+[ ,]+){0,3}as an? (?:ai|artificial intelligence|(?:large )?language model|assistant)\b"
+    r"|i(?:'m| am) (?:just |only )?an? (?:ai|artificial intelligence|(?:large )?language model)\b"
+    r"|i (?:can(?:no|')?t|could not|couldn't|am (?:not able|unable)|'m (?:not able|unable)|won't|will not|do(?: not|n't) have)"
+    r" (?:to )?(?:assist|help|answer|provide|fulfil|comply|do that|access|create|generate|give|browse|real|enough|any|personal)"
+    r"|i(?:'m| am) (?:not able|unable) to\b)",
+    re.IGNORECASE,
+)
+_MENTION = re.compile(
+    r"\b(?:the|your|that|this) (?:above|original|given|provided|previous|preceding|aforementioned|human|reference|source) "
+    r"(?:answer|response|text|passage|reply|notes?|version|content|explanation|description)\b"
+    r"|\b(?:answer|response|text|passage|reply|notes) (?:above|given above|provided|below)\b"
+    r"|\baccording to the (?:answer|response|text|passage|notes)\b"
+    r"|\b(?:here(?:'s| is| are)|this is|below is) (?:the|a|an|your|my)?\s*(?:\w+ )?(?:rewritten|rewrite|rephrased|"
+    r"rephrasing|reworded|revised|paraphrased?|new answer|new version|rewording)"
+    r"|\b(?:rewritten|rephrased|reworded|paraphrased|revised) (?:answer|response|version|text)\b"
+    r"|\b(?:new|better|rewritten) answer (?:to|is|would|could)\b"
+    r"|\bin (?:my|your) own words\b|\bthe notes (?:say|state|mention|do not|don't)\b",
+    re.IGNORECASE,
+)
+_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_MARKS = re.compile(r"<\|[a-z_]{2,20}\|>|\[/?INST\]|</?s>(?:\s|$)|^(?:assistant|user|human)\s*:", re.IGNORECASE | re.MULTILINE)
+_GRAM = 5  # words
+_MOST_COPIED = 0.7  # share of a rewrite's 5-grams of words that the human response has too
+_LEAST_DISTINCT = 0.7  # share of distinct 4-grams of words
+_LEAST_LETTERS = 20
+
+Language = Callable[[str], str | None]
+
+
+def clean(text: str) -> str:
+    """Take away a reasoning model's thoughts at the beginning, and white space at both ends."""
+    return _THOUGHTS.sub("", text).strip()
+
+
+def problem_of(kind: str, completion: Completion, instruction: str, human: str, language: Language | None = None) -> str | None:
+    """
+    Say why a response is left out.
+
+    Args:
+        kind (`str`): `"direct"` or `"referenced"`.
+        completion ([`Completion`]): the model's response.
+        instruction, human (`str`): the row's instruction and human response.
+        language (`Callable`, *optional*): tells a text's language, see [`language_finder`].
+
+    Returns:
+        `str`: `"empty"`, `"cut off"`, `"chat marks"`, `"refusal"`, `"repeats itself"`, `"copies the instruction"`,
+        `"copies the reference"`, `"mentions the reference"` or `"another language"`; `None` if nothing is wrong.
+
+    Example:
+
+    ```python
+    >>> problem_of("direct", Completion("I'm sorry, but I can't help with that."), "What is moss?", "A plant.")
+    'refusal'
+    ```
+    """
+    text = clean(completion.text)
+    if not text:
+        return "empty"
+    if completion.finish_reason == "length" or "<think>" in text:
+        return "cut off"
+    if completion.finish_reason == "content_filter" or _REFUSAL.match(text):
+        return "refusal"
+    if _MARKS.search(text) and not _MARKS.search(human):
+        return "chat marks"
+    if repeats_itself(text):
+        return "repeats itself"
+    # Only as a whole: what is asked about a passage is rightly answered in the passage's words.
+    if len(_words(text)) > 3 and _words(text) == _words(instruction):
+        return "copies the instruction"
+    if copies(text, human):
+        return "copies the reference"
+    mention = _MENTION.search(text)
+    if kind == "referenced" and mention and mention[0].lower() not in f"{instruction}\n{human}".lower():
+        return "mentions the reference"
+    if language is not None:
+        expected, found = language(human) or language(instruction), language(text)
+        if expected and found and expected != found:
+            return "another language"
+    return None
+
+
+def repeats_itself(text: str) -> bool:
+    """Tell whether fewer than 70 % of a text's 4-grams of words are distinct, or one line comes over and over."""
+    words = text.lower().split()
+    grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    if len(grams) > 8 and len(set(grams)) / len(grams) < _LEAST_DISTINCT:
+        return True
+    lines = Counter(line.strip() for line in text.splitlines() if len(line.strip()) > 15)
+    return bool(lines) and max(lines.values()) >= 5
+
+
+def copies(text: str, source: str) -> bool:
+    """Tell whether a text is another one, or shares at least 70 % of its 5-grams of words with it."""
+    words, known = _words(text), _words(source)
+    if len(words) < _GRAM:
+        return words == known
+    grams = _grams(words)
+    return len(grams & _grams(known)) >= _MOST_COPIED * len(grams)
+
+
+def language_finder() -> Language:
+    """
+    Return what tells a text's language: py3langid where it is installed, else the script that most letters are of.
+
+    Returns:
+        `Callable[[str], str | None]`: `None` where it cannot be told.
+    """
+    try:
+        from ..curation import Languages
+
+        identify = Languages(["en"]).identify
+    except ImportError:
+        return script_of
+
+    def language(text: str) -> str | None:
+        found = identify(text)
+        return None if found is None else found[0]
+
+    return language
+
+
+def script_of(text: str) -> str | None:
+    """Return the script that most letters of a text are of, such as `"LATIN"` or `"CJK"`; `None` with few letters."""
+    scripts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in text[:4000] if letter.isalpha())
+    if not scripts or sum(scripts.values()) < _LEAST_LETTERS:
+        return None
+    script, count = scripts.most_common(1)[0]
+    return script if count > 0.6 * sum(scripts.values()) else None
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _grams(words: list[str]) -> set[tuple[str, ...]]:
+    return {tuple(words[i : i + _GRAM]) for i in range(len(words) - _GRAM + 1)}

@@ -1,0 +1,130 @@
+"""A synthesis from file to file, with its log, its manifest and the responses left out next to the output."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import file_digest
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..files import Shard, columns_of, open_shards, open_whole, suffix_of, write_shard
+from ..pairs import PairReader
+from .backends import Backend, Sampling
+from .completion_log import CompletionLog
+from .engine import Usage
+from .human_rows import RowChoice, read_human_rows
+from .prompts import Prompt
+from .synthesizing import Synthesis, synthesize_rows
+
+LOG, REJECTED, MANIFEST = "completions.jsonl", "rejected.jsonl", "manifest.json"
+
+
+def check_triples_path(output: str | Path, overwrite: bool = False) -> Path:
+    """
+    Check where triples are to be written.
+
+    Args:
+        output (`str` or `Path`): a .jsonl, .jsonl.gz or .jsonl.zst file.
+        overwrite (`bool`, *optional*, defaults to `False`): whether it may exist.
+
+    Returns:
+        `Path`: the same path.
+
+    Raises:
+        `ValueError`: if it has another suffix, or exists and was not written by this command.
+    """
+    path = Path(output)
+    if not suffix_of(path).startswith(".jsonl"):
+        raise ValueError(f"The output {path} must be a .jsonl, .jsonl.gz or .jsonl.zst file.")
+    if path.exists() and not (overwrite or side_of(path, MANIFEST).exists()):
+        raise ValueError(f"The output {path} exists and has no manifest of this command. Pass --overwrite, or another path.")
+    return path
+
+
+def side_of(output: Path, name: str) -> Path:
+    """Where something about an output is: next to it, under its name."""
+    return output.with_name(f"{output.name}.{name}")
+
+
+def synthesize_files(
+    data: str | Path,
+    output: str | Path,
+    backends: Sequence[Backend],
+    prompts: Mapping[str, Prompt],
+    *,
+    reader: PairReader | None = None,
+    sampling: Sampling | None = None,
+    choice: RowChoice | None = None,
+    usage: Usage | None = None,
+    kept: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Synthesis:
+    """
+    Read human responses from files, and write triples. The same call continues one that was interrupted, and grows an output
+    when more rows or models are asked for.
+
+    Args:
+        data (`str` or `Path`): files of any format that `scar-hf select` reads, or a dataset's id on the Hub.
+        output (`str` or `Path`):
+            A .jsonl(.gz, .zst) file. Next to it are kept every completion (`.completions.jsonl`), the responses left out
+            (`.rejected.jsonl`) and what it was made of and with (`.manifest.json`).
+        backends, prompts, sampling, usage, progress: see [`synthesize_rows`].
+        reader ([`~scar_hf.pairs.PairReader`], *optional*): finds instruction and response.
+        choice ([`RowChoice`], *optional*): which rows are answered.
+        kept (`Mapping[str, Any]`, *optional*): columns to add.
+        split (`str`, *optional*): of a dataset on the Hub or a saved `DatasetDict`.
+        overwrite (`bool`, *optional*, defaults to `False`): whether to replace an output that this command did not write.
+
+    Returns:
+        [`Synthesis`].
+
+    Raises:
+        `ValueError`: if something about the input is wrong or the models cannot be reached.
+        `OSError`: if the disk is full.
+    """
+    output = check_triples_path(output, overwrite)
+    sampling, choice, usage = sampling or Sampling(), choice or RowChoice(), usage or Usage()
+    reader = reader or PairReader()
+    shards = open_shards(data, split)
+    rows, passed_over = read_human_rows(_batches(shards), reader, choice, kept)
+    log = CompletionLog(side_of(output, LOG))
+    result = synthesize_rows(rows, backends, prompts, sampling, log, usage, progress)
+    result.passed_over = dict(passed_over)
+    write_shard(output, [result.triples])
+    write_shard(side_of(output, REJECTED), [result.rejected])
+    manifest = {
+        "format": 1,
+        "data": str(data),
+        "inputs": [{"path": str(file), "sha256": _sha256(file)} for shard in shards for file in shard.files()],
+        "reading": {"columns": reader.columns, "turn": reader.turn, "split": split},
+        "choice": vars(choice),
+        "columns": dict(kept or {}),
+        "models": [backend.describe() for backend in backends],
+        "prompts": {kind: {"file": prompt.name, "sha256": prompt.sha256} for kind, prompt in prompts.items()},
+        "sampling": sampling.settings(),
+        "rows": {"answered": len(rows), "written": len(result.triples), "passed_over": result.passed_over},
+        "responses": result.counts,
+        "output": {"name": output.name, "sha256": _sha256(output), "rows": len(result.triples)},
+        "versions": {name: version(name) for name in ("scar-hf", "huggingface-hub")},
+    }
+    with open_whole(side_of(output, MANIFEST)) as file:
+        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+    return result
+
+
+def _batches(shards: Sequence[Shard]) -> Iterator[Mapping[str, Sequence[Any]]]:
+    seen: dict[str, None] = {}
+    for shard in shards:
+        for batch in shard.batches():
+            columns = columns_of(batch)
+            if columns:
+                # Objects may lack a key that earlier ones have.
+                seen.update(dict.fromkeys(columns))
+                yield {name: columns.get(name, [None] * len(batch)) for name in seen}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

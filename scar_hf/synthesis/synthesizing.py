@@ -1,0 +1,204 @@
+"""Instructions with human responses -> triples: what models answer, and how they rewrite the human response."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from ..pairs import PairReader
+from .backends import Backend, Sampling
+from .completion_log import CompletionLog
+from .engine import Request, Usage, complete_all, run_blocking
+from .filters import clean, language_finder, problem_of
+from .human_rows import HumanRow, RowChoice, read_human_rows
+from .prompts import Prompt, load_prompt
+
+KINDS = ("direct", "referenced")
+_PLACEHOLDERS = {"direct": ("instruction",), "referenced": ("response",)}
+_BATCH = 1000
+
+
+@dataclass
+class Synthesis:
+    """
+    What a synthesis gave.
+
+    Args:
+        triples (`list[dict]`): rows with at least one response that passed the filters, as `load_triples` reads them.
+        rejected (`list[dict]`): responses that were left out, each with its `reason`.
+        counts (`dict`): by kind and model: responses kept, left out by reason, and missing.
+        passed_over (`dict[str, int]`): input rows that were not answered, by reason.
+        usage ([`Usage`]): what the run cost.
+    """
+
+    triples: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def missing(self) -> int:
+        """Responses that no model has given yet, because the budget was used up or requests failed."""
+        return sum(counts.get("missing", 0) for models in self.counts.values() for counts in models.values())
+
+
+def load_prompts(
+    direct_prompt: str | Path | None = None,
+    referenced_prompt: str | Path | None = None,
+    kinds: Sequence[str] = KINDS,
+) -> dict[str, Prompt]:
+    """
+    Load the prompt files of the kinds of response that are wanted.
+
+    Args:
+        direct_prompt, referenced_prompt (`str` or `Path`, *optional*): files to use in place of the bundled ones.
+        kinds (`Sequence[str]`, *optional*): of `"direct"` and `"referenced"`.
+
+    Returns:
+        `dict[str, Prompt]`: by kind.
+
+    Raises:
+        `ValueError`: if a kind is unknown or a file is not a prompt file.
+    """
+    if not kinds or set(kinds) - set(KINDS):
+        raise ValueError(f"`kinds` must be of {', '.join(KINDS)}, got {list(kinds)}.")
+    paths = {"direct": direct_prompt, "referenced": referenced_prompt}
+    return {kind: load_prompt(kind, paths[kind], _PLACEHOLDERS[kind]) for kind in KINDS if kind in kinds}
+
+
+def synthesize_rows(
+    rows: Sequence[HumanRow],
+    backends: Sequence[Backend],
+    prompts: Mapping[str, Prompt],
+    sampling: Sampling,
+    log: CompletionLog,
+    usage: Usage,
+    progress: bool = True,
+) -> Synthesis:
+    """
+    Ask each model for each row's responses, as far as the log does not hold them, and filter what came back.
+
+    Args:
+        rows (`Sequence[HumanRow]`): what to answer.
+        backends (`Sequence[Backend]`): the models.
+        prompts (`Mapping[str, Prompt]`): by kind of response.
+        sampling ([`Sampling`]): how answers are sampled.
+        log ([`CompletionLog`]): where completions are kept.
+        usage ([`Usage`]): the budget.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
+
+    Returns:
+        [`Synthesis`].
+    """
+    names = [backend.model for backend in backends]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"Expected one or more models of different names, got {names}.")
+    # Row by row: a run that ends early has whole triples.
+    asked = [(row, kind, backend) for row in rows for kind in prompts for backend in backends]
+    requests = [(backend, _request(row, kind, backend.model, prompts[kind], sampling)) for row, kind, backend in asked]
+    try:
+        run_blocking(complete_all(requests, log, usage, progress))
+    finally:
+        log.close()
+    return _collect(rows, asked, requests, log, usage)
+
+
+def synthesize(
+    ds: Dataset,
+    backends: Backend | Sequence[Backend],
+    *,
+    kinds: Sequence[str] = KINDS,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    turn: str = "first",
+    sampling: Sampling | None = None,
+    direct_prompt: str | Path | None = None,
+    referenced_prompt: str | Path | None = None,
+    choice: RowChoice | None = None,
+    log: str | Path | None = None,
+    max_requests: int | None = None,
+    max_tokens: int | None = None,
+    kept: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """
+    Let models answer instructions (*direct* responses) and rewrite their human responses (*referenced* responses).
+
+    Args:
+        ds ([`~datasets.Dataset`]): instructions with human responses, in any format that `scar_select` reads.
+        backends ([`Backend`] or a sequence): the models, such as an [`EndpointBackend`].
+        kinds (`Sequence[str]`, *optional*): of `"direct"` and `"referenced"`; by default both.
+        columns, turn: where instruction and response are, see [`~scar_hf.pairs.PairReader`].
+        sampling ([`Sampling`], *optional*): how answers are sampled.
+        direct_prompt, referenced_prompt (`str` or `Path`, *optional*): prompt files to use in place of the bundled ones.
+        choice ([`RowChoice`], *optional*): which rows are answered, by default all.
+        log (`str` or `Path`, *optional*):
+            A JSON Lines file that keeps each completion as it arrives. With the same file, a call that was interrupted
+            continues, and asks for nothing twice.
+        max_requests, max_tokens (`int`, *optional*): the budget of this call.
+        kept (`Mapping[str, Any]`, *optional*): columns to add, such as `{"source": "dolly", "licence": "CC BY-SA 3.0"}`.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
+
+    Returns:
+        [`~datasets.Dataset`]: `instruction`, `human`, `direct` and `referenced` (both `{model: text}`), and `source`, `domain`
+        and the like where the data has them; rows with a response that passed the filters, as
+        [`~scar_hf.training.load_triples`] reads them.
+
+    Raises:
+        `ValueError`: if the data has no human responses, or the models cannot be reached.
+
+    Example:
+
+    ```python
+    >>> backend = EndpointBackend("Qwen/Qwen2.5-7B-Instruct", "http://127.0.0.1:8000/v1")  # doctest: +SKIP
+    >>> triples = synthesize(ds, backend, log="completions.jsonl")  # doctest: +SKIP
+    ```
+    """
+    models = list(backends) if isinstance(backends, Sequence) else [backends]
+    prompts = load_prompts(direct_prompt, referenced_prompt, kinds)
+    batches = (ds[i : i + _BATCH] for i in range(0, len(ds), _BATCH))
+    rows, _ = read_human_rows(batches, PairReader(columns, turn), choice or RowChoice(), kept)
+    usage = Usage(max_requests, max_tokens)
+    result = synthesize_rows(rows, models, prompts, sampling or Sampling(), CompletionLog(log), usage, progress)
+    return Dataset.from_list(result.triples)
+
+
+def _request(row: HumanRow, kind: str, model: str, prompt: Prompt, sampling: Sampling) -> Request:
+    values = {"instruction": row.instruction, "response": row.human}
+    return Request(prompt.messages(values, f"{kind}\n{model}"), sampling, kind)
+
+
+def _collect(
+    rows: Sequence[HumanRow],
+    asked: Sequence[tuple[HumanRow, str, Backend]],
+    requests: Sequence[tuple[Backend, Request]],
+    log: CompletionLog,
+    usage: Usage,
+) -> Synthesis:
+    """Sort what the log holds into triples and responses left out."""
+    result = Synthesis(usage=usage)
+    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    responses: dict[int, dict[str, dict[str, str]]] = defaultdict(lambda: {kind: {} for kind in KINDS})
+    language = language_finder()
+    for (row, kind, backend), (_, request) in zip(asked, requests, strict=True):
+        completion = log.get(request.key(backend.model))
+        if completion is None:
+            counts[kind][backend.model]["missing"] += 1
+            continue
+        reason = problem_of(kind, completion, row.instruction, row.human, language)
+        counts[kind][backend.model][reason or "kept"] += 1
+        if reason is None:
+            responses[id(row)][kind][backend.model] = clean(completion.text)
+        else:
+            found = {"instruction": row.instruction, "kind": kind, "model": backend.model, "reason": reason}
+            result.rejected.append(found | {"text": completion.text})
+    result.counts = {kind: {model: dict(count) for model, count in models.items()} for kind, models in counts.items()}
+    result.triples = [
+        {"instruction": row.instruction, "human": row.human} | responses[id(row)] | row.kept
+        for row in rows
+        if id(row) in responses
+    ]
+    return result
