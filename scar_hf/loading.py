@@ -55,6 +55,33 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
     return ScarConfig.from_dict(values)
 
 
+def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:
+    """
+    Check that a ranker can be written to a folder.
+
+    Args:
+        output (`str` or `Path`): the folder.
+        overwrite (`bool`, *optional*, defaults to `False`): whether a ranker that is there may be replaced.
+
+    Returns:
+        `Path`: the same folder.
+
+    Raises:
+        `ValueError`: if it is not a name of a folder, or something is there that is not a ranker to be replaced.
+    """
+    output = Path(output)
+    if output.suffix or output.is_file():
+        raise ValueError(f"The output must be a folder, got {output}.")
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise ValueError(f"The output {output} exists. Pass --overwrite to replace it, or another path.")
+        try:
+            read_config(str(output))
+        except ValueError as error:
+            raise ValueError(f"The folder {output} does not hold a ranker, so it is not replaced. Choose another.") from error
+    return output
+
+
 def load_ranker(
     path: str, revision: str | None = None, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
 ) -> ScarModel:

@@ -73,7 +73,7 @@ def test_rows_without_a_response_are_listed_or_an_error(rows, write_jsonl, tmp_p
     assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == 9
     assert "1 rows have no score" in capsys.readouterr().out
-    skipped = read_dataset(tmp_path / "skipped.jsonl").to_list()
+    skipped = read_dataset(tmp_path / "o.jsonl.skipped.jsonl").to_list()
     assert skipped == [{"shard": "data.jsonl", "row": 3, "reason": "the response is empty"}]
 
 
@@ -161,6 +161,12 @@ def test_export_refuses_what_it_would_spoil(tmp_path, capsys, encoder_folder):
     assert run("export", "scar-ranker", "-o", tmp_path / "r") == 0
     assert run("export", "scar-ranker", "-o", tmp_path / "r") == 2
     assert "--overwrite" in capsys.readouterr().err
+    assert run("export", "scar-ranker", "-o", tmp_path / "r", "--overwrite") == 0
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "README.md").write_text("precious")
+    assert run("export", "scar-ranker", "-o", tmp_path / "work", "--overwrite") == 2
+    assert "does not hold a ranker" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "work").iterdir()] == ["README.md"]
 
 
 def test_help_needs_no_torch_and_shows_a_line_to_copy():

@@ -48,14 +48,14 @@ def test_rows_are_left_out_with_their_reasons(data, tiny_ranker, tmp_path, write
                "--languages", "en", "--evaluation", evaluation]  # fmt: skip
     assert run("select", data, "-k", "1.0", "-o", tmp_path / "out" / "o.jsonl", "--explain", *options) == 0
     kept = read_dataset(tmp_path / "out" / "o.jsonl")["id"][:]
-    listed = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    listed = [json.loads(line) for line in (tmp_path / "out" / "o.jsonl.dropped.jsonl").read_text().splitlines()]
     reasons = {entry["row"]: entry["reason"] for entry in listed}
     assert set(kept) == set(range(15)) - set(reasons)
     assert reasons[13].startswith("language: de") and reasons[9].startswith("in the evaluation set: row 0 of ")
     assert ({0, 10} & set(reasons)) and ({11, 12} & set(reasons)) and not ({0, 10} <= set(reasons) or {11, 12} <= set(reasons))
     assert any(reason.startswith("near-duplicate of row 1") for reason in reasons.values())
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["selection"]["dropped"] == len(reasons) and manifest["dropped_rows"] == "dropped.jsonl"
+    manifest = json.loads((tmp_path / "out" / "o.jsonl.manifest.json").read_text())
+    assert manifest["selection"]["dropped"] == len(reasons) and manifest["dropped_rows"] == "o.jsonl.dropped.jsonl"
     assert [step["threshold"] for step in manifest["options"]["curation"] if "threshold" in step] == [0.7]
     assert all(check.passed for check in verify_manifest(tmp_path / "out" / "o.jsonl"))
     said = capsys.readouterr().out

@@ -258,6 +258,10 @@ def test_arrow_folders_are_as_datasets_has_them(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == names
     with pytest.raises(ValueError, match=r"did not write, so it is not replaced"):
         write_dataset(ds, tmp_path, overwrite=True)
+    (tmp_path / "ours" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match=r"so it is not replaced: it holds thesis.txt"):
+        write_dataset(ds, tmp_path / "ours", overwrite=True)
+    assert (tmp_path / "ours" / "thesis.txt").read_text() == "precious"
 
 
 def test_splits(tmp_path):

@@ -19,13 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and save."""
-    from ..files import check_output
+    from ..loading import check_ranker_folder
     from ..modeling.convert_scar_tool_checkpoint import convert_scar_tool_checkpoint
     from ..training.saving import save_ranker
 
-    output = check_output(args.output, args.overwrite)
-    if output.suffix:
-        raise ValueError(f"The output must be a folder, got {output}.")
+    output = check_ranker_folder(args.output, args.overwrite)
     model, tokenizer = convert_scar_tool_checkpoint(args.checkpoint, args.encoder, args.revision)
     save_ranker(model, tokenizer, output, dtype=model.dtype)
     print(f'Wrote {output}. Use it as model="{output}", or --model {output}.')

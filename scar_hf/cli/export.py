@@ -18,15 +18,14 @@ def run(args: argparse.Namespace) -> int:
     import shutil
     from pathlib import Path
 
-    from ..files import check_output
-    from ..loading import load_ranker, resolve_checkpoint
+    from ..loading import check_ranker_folder, load_ranker, resolve_checkpoint
     from ..modeling import ScarConfig
 
     source = Path(resolve_checkpoint(args.model))
     if not source.is_dir():
         raise ValueError(f"No ranker {args.model!r}: expected 'scar-ranker' or a folder with a ranker.")
-    output = check_output(args.output or Path(args.model).name, args.overwrite)
-    if output.suffix or output.resolve() == source.resolve():
+    output = check_ranker_folder(args.output or Path(args.model).name, args.overwrite)
+    if output.resolve() == source.resolve():
         raise ValueError(f"The output must be a folder other than the ranker's own, got {output}.")
     load_ranker(str(source))
     shutil.copytree(source, output, dirs_exist_ok=args.overwrite)

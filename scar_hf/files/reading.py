@@ -19,8 +19,8 @@ from .streams import INPUT_FORMATS, INPUT_SUFFIXES, import_zstandard, suffix_of
 from .text import csv_header, text_rows
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_NOT_DATA = ("manifest.json", "skipped.jsonl", "dropped.jsonl", "README.md")
-_NOT_DATA_ENDINGS = (".manifest.json", ".skipped.jsonl", ".dropped.jsonl")
+NOT_DATA = ("manifest.json", "skipped.jsonl", "dropped.jsonl", "README.md")
+NOT_DATA_ENDINGS = (".manifest.json", ".skipped.jsonl", ".dropped.jsonl")
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _data_files(folder: Path) -> list[Path]:
         found += [
             Path(parent) / name
             for name in names
-            if name[0] not in "._" and name not in _NOT_DATA and not name.endswith(_NOT_DATA_ENDINGS)
+            if name[0] not in "._" and name not in NOT_DATA and not name.endswith(NOT_DATA_ENDINGS)
         ]
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 

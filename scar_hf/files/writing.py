@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo, Features
 
 from .batches import Batch, conform, rechunk, rows_of
-from .reading import Shard, is_arrow_folder
+from .reading import NOT_DATA, NOT_DATA_ENDINGS, Shard, is_arrow_folder
 from .streams import (
     OUTPUT_FORMATS,
     OUTPUT_SUFFIXES,
@@ -46,13 +46,15 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
         `Path`: the same path.
 
     Raises:
-        `ValueError`: if it exists and `overwrite` is false, or its name ends in something else.
+        `ValueError`: if it exists and `overwrite` is false, or its name ends in something else or is one of ours.
         `ImportError`: if its compression needs a library that is not installed.
     """
     path = Path(path)
     suffix = suffix_of(path)
     if suffix not in ("", *OUTPUT_SUFFIXES):
         raise ValueError(f"The output {path} ends in {suffix!r}; expected {OUTPUT_FORMATS}.")
+    if path.name in NOT_DATA or path.name.endswith(NOT_DATA_ENDINGS):
+        raise ValueError(f"The output {path} has a name that scar-hf gives to what goes with an output. Choose another.")
     if suffix.endswith(".zst"):
         import_zstandard()
     if path.exists() and not overwrite:
@@ -131,11 +133,7 @@ def write_arrow_folder(path: Path, batches: Iterable[Batch], schema: pa.Schema, 
         `OSError`: if the disk is full, or does not let one write there.
     """
     path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not is_arrow_folder(path):
-        raise ValueError(
-            f"The output {path} is a folder that `Dataset.save_to_disk` did not write, so it is not replaced. Remove it, or "
-            "pass another path."
-        )
+    _check_arrow_folder(path)
     features = Features.from_arrow_schema(schema)
     part = part_of(path)
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed and had this number
@@ -159,6 +157,25 @@ def write_arrow_folder(path: Path, batches: Iterable[Batch], schema: pa.Schema, 
         _put_in_place(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_arrow_folder(path: Path) -> None:
+    """Replace a folder only if `Dataset.save_to_disk` wrote each of its files, or `datasets` cached something there."""
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    known = {"state.json", "dataset_info.json"}
+    if is_arrow_folder(path):
+        try:
+            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            known |= {str(file["filename"]) for file in state["_data_files"]}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+    other = [file.name for file in sorted(path.iterdir()) if file.name not in known and not file.match("cache-*.arrow")]
+    if other or not is_arrow_folder(path):
+        raise ValueError(
+            f"The output {path} is a folder that `Dataset.save_to_disk` did not write, so it is not replaced: it "
+            f"holds {', '.join(other[:5])}. Remove it, or pass another path."
+        )
 
 
 def _write_text(path: Path, output: OutputFile, batches: Iterable[Batch], schema: pa.Schema | None) -> None:

@@ -1,22 +1,22 @@
 """What stands beside an output: where its rows come from, with what they were chosen, and which were skipped."""
 
 import json
+import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ..files import Shard, is_arrow_folder, open_shards, open_whole, write_shard
 from ..provenance import describe_run
 from ..scoring import ScarScorer
 from .output import hash_file
+from .replacing import CARD, IMAGES, LISTS, MANIFEST, amended_card, check_replaceable, output_name, plain_card, side_paths
 
-MANIFEST, CARD = "manifest.json", "README.md"
-# Rows that could not be scored, and rows that curation left out.
-LISTS = ("skipped.jsonl", "dropped.jsonl")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,10 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists:
         manifest (`Mapping`): from [`describe_files`], with the selection and the output.
         lists (`list[dict]`): from [`reason_lines`], for each name in `LISTS`.
     """
-    path, *list_paths = [target / name for name in (MANIFEST, *LISTS)] if target.is_dir() else _beside(output)
+    check_replaceable(output)  # once more: files may have been put there while the rows were scored
+    path, *list_paths = [target / name for name in (MANIFEST, *LISTS)] if target.is_dir() else side_paths(output)
     if target.is_dir() and not is_arrow_folder(target):
-        _name_the_rows(target, manifest["output"]["files"])
+        _write_card(target, output, manifest["output"]["files"])
     names = {}
     for key, list_path, lines in zip(("skipped_rows", "dropped_rows"), list_paths, lists, strict=True):
         names[key] = list_path.name if lines else None
@@ -145,12 +146,10 @@ def find_manifest(path: str | Path) -> Path | None:
     path = Path(path)
     if path.is_dir():
         return path / MANIFEST if (path / MANIFEST).is_file() else None
-    if path.name.endswith(MANIFEST) and path.is_file():
+    if (path.name == MANIFEST or path.name.endswith(f".{MANIFEST}")) and path.is_file():
         return path
-    for candidate in (path.with_name(f"{path.name}.{MANIFEST}"), path.with_name(MANIFEST)):
-        if candidate.is_file() and _output_name(candidate) == path.name:
-            return candidate
-    return None
+    manifest = side_paths(path)[0]
+    return manifest if output_name(manifest) == path.name else None
 
 
 def verify_manifest(path: str | Path) -> list[Check]:
@@ -184,27 +183,22 @@ def verify_manifest(path: str | Path) -> list[Check]:
     return checks
 
 
-def _name_the_rows(folder: Path, files: Sequence[Mapping[str, Any]]) -> None:
-    """Tell `load_dataset`, TRL and the Hub which files of a folder are rows, so that none takes the others for some."""
+def _write_card(folder: Path, output: Path, files: Sequence[Mapping[str, Any]]) -> None:
+    """
+    Tell `load_dataset`, TRL and the Hub which files of a folder are rows, so that none takes the others for some. A card
+    that somebody has amended is kept, with the pictures that it shows.
+    """
     names = [file["name"] for file in files]
     data_files = [{"split": "train", "path": names[0] if len(names) == 1 else names}]
-    metadata = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": data_files}]}, sort_keys=False)
-    (folder / CARD).write_text(f"---\n{metadata}---\n", encoding="utf-8")
-
-
-def _beside(output: Path) -> list[Path]:
-    """Names beside an output file that take nothing that belongs to another output, or to somebody else."""
-    plain = [output.with_name(name) for name in (MANIFEST, *LISTS)]
-    own = [output.with_name(f"{output.name}.{name}") for name in (MANIFEST, *LISTS)]
-    free = not any(path.exists() for path in plain)
-    return plain if not own[0].exists() and (free or _output_name(plain[0]) == output.name) else own
-
-
-def _output_name(manifest: Path) -> str | None:
-    try:
-        return json.loads(manifest.read_text(encoding="utf-8"))["output"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    configs = [{"config_name": "default", "data_files": data_files}]
+    card, amended = plain_card(configs), amended_card(output)
+    if amended is not None:
+        amended.data["configs"] = configs
+        card = str(amended)
+        logger.warning("%s was amended and is kept; `scar-hf card %s` updates its numbers.", output / CARD, output)
+    if (output / IMAGES).is_dir():
+        shutil.copytree(output / IMAGES, folder / IMAGES, dirs_exist_ok=True)
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def _parent(data: str | Path) -> dict[str, str] | None:

@@ -22,6 +22,7 @@ from ..files import Batch, Shard, add_columns, merge_schemas, schema_of, take, w
 from ..scoring import SCORE_COLUMN, score_column
 from ..selection import Explainer, ScoredRows
 from .observations import Observations
+from .replacing import check_replaceable
 
 _ROWS = 1000
 # The file of an output folder that is not made of shards: `load_dataset` and the Hub take its stem for the split.
@@ -164,10 +165,12 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
         `Iterator[Path]`: the path to build at, of the output's name.
 
     Raises:
-        `ValueError`: if another process is writing the same output.
+        `ValueError`: if another process is writing the same output, or something else stands at the hidden place.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.partial")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").is_file():
+        raise ValueError(f"{folder} stands where the output is built, and is not a run's. Move it elsewhere.")
     folder.mkdir(exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         _lock(lock, output)
@@ -207,6 +210,7 @@ def _put_in_place(built: Path, output: Path) -> None:
         for mark in built.rglob(".*.sha256"):
             mark.unlink()
         if output.is_dir():
+            check_replaceable(output)
             old = built.with_name(".replaced")
             os.replace(output, old)
     os.replace(built, output)

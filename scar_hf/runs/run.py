@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..diversity import check_diversity
-from ..files import Shard, check_output, columns_of, is_arrow_folder, open_shards
+from ..files import Shard, check_output, columns_of, open_shards
 from ..pairs import PairReader
 from ..provenance import describe_selection
 from ..scoring import SCORE_COLUMN, ScarScorer
@@ -33,6 +33,7 @@ from .manifest import (
 )
 from .observations import Observations
 from .output import OutputWriter, staged
+from .replacing import check_replaceable
 
 if TYPE_CHECKING:
     from ..curation import Curation
@@ -128,8 +129,8 @@ def select_files(
     output = Path(output)
     # An output without a manifest is not one of ours, whatever the run is.
     check_output(output, overwrite or find_manifest(output) is not None)
-    if output.is_dir() and any(output.iterdir()) and find_manifest(output) is None and not is_arrow_folder(output):
-        raise ValueError(f"The folder {output} was not written by scar-hf or datasets, so it is not replaced. Choose another.")
+    if overwrite or not output.exists():
+        check_replaceable(output, data)
     shards = open_shards(data, split)
     _check_columns(shards, scorer.reader, {"--by": by, "--quota": quota}, overwrite_scores, explain)
     options: dict[str, Any] = {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow}
