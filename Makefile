@@ -9,7 +9,7 @@ DATA ?= data
 
 # Select the best tenth of a set of human and model answers with the bundled ranker.
 demo: $(VENV)/base
-	$(BIN)/scar-hf select examples/mixed_styles/mixed_styles.jsonl -k 0.1 --by source -o out/demo/best.jsonl --overwrite
+	$(BIN)/scar-hf select examples/mixed_styles/mixed_styles.jsonl -k 0.1 --group-by source -o out/demo/best.jsonl --overwrite
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest

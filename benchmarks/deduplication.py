@@ -1,5 +1,5 @@
 """
-Near-duplicates: recall and precision on rows with planted twins, time per row as the rows grow tenfold, and the same rows given
+Near-duplicates: recall and precision on rows with planted copies, time a row as the rows grow tenfold, and the same rows given
 to the deduplication of the research code scar-tool. The rows are made of the sentences of `--data`, mixed anew.
 """
 

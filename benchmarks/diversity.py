@@ -1,5 +1,5 @@
 """
-What `diversity` costs and brings: time, scores kept and near-twins kept, against the best by score alone and against chance.
+What `diversity` costs and brings: time, scores kept and near-duplicates kept, compared with score alone and chance.
 
     python benchmarks/diversity.py --rows 100000                          # made-up vectors: how the choice scales
     python benchmarks/diversity.py --data FILE.jsonl --rows 5000          # real rows, with twins planted among them
@@ -125,8 +125,8 @@ def quality(
         "mean score": float(scores[kept].mean()),
         "lowest score": float(scores[kept].min()),
         "mean cosine to the nearest": float(near.mean()),
-        "near-twins": float((near > _NEAR).mean()),
-        "planted twins": float((np.isin(twins[kept], kept) & (twins[kept] >= 0)).mean()),
+        "near-duplicates": float((near > _NEAR).mean()),
+        "planted copies": float((np.isin(twins[kept], kept) & (twins[kept] >= 0)).mean()),
     }
     if words is not None:
         found["half of the words shared"] = float(np.mean(shared([words[i] for i in kept.tolist()])))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from huggingface_hub import RepoCard
 
-from ..files import columns_of, open_shards, open_whole, read_dataset, suffix_of, write_dataset
+from ..files import atomic_write, columns_of, open_shards, read_dataset, suffix_of, write_dataset
 from ..loading import load_ranker, resolve_checkpoint
 from ..modeling import ScarConfig
-from ..quotas import By
+from ..quotas import StratifyBy
 from ..ranking import ScarRanking
 from ..runs import find_manifest
 from ..runs.output import hash_file
@@ -90,7 +90,12 @@ def selection_contents(
 
 
 def ranking_contents(
-    ranking: ScarRanking, k: float, folder: str | Path, by: By | None = None, diversity: float = 0.0, **card: Any
+    ranking: ScarRanking,
+    k: float,
+    folder: str | Path,
+    stratify_by: StratifyBy | None = None,
+    diversity: float = 0.0,
+    **card: Any,
 ) -> dict[str, Path]:
     """
     Gather what a repository of the best rows of a ranking holds, as [`selection_contents`] does.
@@ -99,16 +104,16 @@ def ranking_contents(
         ranking ([`ScarRanking`]): n rows with scores.
         k (`float` or `int`): as for `ScarRanking.indices`.
         folder (`str` or `Path`): where the files are put.
-        by, diversity: as for `ScarRanking.indices`.
+        stratify_by, diversity: as for `ScarRanking.indices`.
         card: as for [`selection_card`].
 
     Returns:
         `dict[str, Path]`: files by their paths in the repository.
     """
-    folder, manifest = Path(folder), ranking.manifest(k, by, diversity)
-    rows = _as_parquet(ranking.top(k, by, diversity), folder)
+    folder, manifest = Path(folder), ranking.manifest(k, stratify_by, diversity)
+    rows = _as_parquet(ranking.top(k, stratify_by, diversity), folder)
     kept = np.zeros(len(ranking), dtype=bool)
-    kept[ranking.indices(k, by, diversity)] = True
+    kept[ranking.indices(k, stratify_by, diversity)] = True
     source = source_metadata(manifest) or license_metadata(ranking.dataset.info.license)
     card = {"source": source, "reasons": {"skipped": count_reasons(ranking.skipped.values())}} | card
     return rows | _described(manifest, rows, folder, ranking.scores, kept, card)
@@ -250,7 +255,7 @@ def _described(
     manifest["output"] = {"name": _ROWS_FOLDER, "rows": manifest.get("output", manifest["selection"])["rows"], "files": files}
     if "kept" in manifest["selection"] and kept is not None:
         manifest["output"]["rows"] = manifest["selection"]["kept"]
-    with open_whole(folder / MANIFEST) as out:
+    with atomic_write(folder / MANIFEST) as out:
         out.write(f"{json.dumps(manifest, indent=2, ensure_ascii=False)}\n".encode())
     pictures = draw_pictures(folder, scores, kept, manifest["selection"].get("threshold"), card.get("consistency"))
     options: dict[str, Any] = {"pictures": pictures, "data_files": list(rows)} | dict(card)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..selection import beside_scores, kind_of_reason
+from ..selection import criteria_in_words, kind_of_reason
 from .sections import escape
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -61,10 +61,10 @@ def source_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def choice_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of a table: what decided beside the scores, if anything did."""
+    """Rows of a table: what decided besides the score, if anything did."""
     options = manifest.get("options", {})
-    beside = beside_scores(options.get("by"), options.get("diversity") or 0.0)
-    return [("Beside the scores", escape(beside))] if beside else []
+    criteria = criteria_in_words(options.get("stratify_by"), options.get("diversity") or 0.0)
+    return [("Besides the score", escape(criteria))] if criteria else []
 
 
 def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from huggingface_hub import ModelCard, RepoCard
 
-from ..files import open_whole
+from ..files import atomic_write
 
 PAPER = "https://arxiv.org/abs/2406.10882"
 _BEGIN, _END = "<!-- scar-hf:{name} -->", "<!-- /scar-hf:{name} -->"
@@ -61,7 +61,7 @@ def read_card(source: str | Path | None, card_class: type[_Card]) -> _Card:
 
 def save_card(card: RepoCard, path: Path) -> None:
     """Write a card; the file appears whole or not at all."""
-    with open_whole(path) as out:
+    with atomic_write(path) as out:
         out.write(str(card).encode("utf-8"))
 
 

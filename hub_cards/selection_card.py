@@ -123,8 +123,8 @@ def _left_out(counts: Mapping[str, Any], reasons: Mapping[str, Mapping[str, int]
     lines += _reasons("left out by curation", dropped, reasons.get("dropped", {}))
     lines += _reasons("no score", skipped, reasons.get("skipped", {}))
     text = "### What was left out\n\n" + table(("", "rows", "share"), [(n, f"{c:,}", share(c, rows)) for n, c in lines])
-    if counts.get("cut"):
-        text += f"\n\nOf {counts['cut']:,} rows the ranker read only the first {max_length or '-'} tokens of a text."
+    if counts.get("truncated"):
+        text += f"\n\nOf {counts['truncated']:,} rows the ranker read only the first {max_length or '-'} tokens of a text."
     return text
 
 
@@ -204,8 +204,8 @@ def _use(manifest: Mapping[str, Any], repo_id: str | None) -> str:
         text += code(load, "python") + "\n\n"
     again = select_command({**manifest, "data": hub_id(manifest) or manifest["data"]}, "selected.parquet")
     text += code(f"pip install scar-hf=={version}\n{again}", "bash")
-    if manifest.get("settings", {}).get("formatting"):
-        text += "\n\nThe rows were read by a function of the user's, `formatting=`, which the command line cannot name."
+    if manifest.get("settings", {}).get("formatting_func"):
+        text += "\n\nThe rows were read by a function of the user's, `formatting_func=`, which the command line cannot name."
     return text + (
         "\n\n`manifest.json` has the hashes of the data and of this output, the ranker's, every setting and the versions; "
         "`scar-hf verify` checks them."

@@ -54,9 +54,9 @@ def score_chunk(
     scores = _rank(model, pairs.instructions, pairs.responses, pairs.forms)
     means = _means(scores, pairs.owner, len(chunk.rows)).astype(np.float32)
     means[~np.isfinite(means)] = np.nan
-    cut = np.zeros(len(chunk.rows), dtype=bool)
-    np.logical_or.at(cut, pairs.owner, pairs.cut)
-    return ChunkScores(means, cut)
+    truncated = np.zeros(len(chunk.rows), dtype=bool)
+    np.logical_or.at(truncated, pairs.owner, pairs.truncated)
+    return ChunkScores(means, truncated)
 
 
 def embed_chunk(
@@ -83,13 +83,13 @@ def embed_chunk(
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """The pairs of a chunk: the row that each belongs to, its vectors, and whether a text of it was cut."""
+    """The pairs of a chunk: the row that each belongs to, its vectors, and whether a text of it was truncated."""
 
     owner: np.ndarray
     instructions: np.ndarray
     responses: np.ndarray
     forms: np.ndarray
-    cut: np.ndarray
+    truncated: np.ndarray
 
 
 def _encode(
@@ -121,7 +121,7 @@ def _encode(
     firsts, forms = texts.merge(*encoder.encode(texts.token_ids, advance))
     if bar is not None:
         bar.update(len(chunk.rows) - shown)
-    return _Pairs(owner, firsts[x], firsts[y], forms[y], texts.cut[x] | texts.cut[y])
+    return _Pairs(owner, firsts[x], firsts[y], forms[y], texts.truncated[x] | texts.truncated[y])
 
 
 @torch.inference_mode()

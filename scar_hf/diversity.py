@@ -1,4 +1,4 @@
-"""Scores and distances -> which rows are kept: the best that are not near-twins of each other."""
+"""Scores and distances -> which rows are kept: the best that are not near-duplicates of each other."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def check_diversity(diversity: float) -> None:
     """Raise a `ValueError` if `diversity` is no number in [0, 1], before any work goes into it."""
     number = isinstance(diversity, (int, float, np.integer, np.floating)) and not isinstance(diversity, bool)
     if not number or not 0 <= diversity <= 1:
-        raise ValueError(f"`diversity` must be in [0, 1], 0 for the best scores alone, got {diversity!r}.")
+        raise ValueError(f"`diversity` must be in [0, 1], where 0 selects by score alone, got {diversity!r}.")
 
 
 def choose(
@@ -34,7 +34,7 @@ def choose(
     device: str = "cpu",
 ) -> np.ndarray:
     """
-    Keep the best rows of each group, as far as they differ from those kept before them.
+    Keep the best rows of each group by maximal marginal relevance (MMR): as far as they differ from those kept before them.
 
     Of a group with the quota q its best floor(q · (1 + 4 · diversity)) rows are the pool. From all pools together rows are
     kept one after another, each time the one with the greatest
@@ -78,7 +78,7 @@ def choose(
 
 def content_space(vectors: np.ndarray) -> np.ndarray:
     """
-    Make vectors whose cosines tell near-twins. As they come from the encoder, all rows lie in a narrow cone, along few
+    Make vectors whose cosines tell near-duplicates. As they come from the encoder, all rows lie in a narrow cone, along few
     directions which are mostly style; here every direction in which these rows vary counts alike, and the instruction as much
     as the response.
 

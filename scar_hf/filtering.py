@@ -172,7 +172,7 @@ class ScarFilter:
         if isinstance(row, LazyBatch):
             return True
         names = self.scorer.reader.needed(list(row))
-        if names is None:  # a formatting function may read anything
+        if names is None:  # a `formatting_func` may read anything
             return False
         value = row[names[0]]
         return isinstance(value, (list, tuple, np.ndarray)) and len(value) > 0 and not isinstance(value[0], Mapping)

@@ -93,7 +93,7 @@ class PairReader:
             Which assistant turn of a conversation is the response: `"first"`, `"last"`, or `"all"`, where each turn is a
             pair and the row's score their mean. The instruction is what the user said last before it; system prompts
             and tool turns are left out.
-        formatting (`Callable`, *optional*):
+        formatting_func (`Callable`, *optional*):
             For other formats: takes a row and returns `(instruction, response)`, a list of messages, a rendered text, or
             a row of a known format.
     """
@@ -102,15 +102,15 @@ class PairReader:
         self,
         columns: Mapping[str, str] | Sequence[str] | None = None,
         turn: str = "first",
-        formatting: Callable[[dict[str, Any]], Any] | None = None,
+        formatting_func: Callable[[dict[str, Any]], Any] | None = None,
     ):
         if turn not in _TURNS:
             raise ValueError(f"`turn` must be 'first', 'last' or 'all', got {turn!r}.")
-        if columns is not None and formatting is not None:
-            raise ValueError("Pass `columns` or `formatting`, not both: either says where instruction and response are.")
+        if columns is not None and formatting_func is not None:
+            raise ValueError("Pass `columns` or `formatting_func`, not both: either says where instruction and response are.")
         self.turn = turn
         self.columns = None if columns is None else _column_names(columns)
-        self.formatting = formatting
+        self.formatting_func = formatting_func
 
     def needed(self, names: Sequence[str]) -> list[str] | None:
         """
@@ -120,12 +120,12 @@ class PairReader:
             names (`Sequence[str]`): columns that the data has.
 
         Returns:
-            `list[str]`; `None` for all, as a `formatting` function may read any.
+            `list[str]`; `None` for all, as a `formatting_func` may read any.
 
         Raises:
             `ValueError`: if the columns fit no format.
         """
-        if self.formatting is not None:
+        if self.formatting_func is not None:
             return None
         if self.columns is not None:
             missing = [name for name in self.columns if name not in names]
@@ -142,14 +142,14 @@ class PairReader:
             return [_TEXT_COLUMN]
         tokens = (
             " These rows are tokens already: select before tokenising, or pass "
-            'formatting=lambda row: {"text": tokenizer.decode(row["input_ids"])}.'
+            'formatting_func=lambda row: {"text": tokenizer.decode(row["input_ids"])}.'
             if "input_ids" in names
             else ""
         )
         raise ValueError(
             f"No instruction and response found in the columns {list(names)}.{tokens} Formats known by their columns: "
             f'{_FORMATS}. For others name the two columns: columns={{"instruction": ..., "response": ...}}, or --columns '
-            "INSTRUCTION,RESPONSE on the command line; or pass a `formatting` function."
+            "INSTRUCTION,RESPONSE on the command line; or pass a `formatting_func`."
         )
 
     def read(self, batch: Mapping[str, Sequence[Any]]) -> list[RowPairs]:
@@ -173,7 +173,7 @@ class PairReader:
 
     def _read_row(self, row: dict[str, Any]) -> RowPairs:
         try:
-            pairs = self._formatted(row) if self.formatting is not None else self._known(row)
+            pairs = self._formatted(row) if self.formatting_func is not None else self._known(row)
         except RowError as error:
             return RowPairs((), str(error))
         problems = [pair_problem(*pair) for pair in pairs]
@@ -189,8 +189,8 @@ class PairReader:
         return self._read_text(values[0]) if _TEXT_COLUMN in row else self._chosen([], _turns(values[0]))
 
     def _formatted(self, row: dict[str, Any]) -> list[tuple[Any, Any]]:
-        assert self.formatting is not None
-        result = self.formatting(row)
+        assert self.formatting_func is not None
+        result = self.formatting_func(row)
         if isinstance(result, str):
             return self._read_text(result)
         if isinstance(result, Mapping):
@@ -202,7 +202,7 @@ class PairReader:
             if len(result) == 2:
                 return self._read_plain(result[0], result[1], ())
         raise RowError(
-            f"`formatting` returned {type(result).__name__}, not (instruction, response), a list of messages, a rendered "
+            f"`formatting_func` returned {type(result).__name__}, not (instruction, response), a list of messages, a rendered "
             "text or a row of a known format"
         )
 

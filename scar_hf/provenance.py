@@ -59,7 +59,12 @@ def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str,
         `dict`: the part `selection` of a manifest.
     """
     n = len(scored.scores)
-    counts = {"rows": n, "scored": n - len(scored.skipped), "skipped": len(scored.skipped), "cut": int(scored.cut.sum())}
+    counts = {
+        "rows": n,
+        "scored": n - len(scored.skipped),
+        "skipped": len(scored.skipped),
+        "truncated": int(scored.truncated.sum()),
+    }
     if kept is None:
         return counts
     return counts | {"kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}

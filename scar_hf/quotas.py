@@ -11,7 +11,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 
 logger = logging.getLogger(__name__)
-By = str | Mapping[str, Mapping[Any, float]]
+StratifyBy = str | Mapping[str, Mapping[Any, float]]
 _READ_ROWS = 10_000
 
 
@@ -76,34 +76,36 @@ def largest_remainder(shares: Sequence[int | Fraction], count: int) -> list[int]
     return parts
 
 
-def check_by(by: By, columns: Sequence[str]) -> None:
+def check_stratify_by(stratify_by: StratifyBy, columns: Sequence[str]) -> None:
     """
     Check what the rows are to be grouped by, before any work goes into it.
 
     Args:
-        by (`str` or `Mapping`): as for [`group_rows`].
+        stratify_by (`str` or `Mapping`): as for [`group_rows`].
         columns (`Sequence[str]`): columns that the data has.
 
     Raises:
         `ValueError`: if there is no such column, or a share is not a number from 0 up.
     """
-    name, shares = _read_by(by)
+    name, shares = _read_stratify_by(stratify_by)
     if name not in columns:
-        raise ValueError(f"`by` names the column {name!r}, but the data has the columns {list(columns)}.")
+        raise ValueError(f"`stratify_by` names the column {name!r}, but the data has the columns {list(columns)}.")
     for value, share in (shares or {}).items():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share) or share < 0:
-            raise ValueError(f"The share of {name}={value!r} in `by` must be a finite number from 0 up, got {share!r}.")
+            raise ValueError(
+                f"The share of {name}={value!r} in `stratify_by` must be a finite number from 0 up, got {share!r}."
+            )
     if shares is not None and not any(shares.values()):
-        raise ValueError(f"`by` gives no value of {name!r} a share above 0, got {dict(shares)}.")
+        raise ValueError(f"`stratify_by` gives no value of {name!r} a share above 0, got {dict(shares)}.")
 
 
-def group_rows(ds: Dataset, by: By) -> Groups:
+def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
     """
     Group rows by the value of a column. Rows without a value, and those with NaN, are a group of their own.
 
     Args:
         ds ([`~datasets.Dataset`]): n rows.
-        by (`str` or `Mapping`):
+        stratify_by (`str` or `Mapping`):
             A column: each group's share is that of its rows in the data. Or `{column: {value: share}}`: shares in
             proportion to these numbers, none for values that are not named.
 
@@ -114,8 +116,8 @@ def group_rows(ds: Dataset, by: By) -> Groups:
         `ValueError`: if the column is missing or holds lists or dictionaries, a share is no number from 0 up, or no row
         has a value that is named.
     """
-    check_by(by, ds.column_names)
-    name, shares = _read_by(by)
+    check_stratify_by(stratify_by, ds.column_names)
+    name, shares = _read_stratify_by(stratify_by)
     feature, plain = ds.features[name], ds.with_format(None).select_columns([name])
     values = (value for start in range(0, len(ds), _READ_ROWS) for value in plain[start : start + _READ_ROWS][name])
     if isinstance(feature, ClassLabel):
@@ -143,7 +145,7 @@ def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] |
     for value in values:
         if isinstance(value, (list, dict)):
             raise ValueError(
-                f"`by` names the column {name!r}, which holds {type(value).__name__}s: rows are grouped by one value."
+                f"`stratify_by` names the column {name!r}, which holds {type(value).__name__}s: rows are grouped by one value."
             )
         labels.append(numbers.setdefault(None if value != value else value, len(numbers)))
     names, found = list(numbers), np.array(labels, dtype=np.int64)
@@ -151,16 +153,16 @@ def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] |
         return Groups(found, names, np.bincount(found, minlength=len(names)).tolist())
     unknown = [value for value in shares if value not in names]
     if unknown and names:
-        raise ValueError(f"No row has the values {unknown} of {name!r} that `by` names; there are {names[:20]}.")
+        raise ValueError(f"No row has the values {unknown} of {name!r} that `stratify_by` names; there are {names[:20]}.")
     # As the user wrote it: 0.1 is a tenth, and not the binary fraction next to it.
     return Groups(found, names, [Fraction(str(shares.get(value, 0))) for value in names])
 
 
-def _read_by(by: By) -> tuple[str, Mapping[Any, float] | None]:
-    if isinstance(by, str):
-        return by, None
-    if isinstance(by, Mapping) and len(by) == 1:
-        name, shares = next(iter(by.items()))
+def _read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] | None]:
+    if isinstance(stratify_by, str):
+        return stratify_by, None
+    if isinstance(stratify_by, Mapping) and len(stratify_by) == 1:
+        name, shares = next(iter(stratify_by.items()))
         if isinstance(name, str) and isinstance(shares, Mapping):
             return name, shares
-    raise ValueError(f"`by` must be a column's name, or {{column: {{value: share}}}}, got {by!r}.")
+    raise ValueError(f"`stratify_by` must be a column's name, or {{column: {{value: share}}}}, got {stratify_by!r}.")

@@ -15,14 +15,14 @@ from .dataset_scoring import rows_of, score_dataset, with_scores
 from .diversity import check_diversity, choose
 from .loading import BUNDLED_RANKER
 from .provenance import dataset_source, describe_run, describe_selection
-from .quotas import By, Groups, check_by, group_rows
+from .quotas import Groups, StratifyBy, check_stratify_by, group_rows
 from .scoring import SCORE_COLUMN, ScarScorer
 from .selection import (
     Explainer,
     ScoredRows,
-    beside_scores,
     check_k,
     count_of,
+    criteria_in_words,
     order_of,
     threshold_of,
     top_indices,
@@ -44,7 +44,7 @@ class ScarRanking:
         dataset ([`~datasets.Dataset`]): n rows, all columns of the input, plus `scar_score`.
         scores (`np.ndarray` of shape `(n,)`, float32): the scores in the order of the rows; NaN where a row was skipped.
         skipped (`dict[int, str]`): why a row has no score, by its number.
-        cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`, and cut.
+        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`.
         settings (`dict`): what was scored with what.
         source (`tuple(str, list[dict])`): the data's name, and what identifies it.
         scorer ([`ScarScorer`], *optional*): what scored them; `diversity` compares rows by its vectors.
@@ -54,7 +54,7 @@ class ScarRanking:
     dataset: Dataset
     scores: np.ndarray
     skipped: dict[int, str] = field(default_factory=dict)
-    cut: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
+    truncated: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool))
     settings: dict[str, Any] = field(default_factory=dict)
     source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
     scorer: ScarScorer | None = field(default=None, repr=False)
@@ -69,35 +69,35 @@ class ScarRanking:
         portable = self.scorer is not None and self.scorer.model_name != "in-memory"
         return self.__dict__ | {"scorer": self.scorer if portable else None, "_chosen": {}}
 
-    def indices(self, k: float, by: By | None = None, diversity: float = 0.0) -> np.ndarray:
+    def indices(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
         """
         Numbers of the best rows, ascending. Ties go to the earlier row.
 
         Args:
             k (`float` or `int`): a float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
-            by (`str` or `Mapping`, *optional*):
+            stratify_by (`str` or `Mapping`, *optional*):
                 A column: each of its values has the same share of the selection as of the data, by largest remainder; rows
                 without a value are a group of their own. Or `{column: {value: share}}`. Groups with too few rows pass the
                 rest on to the others.
             diversity (`float`, *optional*, defaults to 0.0):
-                From 0, the best scores alone, to 1: how much a row counts for being unlike those kept before it, and how
-                far down the scores it may come from, the best k · (1 + 4 · diversity); see [`~scar_hf.diversity.choose`].
+                0 selects by score alone; values up to 1 favour rows that differ from those already selected, out of the
+                best k · (1 + 4 · diversity); see [`~scar_hf.diversity.choose`].
 
         Returns:
             `np.ndarray`: int64; fewer than asked for only where fewer rows, or fewer of the groups named, have a score.
 
         Raises:
-            `ValueError`: if `k`, `by` or `diversity` is out of range, or the ranking has no scorer to compare rows with.
+            `ValueError`: if `k`, `stratify_by` or `diversity` is out of range, or there is no scorer to compare rows with.
         """
-        _check_choice(k, by, diversity, self.dataset.column_names)
-        if by is None and not diversity:
+        _check_choice(k, stratify_by, diversity, self.dataset.column_names)
+        if stratify_by is None and not diversity:
             return top_indices(self.scores, k)
-        key = repr((k, by, float(diversity)))
+        key = repr((k, stratify_by, float(diversity)))
         if key not in self._chosen:
-            self._chosen[key] = self._choose(k, by, diversity)
+            self._chosen[key] = self._choose(k, stratify_by, diversity)
         return self._chosen[key].copy()
 
-    def _choose(self, k: float, by: By | None, diversity: float) -> np.ndarray:
+    def _choose(self, k: float, stratify_by: StratifyBy | None, diversity: float) -> np.ndarray:
         if diversity and self.scorer is None:
             raise ValueError(
                 "`diversity` compares rows by the ranker's vectors, and this ranking has no scorer to make them: rank the data "
@@ -105,7 +105,11 @@ class ScarRanking:
             )
         scored = ~np.isnan(self.scores)
         count = min(count_of(k, len(self)), int(np.count_nonzero(scored)))
-        groups = Groups(np.zeros(len(self), dtype=np.int64), [None], [1]) if by is None else group_rows(self.dataset, by)
+        groups = (
+            Groups(np.zeros(len(self), dtype=np.int64), [None], [1])
+            if stratify_by is None
+            else group_rows(self.dataset, stratify_by)
+        )
         device = "cpu" if self.scorer is None else self.scorer.device
         return choose(self.scores, groups.quotas(count, scored), groups.labels, diversity, self._embed, device)
 
@@ -118,28 +122,28 @@ class ScarRanking:
         """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
         return order_of(self.scores)
 
-    def top(self, k: float, by: By | None = None, diversity: float = 0.0) -> Dataset:
-        """The best rows in their original order; `k`, `by` and `diversity` as for [`ScarRanking.indices`]."""
-        return self.dataset.select(self.indices(k, by, diversity))
+    def top(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+        """The best rows in their original order; `k`, `stratify_by` and `diversity` as for [`ScarRanking.indices`]."""
+        return self.dataset.select(self.indices(k, stratify_by, diversity))
 
     def above(self, threshold: float) -> Dataset:
         """The rows that score at least `threshold`, in their original order."""
         return self.dataset.select(np.flatnonzero(self.scores >= threshold))
 
-    def dropped(self, k: float, by: By | None = None, diversity: float = 0.0) -> Dataset:
+    def dropped(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
         """The rows that [`ScarRanking.top`] leaves out, in their original order, those without a score included."""
-        return self.dataset.select(np.setdiff1d(np.arange(len(self)), self.indices(k, by, diversity)))
+        return self.dataset.select(np.setdiff1d(np.arange(len(self)), self.indices(k, stratify_by, diversity)))
 
-    def threshold(self, k: float, by: By | None = None, diversity: float = 0.0) -> float:
+    def threshold(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> float:
         """The lowest score that [`ScarRanking.top`] keeps; NaN where there is nothing to keep."""
-        return threshold_of(self.scores, self.indices(k, by, diversity))
+        return threshold_of(self.scores, self.indices(k, stratify_by, diversity))
 
-    def explained(self, k: float, by: By | None = None, diversity: float = 0.0) -> Dataset:
+    def explained(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
         """
         All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
 
         Args:
-            k, by, diversity: as for [`ScarRanking.indices`].
+            k, stratify_by, diversity: as for [`ScarRanking.indices`].
 
         Returns:
             [`~datasets.Dataset`]: n rows in their order.
@@ -148,8 +152,10 @@ class ScarRanking:
             `ValueError`: as [`ScarRanking.indices`], or if the data has such a column.
         """
         ds = self.dataset
-        kept = self.indices(k, by, diversity)
-        explainer = Explainer(self._scored(), kept, self.settings.get("max_length") or 0, beside=beside_scores(by, diversity))
+        kept = self.indices(k, stratify_by, diversity)
+        explainer = Explainer(
+            self._scored(), kept, self.settings.get("max_length") or 0, criteria=criteria_in_words(stratify_by, diversity)
+        )
         for name, values in explainer.columns(0, len(self)).items():
             if name in ds.column_names:
                 raise ValueError(f"The data already has a column {name!r}. Remove it first.")
@@ -157,25 +163,25 @@ class ScarRanking:
             ds = ds.add_column(name, values.to_pylist(), feature=feature)
         return ds
 
-    def manifest(self, k: float, by: By | None = None, diversity: float = 0.0) -> dict[str, Any]:
+    def manifest(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
         """
         Say what a selection was made of and with, as `manifest.json` has it beside an output of the command line.
 
         Args:
-            k, by, diversity: as for [`ScarRanking.indices`].
+            k, stratify_by, diversity: as for [`ScarRanking.indices`].
 
         Returns:
             `dict`: data, ranker, settings, versions, counts and threshold; it holds nothing of the rows' texts.
         """
-        options = {"k": k, "by": by, "diversity": float(diversity)}
-        kept = self.indices(k, by, diversity)
+        options = {"k": k, "stratify_by": stratify_by, "diversity": float(diversity)}
+        kept = self.indices(k, stratify_by, diversity)
         return describe_run(*self.source, None, self.settings, options) | {
             "selection": describe_selection(self._scored(), kept)
         }
 
     def _scored(self) -> ScoredRows:
-        cut = self.cut if len(self.cut) else np.zeros(len(self), dtype=bool)
-        return ScoredRows(self.scores, cut, np.empty(0, dtype=np.uint64), self.skipped)
+        truncated = self.truncated if len(self.truncated) else np.zeros(len(self), dtype=bool)
+        return ScoredRows(self.scores, truncated, np.empty(0, dtype=np.uint64), self.skipped)
 
     def save(self, folder: str | Path) -> None:
         """
@@ -192,10 +198,10 @@ class ScarRanking:
         self,
         path: str | Path | None = None,
         k: float = 0.1,
-        by: By | None = None,
+        stratify_by: StratifyBy | None = None,
         diversity: float = 0.0,
         *,
-        column: str | None = None,
+        group_by: str | None = None,
         **kwargs,
     ) -> "SelectionReport":
         """
@@ -203,8 +209,8 @@ class ScarRanking:
 
         Args:
             path (`str` or `Path`, *optional*): where the page is written; without it none is.
-            k, by, diversity: as for [`ScarRanking.indices`].
-            column (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
+            k, stratify_by, diversity: as for [`ScarRanking.indices`].
+            group_by (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
             kwargs: as for [`~scar_hf.report.report_ranking`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
 
         Returns:
@@ -217,12 +223,12 @@ class ScarRanking:
         Example:
 
         ```python
-        >>> scar_rank(ds).report("report.html", k=0.1, column="source")
+        >>> scar_rank(ds).report("report.html", k=0.1, group_by="source")
         ```
         """
         from .report import report_ranking
 
-        report = report_ranking(self, k, by, diversity, column=column, **kwargs)
+        report = report_ranking(self, k, stratify_by, diversity, group_by=group_by, **kwargs)
         if path is not None:
             report.save(path)
         return report
@@ -231,7 +237,7 @@ class ScarRanking:
         self,
         repo_id: str,
         k: float = 0.1,
-        by: By | None = None,
+        stratify_by: StratifyBy | None = None,
         diversity: float = 0.0,
         *,
         card: Mapping[str, Any] | None = None,
@@ -242,7 +248,7 @@ class ScarRanking:
 
         Args:
             repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
-            k, by, diversity: as for [`ScarRanking.indices`].
+            k, stratify_by, diversity: as for [`ScarRanking.indices`].
             card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
             kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
 
@@ -261,9 +267,11 @@ class ScarRanking:
         from .hub_cards import push, ranking_contents
 
         def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
-            return ranking_contents(self, k, folder, by, diversity, **{"repo_id": repo_id, "card": found, **(card or {})})
+            return ranking_contents(
+                self, k, folder, stratify_by, diversity, **{"repo_id": repo_id, "card": found, **(card or {})}
+            )
 
-        _check_choice(k, by, diversity, self.dataset.column_names)
+        _check_choice(k, stratify_by, diversity, self.dataset.column_names)
         return push(build, repo_id, "dataset", **kwargs)
 
 
@@ -276,7 +284,7 @@ def scar_rank(
     max_length: int | None = None,
     columns: Mapping[str, str] | Sequence[str] | None = None,
     turn: str = "first",
-    formatting: Callable[[dict[str, Any]], Any] | None = None,
+    formatting_func: Callable[[dict[str, Any]], Any] | None = None,
     strict: bool = False,
     overwrite: bool = False,
     cache: bool = True,
@@ -290,7 +298,7 @@ def scar_rank(
         ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
             The bundled ranker by its name, a folder, a Hub id, or a scorer, whose own settings then hold.
-        device, dtype, max_length, columns, turn, formatting: as for [`ScarScorer`].
+        device, dtype, max_length, columns, turn, formatting_func: as for [`ScarScorer`].
         strict (`bool`, *optional*, defaults to `False`):
             Whether a row that cannot be scored is an error. By default it is left unscored, never selected, and counted.
         overwrite (`bool`, *optional*, defaults to `False`): whether a column `scar_score` may be replaced.
@@ -331,7 +339,7 @@ def scar_rank(
             max_length=max_length,
             columns=columns,
             turn=turn,
-            formatting=formatting,
+            formatting_func=formatting_func,
             strict=strict,
             **kwargs,
         )
@@ -340,19 +348,21 @@ def scar_rank(
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
     ds = with_scores(ds, scored.scores)
-    return ScarRanking(ds, scored.scores, scored.skipped, scored.cut, scorer.settings(), source, scorer, progress)
+    return ScarRanking(ds, scored.scores, scored.skipped, scored.truncated, scorer.settings(), source, scorer, progress)
 
 
-def scar_select(ds: DatasetOrDict, k: float = 0.1, *, by: By | None = None, diversity: float = 0.0, **kwargs) -> DatasetOrDict:
+def scar_select(
+    ds: DatasetOrDict, k: float = 0.1, *, stratify_by: StratifyBy | None = None, diversity: float = 0.0, **kwargs
+) -> DatasetOrDict:
     """
-    Keep the best rows of an instruction set: `scar_rank(ds).top(k, by, diversity)`.
+    Keep the best rows of an instruction set: `scar_rank(ds).top(k, stratify_by, diversity)`.
 
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]): the rows, as for [`scar_rank`]; of several splits each
             by itself.
         k (`float` or `int`, *optional*, defaults to 0.1):
             A float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
-        by (`str` or `Mapping`, *optional*):
+        stratify_by (`str` or `Mapping`, *optional*):
             A column whose values keep their shares of the data, or `{column: {value: share}}`; see [`ScarRanking.indices`].
         diversity (`float`, *optional*, defaults to 0.0):
             In [0, 1]: how much a row counts for being unlike those kept before it; see [`ScarRanking.indices`].
@@ -363,27 +373,29 @@ def scar_select(ds: DatasetOrDict, k: float = 0.1, *, by: By | None = None, dive
         plus `scar_score`.
 
     Raises:
-        `ValueError`: if `k`, `by` or `diversity` is out of range, and as [`scar_rank`].
+        `ValueError`: if `k`, `stratify_by` or `diversity` is out of range, and as [`scar_rank`].
 
     Example:
 
     ```python
     >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1))
-    >>> scar_select(ds, k=0.1, by="source", diversity=0.3)  # sources as in the data, and no near-twins
+    >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # sources as in the data, and no near-duplicates
     ```
     """
     for split in ds.values() if isinstance(ds, DatasetDict) else [ds]:
-        _check_choice(k, by, diversity, getattr(split, "column_names", None))
+        _check_choice(k, stratify_by, diversity, getattr(split, "column_names", None))
     if isinstance(ds, DatasetDict):
-        return DatasetDict({name: scar_select(split, k, by=by, diversity=diversity, **kwargs) for name, split in ds.items()})
-    return scar_rank(ds, **kwargs).top(k, by, diversity)
+        return DatasetDict(
+            {name: scar_select(split, k, stratify_by=stratify_by, diversity=diversity, **kwargs) for name, split in ds.items()}
+        )
+    return scar_rank(ds, **kwargs).top(k, stratify_by, diversity)
 
 
-def _check_choice(k: float, by: By | None, diversity: float, columns: Sequence[str] | None) -> None:
+def _check_choice(k: float, stratify_by: StratifyBy | None, diversity: float, columns: Sequence[str] | None) -> None:
     check_k(k)
     check_diversity(diversity)
-    if by is not None and columns is not None:
-        check_by(by, columns)
+    if stratify_by is not None and columns is not None:
+        check_stratify_by(stratify_by, columns)
 
 
 def _check_dataset(ds: Any) -> None:

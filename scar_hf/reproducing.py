@@ -10,7 +10,7 @@ _SETTINGS = (
     ("dtype", None),
     ("backend", None),
     ("max_length", None),
-    ("long", "truncate"),
+    ("truncation", True),
     ("turn", "first"),
 )
 
@@ -35,13 +35,14 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         parts += ["--model", str(settings.get("model"))]
     for name, default in _SETTINGS:
         if settings.get(name) not in (None, default):
-            parts += [f"--{name.replace('_', '-')}", str(settings[name])]
+            option = name.replace("_", "-")
+            parts += [f"--no-{option}"] if settings[name] is False else [f"--{option}", str(settings[name])]
     if settings.get("columns"):
         parts += ["--columns", ",".join(settings["columns"])]
     parts += ["--strict"] if settings.get("strict") else []
     parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
-    if isinstance(options.get("by"), str):
-        parts += ["--quota", options["by"]]
+    if isinstance(options.get("stratify_by"), str):
+        parts += ["--stratify-by", options["stratify_by"]]
     if options.get("diversity"):
         parts += ["--diversity", str(options["diversity"])]
     for step in options.get("curation") or []:
@@ -58,7 +59,10 @@ def select_snippet(manifest: Mapping[str, Any]) -> str:
     if settings.get("columns"):
         given["columns"] = tuple(settings["columns"])
     arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in given.items())])
-    chosen = [repr(options.get("k")), *(f"{name}={options[name]!r}" for name in ("by", "diversity") if options.get(name))]
+    chosen = [
+        repr(options.get("k")),
+        *(f"{name}={options[name]!r}" for name in ("stratify_by", "diversity") if options.get(name)),
+    ]
     return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\nbest = ranking.top({', '.join(chosen)})"
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from huggingface_hub import constants
 
-from .files import open_whole
+from .files import atomic_write
 
 logger = logging.getLogger(__name__)
-_ROW = np.dtype([("score", "<f4"), ("cut", "u1")])
+_ROW = np.dtype([("score", "<f4"), ("truncated", "u1")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class ChunkScores:
 
     Args:
         scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
-        cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length` and was cut.
+        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than what was read of it.
     """
 
     scores: np.ndarray
-    cut: np.ndarray
+    truncated: np.ndarray
 
 
 def cache_folder() -> Path:
@@ -62,18 +62,18 @@ class ScoreCache:
             logger.warning("The cached scores in %s are damaged and are computed again.", self._path(digest))
             return None
         table = np.frombuffer(payload, dtype=_ROW)
-        return ChunkScores(table["score"].astype(np.float32), table["cut"].astype(bool))
+        return ChunkScores(table["score"].astype(np.float32), table["truncated"].astype(bool))
 
     def put(self, digest: str, result: ChunkScores) -> None:
         """Keep the scores of a chunk. A disk that takes no more is said once, and costs no result."""
         if not self._writable:
             return
         table = np.empty(len(result.scores), dtype=_ROW)
-        table["score"], table["cut"] = result.scores, result.cut
+        table["score"], table["truncated"] = result.scores, result.truncated
         payload = table.tobytes()
         path = self._path(digest)
         try:
-            with open_whole(path) as out:
+            with atomic_write(path) as out:
                 out.write(sha256(payload).digest() + payload)
         except OSError as error:
             self._writable = False

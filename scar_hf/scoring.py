@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 SCORE_COLUMN = "scar_score"
 NOT_FINITE = "the score is not a finite number"
 _BACKENDS = ("auto", "torch", "openvino")
-_LONG = ("truncate", "windows")
 # Chunks in flight: while one is computed, the next is tokenised, and its batches fill the cores that the first leaves idle.
 _LOOKAHEAD = 2
 
@@ -59,14 +58,14 @@ class ScarScorer:
             `backend="openvino"`. The heads are always float32.
         max_length (`int`, *optional*):
             Tokens of an instruction, and of a response, that are read; by default what the ranker was trained with.
-        long (`str`, *optional*, defaults to `"truncate"`):
-            What becomes of longer texts: `"truncate"` reads their beginning, `"windows"` all of them, in windows of
-            `max_length` tokens. The maximum over tokens is then that of all windows, the first-token vector the first's.
+        truncation (`bool`, *optional*, defaults to `True`):
+            Whether to read only the first `max_length` tokens of longer texts. With `False` they are read to their end, in
+            windows of `max_length` tokens: the maximum over tokens is that of all windows, the first-token vector the first's.
         columns (`dict` or `tuple`, *optional*):
             `{"instruction": NAME, "response": NAME}`, or the two names, for rows of no known format.
         turn (`str`, *optional*, defaults to `"first"`):
             Which assistant turn of a conversation is scored: `"first"`, `"last"`, or `"all"`, the mean over them.
-        formatting (`Callable`, *optional*):
+        formatting_func (`Callable`, *optional*):
             Takes a row of any other format and returns `(instruction, response)`; see [`~scar_hf.pairs.PairReader`].
         strict (`bool`, *optional*, defaults to `False`):
             Whether a row that cannot be scored is an error. By default it gets no score, and is counted.
@@ -98,10 +97,10 @@ class ScarScorer:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         max_length: int | None = None,
-        long: str = "truncate",
+        truncation: bool = True,
         columns: Mapping[str, str] | Sequence[str] | None = None,
         turn: str = "first",
-        formatting: Callable[[dict[str, Any]], Any] | None = None,
+        formatting_func: Callable[[dict[str, Any]], Any] | None = None,
         strict: bool = False,
         backend: str = "auto",
         tokens_per_batch: int | None = None,
@@ -112,8 +111,8 @@ class ScarScorer:
             raise ValueError(f"`tokens_per_batch` must be at least 1, got {tokens_per_batch}.")
         if max_length is not None and max_length < 4:
             raise ValueError(f"`max_length` must be at least 4 tokens, got {max_length}.")
-        if long not in _LONG:
-            raise ValueError(f"`long` must be one of {_LONG}, got {long!r}.")
+        if not isinstance(truncation, bool):
+            raise ValueError(f"`truncation` must be True or False, got {truncation!r}.")
         if backend not in _BACKENDS:
             raise ValueError(f"`backend` must be one of {_BACKENDS}, got {backend!r}.")
         self.model_name = str(model)
@@ -130,9 +129,9 @@ class ScarScorer:
             raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
         self._backend = backend
         self.max_length = max_length
-        self.long = long
+        self.truncation = truncation
         self.strict = strict
-        self.reader = PairReader(columns=columns, turn=turn, formatting=formatting)
+        self.reader = PairReader(columns=columns, turn=turn, formatting_func=formatting_func)
         self.tokens_per_batch = tokens_per_batch
         self.attn_implementation = attn_implementation
         self._model: ScarModel | None = None
@@ -294,7 +293,7 @@ class ScarScorer:
 
     def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """
-        Encode rows, without scoring them: what [`~scar_hf.diversity.content_space`] tells near-twins by.
+        Encode rows, without scoring them: what [`~scar_hf.diversity.content_space`] tells near-duplicates by.
 
         Args:
             rows (`Iterable[RowPairs]`): n rows, read one by one.
@@ -313,7 +312,7 @@ class ScarScorer:
         """The [`~scar_hf.score_cache.ScoreCache`] of this scorer's scores."""
         settings = self.identity()
         # How rows are read decides what is scored, which the cache knows by its content.
-        for name in ("columns", "turn", "formatting", "strict"):
+        for name in ("columns", "turn", "formatting_func", "strict"):
             settings.pop(name)
         return ScoreCache(settings, folder)
 
@@ -333,7 +332,7 @@ class ScarScorer:
                 "A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by "
                 "its folder."
             )
-        formatting = self.reader.formatting
+        formatting_func = self.reader.formatting_func
         return {
             "scar_hf": __version__,
             "weights": checkpoint_identity(resolve_checkpoint(self.model_name), self.revision),
@@ -341,10 +340,10 @@ class ScarScorer:
             "dtype": self._precision,
             "conversion": self._conversion(),
             "max_length": self.read_length,
-            "long": self.long,
+            "truncation": self.truncation,
             "columns": self.reader.columns,
             "turn": self.reader.turn,
-            "formatting": None if formatting is None else Hasher.hash(formatting),
+            "formatting_func": None if formatting_func is None else Hasher.hash(formatting_func),
             "strict": self.strict,
         }
 
@@ -363,7 +362,7 @@ class ScarScorer:
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
         with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
-            return tokenize(self.tokenizer, texts, self.read_length, windows=self.long == "windows")
+            return tokenize(self.tokenizer, texts, self.read_length, truncation=self.truncation)
 
     def _load(self) -> None:
         with self._loading:
@@ -413,10 +412,21 @@ class ScarScorer:
     def __getstate__(self) -> dict[str, Any]:
         """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
         state = self.identity() | {"model": self.model_name, "revision": self.revision}
-        return state | {"formatting": self.reader.formatting}
+        return state | {"formatting_func": self.reader.formatting_func}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("model", "revision", "dtype", "max_length", "long", "columns", "turn", "formatting", "strict", "backend")
+        names = (
+            "model",
+            "revision",
+            "dtype",
+            "max_length",
+            "truncation",
+            "columns",
+            "turn",
+            "formatting_func",
+            "strict",
+            "backend",
+        )
         self.__init__(**{name: state[name] for name in names})  # type: ignore[misc]
 
 

@@ -30,13 +30,13 @@ class ScoredRows:
 
     Args:
         scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
-        cut (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was cut at `max_length`.
+        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was truncated to `max_length`.
         hashes (`np.ndarray` of shape `(n,)`, uint64): what was scored, in short.
         skipped (`dict[int, str]`): why a row has no score, by its number.
     """
 
     scores: np.ndarray
-    cut: np.ndarray
+    truncated: np.ndarray
     hashes: np.ndarray
     skipped: dict[int, str] = field(default_factory=dict)
 
@@ -73,15 +73,15 @@ def score_rows(
             seen += len(chunk.rows)
             yield chunk
 
-    scores, cut, hashes, skipped, number = [], [], [], {}, start
+    scores, truncated, hashes, skipped, number = [], [], [], {}, start
     for chunk, result in scorer.score_chunks(checked(cut_chunks(rows)), cache, bar):
         scores.append(result.scores)
-        cut.append(result.cut)
+        truncated.append(result.truncated)
         hashes.append(chunk.row_hashes)
         for i in np.flatnonzero(np.isnan(result.scores)):
             skipped[number + int(i)] = chunk.rows[i].problem or NOT_FINITE
         number += len(chunk.rows)
-    return ScoredRows(_joined(scores, np.float32), _joined(cut, np.bool_), _joined(hashes, np.uint64), skipped)
+    return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
 
 
 def count_of(k: float, n: int) -> int:
@@ -140,9 +140,9 @@ def threshold_of(scores: np.ndarray, kept: np.ndarray) -> float:
     return float(scores[kept].min()) if len(kept) else math.nan
 
 
-def beside_scores(by: Any = None, diversity: float = 0.0) -> str:
-    """What decided beside the scores, as [`Explainer`] says it."""
-    parts = [f"the quotas by {by!r}"] if by is not None else []
+def criteria_in_words(stratify_by: Any = None, diversity: float = 0.0) -> str:
+    """What decided besides the score, as [`Explainer`] puts it."""
+    parts = [f"quotas for {stratify_by!r}"] if stratify_by is not None else []
     return " and ".join([*parts, *([f"diversity {diversity:g}"] if diversity else [])])
 
 
@@ -155,7 +155,7 @@ class Explainer:
         kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
         max_length (`int`): tokens that were read of each text.
         dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
-        beside (`str`, *optional*): what decided beside the score, in words.
+        criteria (`str`, *optional*): what decided besides the score, in words.
     """
 
     def __init__(
@@ -164,10 +164,10 @@ class Explainer:
         kept: np.ndarray | None,
         max_length: int,
         dropped: Mapping[int, str] | None = None,
-        beside: str = "",
+        criteria: str = "",
     ):
         n = len(scored.scores)
-        self.scored, self.max_length, self.dropped, self.beside = scored, max_length, dropped or {}, beside
+        self.scored, self.max_length, self.dropped, self.criteria = scored, max_length, dropped or {}, criteria
         self.ranks = np.empty(n, dtype=np.int64)
         self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
         self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
@@ -209,13 +209,13 @@ class Explainer:
             return self.scored.skipped.get(i, NOT_FINITE)
         if i in self.dropped:
             return self.dropped[i]
-        tied = not self.beside and not self.is_kept[i] and score >= self.threshold
+        tied = not self.criteria and not self.is_kept[i] and score >= self.threshold
         tie = "; an earlier row with the same score comes first" if tied else ""
-        cut = f"; only {self.max_length} tokens of a text were read" if self.scored.cut[i] else ""
+        note = f"; only {self.max_length} tokens of a text were read" if self.scored.truncated[i] else ""
         count = f"{self.kept_count:,}"
-        kept = f"{count} are kept, by score and {self.beside}" if self.beside else f"the best {count} are kept"
+        kept = f"{count} are kept, by score and {self.criteria}" if self.criteria else f"the best {count} are kept"
         return (
-            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{cut}"
+            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{note}"
         )
 
 
@@ -224,9 +224,9 @@ def report_skipped(scored: ScoredRows, max_length: int) -> None:
     n = len(scored.scores)
     if scored.skipped:
         logger.warning("%d of %d rows have no score: %s.", len(scored.skipped), n, reasons_in_words(scored.skipped))
-    if scored.cut.any():
-        text = 'Of %d of %d rows only the first %d tokens of a text were read; long="windows" reads all.'
-        logger.warning(text, int(scored.cut.sum()), n, max_length)
+    if scored.truncated.any():
+        text = "Of %d of %d rows only the first %d tokens of a text were read; truncation=False reads all."
+        logger.warning(text, int(scored.truncated.sum()), n, max_length)
 
 
 def kind_of_reason(reason: str) -> str:

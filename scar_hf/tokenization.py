@@ -1,4 +1,4 @@
-"""Texts -> token ids: cut at `max_length`, or in windows of it."""
+"""Texts -> token ids: truncated to `max_length`, or in windows of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class TokenizedTexts:
         token_ids (`list[list[int]]`): W windows, those of a text in its order, one for each text unless windows are asked for.
         text_of (`np.ndarray` of shape `(W,)`): the text that a window belongs to.
         is_first (`np.ndarray` of shape `(W,)`, bool): whether it is the text's first.
-        cut (`np.ndarray` of shape `(N,)`, bool): whether a text was longer than what is read of it.
+        truncated (`np.ndarray` of shape `(N,)`, bool): whether a text was longer than what is read of it.
     """
 
     token_ids: list[list[int]]
     text_of: np.ndarray
     is_first: np.ndarray
-    cut: np.ndarray
+    truncated: np.ndarray
 
     def finished(self, windows: list[int]) -> np.ndarray:
         """The texts whose first window is among these."""
@@ -49,7 +49,7 @@ class TokenizedTexts:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, windows: bool = False
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, truncation: bool = True
 ) -> TokenizedTexts:
     """
     Tokenise N texts.
@@ -58,7 +58,7 @@ def tokenize(
         tokenizer (`PreTrainedTokenizerBase`): the ranker's.
         texts (`Sequence[str]`): any text; surrogates that stand alone, which no encoding has, are read as U+FFFD.
         max_length (`int`): tokens of a window, special tokens included.
-        windows (`bool`, *optional*, defaults to `False`): whether to read what lies beyond the first window.
+        truncation (`bool`, *optional*, defaults to `True`): whether to read only the first `max_length` tokens of a text.
 
     Returns:
         [`TokenizedTexts`].
@@ -68,19 +68,19 @@ def tokenize(
         return TokenizedTexts([], none, none.astype(bool), none.astype(bool))
     clean = [_encodable(text) for text in texts]
     limit = max_length * _CHARS_PER_TOKEN
-    shortened = [text if windows else _beginning(text, limit) for text in clean]
+    shortened = [_beginning(text, limit) if truncation else text for text in clean]
     token_ids, text_of = _windows(tokenizer, shortened, max_length)
     is_first = np.ones(len(text_of), dtype=bool)
     is_first[1:] = text_of[1:] != text_of[:-1]
-    if windows:
+    if not truncation:
         return TokenizedTexts(token_ids, text_of, is_first, np.zeros(len(texts), dtype=bool))
-    cut = np.bincount(text_of, minlength=len(texts)) > 1
+    truncated = np.bincount(text_of, minlength=len(texts)) > 1
     kept = [token_ids[i] for i in np.flatnonzero(is_first)]
-    for i in np.flatnonzero(~cut):
+    for i in np.flatnonzero(~truncated):
         if len(shortened[i]) < len(clean[i]):  # mostly blanks: the beginning did not fill a window
             pieces, _ = _windows(tokenizer, [clean[i]], max_length)
-            kept[i], cut[i] = pieces[0], len(pieces) > 1
-    return TokenizedTexts(kept, np.arange(len(texts)), np.ones(len(texts), dtype=bool), cut)
+            kept[i], truncated[i] = pieces[0], len(pieces) > 1
+    return TokenizedTexts(kept, np.arange(len(texts)), np.ones(len(texts), dtype=bool), truncated)
 
 
 def _windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:

@@ -40,7 +40,9 @@ def test_select_from_conversations_by_a_column(tmp_path, capsys):
         for i in range(1, 9)
     ]
     (tmp_path / "v.json").write_text(json.dumps(chats))
-    assert run("select", tmp_path / "v.json", "-k", "2", "-o", tmp_path / "o.json", "--by", "source", "--turn", "last") == 0
+    assert (
+        run("select", tmp_path / "v.json", "-k", "2", "-o", tmp_path / "o.json", "--group-by", "source", "--turn", "last") == 0
+    )
     assert [row["conversations"] for row in read_dataset(tmp_path / "o.json")] != []
     shown = capsys.readouterr().out
     assert "How much of each source stayed" in shown
@@ -114,7 +116,7 @@ def test_verify(rows, write_jsonl, tmp_path, capsys):
         (("-k", "-1"), "got -1"),
         (("-k", "0.1", "--columns", "question,answer"), "names ['question', 'answer']"),
         (("-k", "0.1", "--columns", "response"), "must be two column names"),
-        (("-k", "0.1", "--by", "nothing"), "--by names the column 'nothing'"),
+        (("-k", "0.1", "--group-by", "nothing"), "--group-by names the column 'nothing'"),
         (("-k", "0.1", "--model", "/no/such/folder"), "No SCAR ranker found at '/no/such/folder'"),
         (("-k", "0.1", "--max-length", "9999"), "at most 512"),
     ],
@@ -189,7 +191,7 @@ def test_the_installed_command_runs_on_the_shipped_example(tmp_path):
     lines = data.read_text(encoding="utf-8").splitlines()[:60]
     (tmp_path / "part.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     command = Path(sys.executable).parent / "scar-hf"
-    args = [command, "select", tmp_path / "part.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl", "--by", "source"]
+    args = [command, "select", tmp_path / "part.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl", "--group-by", "source"]
     run = subprocess.run(args, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "140"})
     assert "60 rows came in, 6 stayed" in run.stdout and "Dolly human" in run.stdout
     assert len(read_dataset(tmp_path / "o.jsonl")) == 6

@@ -91,18 +91,18 @@ def test_quotas_and_diversity_over_files_are_those_of_datasets(rows, tiny_ranker
         tiny_ranker,
         "--device",
         "cpu",
-        "--quota",
+        "--stratify-by",
         "source",
         "--diversity",
         "0.5",
     ]
     assert run(*command, "-o", tmp_path / "o.jsonl", "--explain") == 0
     found = read_dataset(tmp_path / "o.jsonl")
-    expected = scar_select(Dataset.from_list(many), k=0.25, by="source", diversity=0.5, model=str(tiny_ranker), device="cpu",
-                           progress=False)  # fmt: skip
+    expected = scar_select(Dataset.from_list(many), k=0.25, stratify_by="source", diversity=0.5, model=str(tiny_ranker),
+                           device="cpu", progress=False)  # fmt: skip
     assert found["response"][:] == expected["response"][:] and sorted(found["source"][:]) == ["a"] * 6 + ["b"] * 4
-    assert "the quotas by 'source' and diversity 0.5" in found["scar_reason"][0]
-    assert run("select", data, "-k", "2", "-o", tmp_path / "p.jsonl", "--quota", "color") == 2
+    assert "quotas for 'source' and diversity 0.5" in found["scar_reason"][0]
+    assert run("select", data, "-k", "2", "-o", tmp_path / "p.jsonl", "--stratify-by", "color") == 2
     assert run("select", data, "-k", "2", "-o", tmp_path / "p.jsonl", "--diversity", "2") == 2
     said = capsys.readouterr().err
-    assert "--quota names the column 'color'" in said and "`diversity` must be in [0, 1]" in said
+    assert "--stratify-by names the column 'color'" in said and "`diversity` must be in [0, 1]" in said

@@ -1,4 +1,4 @@
-"""Near-twins are left out, groups keep their shares, and neither moves a row without being asked to."""
+"""Near-duplicates are left out, groups keep their shares, and neither moves a row without being asked to."""
 
 import math
 import pickle
@@ -86,7 +86,7 @@ def test_scores_fall_no_further_than_diversity_lets_them(ranking):
 
 
 def test_selecting_by_both_is_the_same_from_every_side(twins, ranking, small):
-    how = {"by": "source", "diversity": 0.4}
+    how = {"stratify_by": "source", "diversity": 0.4}
     kept, dropped = ranking.top(0.3, **how), ranking.dropped(0.3, **how)
     assert len(kept) == 12 and sorted(kept["id"][:] + dropped["id"][:]) == list(range(40))
     assert kept["id"][:] == sorted(kept["id"][:])
@@ -97,9 +97,9 @@ def test_selecting_by_both_is_the_same_from_every_side(twins, ranking, small):
     assert selected["id"][:] == kept["id"][:]
     explained = ranking.explained(0.3, **how)
     assert [row["id"] for row in explained if row["scar_decision"] == "kept"] == kept["id"][:]
-    assert "12 are kept, by score and the quotas by 'source' and diversity 0.4, down to" in explained[0]["scar_reason"]
+    assert "12 are kept, by score and quotas for 'source' and diversity 0.4, down to" in explained[0]["scar_reason"]
     manifest = ranking.manifest(0.3, **how)
-    assert manifest["options"] == {"k": 0.3, "by": "source", "diversity": 0.4}
+    assert manifest["options"] == {"k": 0.3, "stratify_by": "source", "diversity": 0.4}
     assert manifest["selection"]["kept"] == 12
     assert manifest["selection"]["threshold"] == pytest.approx(ranking.threshold(0.3, **how))
 
@@ -108,12 +108,12 @@ def test_without_either_the_rows_are_those_of_before(ranking):
     for k in (1, 7, 0.25, 1.0):
         np.testing.assert_array_equal(ranking.indices(k), top_indices(ranking.scores, k))
         np.testing.assert_array_equal(ranking.indices(k, diversity=0), top_indices(ranking.scores, k))
-    assert ranking.manifest(3)["options"] == {"k": 3, "by": None, "diversity": 0.0}
+    assert ranking.manifest(3)["options"] == {"k": 3, "stratify_by": None, "diversity": 0.0}
 
 
 def test_splits_are_diversified_each_by_itself(twins, small):
     splits = DatasetDict(train=twins.select(range(25)), test=twins.select(range(25, 40)))
-    how = {"k": 0.4, "by": "source", "diversity": 0.5, "model": small, "progress": False, "cache": False}
+    how = {"k": 0.4, "stratify_by": "source", "diversity": 0.5, "model": small, "progress": False, "cache": False}
     kept = scar_select(splits, **how)
     assert {name: len(split) for name, split in kept.items()} == {"train": 10, "test": 6}
     assert kept["test"]["id"][:] == scar_select(splits["test"], **how)["id"][:]
@@ -124,7 +124,7 @@ def test_rows_without_a_score_are_never_kept(twins, small):
     for i in (0, 3, 21):
         rows[i]["response"] = ""
     ranking = scar_rank(Dataset.from_list(rows), model=small, progress=False, cache=False)
-    for how in ({"diversity": 0.7}, {"by": "source"}, {"by": "source", "diversity": 1.0}):
+    for how in ({"diversity": 0.7}, {"stratify_by": "source"}, {"stratify_by": "source", "diversity": 1.0}):
         assert not {0, 3, 21} & set(ranking.indices(1.0, **how).tolist())
         assert len(ranking.indices(1.0, **how)) == 37
         assert len(ranking.indices(20, **how)) == 20
@@ -170,34 +170,34 @@ def test_diversity_out_of_range(diversity, twins, ranking):
 
 
 @pytest.mark.parametrize(
-    ("by", "message"),
+    ("stratify_by", "message"),
     [
-        ("sauce", r"`by` names the column 'sauce', but the data has the columns \['instruction'"),
-        (["source"], r"`by` must be a column's name, or \{column: \{value: share\}\}, got \['source'\]"),
-        ({"source": {"web": -1}}, r"The share of source='web' in `by` must be a finite number from 0 up, got -1"),
-        ({"source": {"web": 0}}, r"`by` gives no value of 'source' a share above 0"),
+        ("sauce", r"`stratify_by` names the column 'sauce', but the data has the columns \['instruction'"),
+        (["source"], r"`stratify_by` must be a column's name, or \{column: \{value: share\}\}, got \['source'\]"),
+        ({"source": {"web": -1}}, r"The share of source='web' in `stratify_by` must be a finite number from 0 up, got -1"),
+        ({"source": {"web": 0}}, r"`stratify_by` gives no value of 'source' a share above 0"),
         ({"source": {"wep": 1}}, r"No row has the values \['wep'\] of 'source'.*there are \['web', 'book', None\]"),
     ],
 )
-def test_groups_that_are_none(by, message, ranking):
+def test_groups_that_are_none(stratify_by, message, ranking):
     with pytest.raises(ValueError, match=message):
-        ranking.top(5, by=by)
+        ranking.top(5, stratify_by=stratify_by)
 
 
 def test_lists_are_no_groups(ranking):
     with_lists = ScarRanking(Dataset.from_dict({"tags": [["a"], ["b"]]}), np.zeros(2, dtype=np.float32))
     with pytest.raises(ValueError, match=r"'tags', which holds lists"):
-        with_lists.top(1, by="tags")
+        with_lists.top(1, stratify_by="tags")
 
 
 def test_shares_as_named(ranking, caplog):
-    kept = ranking.top(10, by={"source": {"web": 0.7, None: 0.3}})
+    kept = ranking.top(10, stratify_by={"source": {"web": 0.7, None: 0.3}})
     assert [kept["source"][:].count(name) for name in ("web", "book", None)] == [7, 0, 3]
     # Ten rows are from the web: what it cannot fill goes to the other group.
-    kept = ranking.top(15, by={"source": {"web": 9, "book": 1}})
+    kept = ranking.top(15, stratify_by={"source": {"web": 9, "book": 1}})
     assert [kept["source"][:].count(name) for name in ("web", "book", None)] == [10, 5, 0]
     assert not caplog.text
-    assert len(ranking.top(15, by={"source": {"web": 1}})) == 10
+    assert len(ranking.top(15, stratify_by={"source": {"web": 1}})) == 10
     assert "have only 10 of the 15 rows asked for" in caplog.text
 
 
@@ -225,7 +225,7 @@ def test_largest_remainder_is_within_one_of_the_exact_share(weights, count):
 def test_quotas_keep_the_best_of_each_group(values, k, data):
     groups = data.draw(st.lists(st.sampled_from(["a", "b", None]), min_size=len(values), max_size=len(values)))
     array = np.array(values, dtype=np.float32)
-    kept = ScarRanking(Dataset.from_dict({"g": groups}), array).indices(k, by="g").tolist()
+    kept = ScarRanking(Dataset.from_dict({"g": groups}), array).indices(k, stratify_by="g").tolist()
     n, scored = len(values), [i for i, value in enumerate(values) if not math.isnan(value)]
     count = min(count_of(k, n), len(scored))
     assert len(kept) == count and kept == sorted(set(kept)) and set(kept) <= set(scored)

@@ -138,10 +138,10 @@ def test_fingerprints(ds, tmp_path):
         scar_filter(k=0.1, max_length=64),
         scar_filter(k=0.1, dtype="float16"),
         scar_filter(k=0.1, turn="last"),
-        scar_filter(k=0.1, long="windows"),
+        scar_filter(k=0.1, truncation=False),
         scar_filter(k=0.1, columns=("id", "response")),
-        scar_filter(k=0.1, formatting=lambda row: (row["a"], row["b"])),
-        scar_filter(k=0.1, formatting=lambda row: (row["b"], row["a"])),
+        scar_filter(k=0.1, formatting_func=lambda row: (row["a"], row["b"])),
+        scar_filter(k=0.1, formatting_func=lambda row: (row["b"], row["a"])),
         scar_filter(ds, k=0.1, progress=False),
     ]
     assert len({before, *map(Hasher.hash, others)}) == 11

@@ -35,12 +35,12 @@ MANIFEST = {
         "backend": "torch",
         "max_length": 512,
         "turn": "first",
-        "long": "truncate",
+        "truncation": True,
         "columns": None,
     },
     "options": {"k": 0.1},
     "versions": {"scar-hf": "0.1.0"},
-    "selection": {"rows": 1000, "scored": 990, "skipped": 10, "cut": 7, "kept": 100, "threshold": 1.25, "dropped": 40},
+    "selection": {"rows": 1000, "scored": 990, "skipped": 10, "truncated": 7, "kept": 100, "threshold": 1.25, "dropped": 40},
 }
 HUB_INPUT = {"path": "dolly/default", "fingerprint": "ab", "pairs_sha256": "cd",
              "files": ["hf://datasets/databricks/dolly@" + "1f" * 20 + "/data.jsonl"]}  # fmt: skip
@@ -265,7 +265,7 @@ def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, 
     data = write_jsonl([{**row, "source": "a|b" if row["id"] % 2 else "c"} for row in rows])
     common = ["--model", str(tiny_ranker), "--device", "cpu", "--dtype", "float32", "--quiet"]
     assert main(["select", data.name, "-k", "3", "-o", "out", "--backend", "torch", *common]) == 0
-    assert main(["card", "out", "--by", "source", "--style", "--license", "mit"]) == 0
+    assert main(["card", "out", "--group-by", "source", "--style", "--license", "mit"]) == 0
     card = DatasetCard.load(Path("out/README.md"))
     assert check_metadata(card)["configs"][0]["data_files"] == [{"split": "train", "path": "train.parquet"}]
     assert "| a\\|b | 5 |" in card.text and "Consistency of style" in card.text
@@ -276,7 +276,7 @@ def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, 
     assert main([*command[1:], *common[:2], "--quiet"]) == 0  # the folder of the ranker is only named in the card
     assert read_dataset("selected.parquet").to_list() == read_dataset("out").to_list()
     capsys.readouterr()
-    assert main(["card", "nothing"]) == 2 and main(["card", "out", "--by", "nothing"]) == 2
+    assert main(["card", "nothing"]) == 2 and main(["card", "out", "--group-by", "nothing"]) == 2
     said = capsys.readouterr().err
     assert "no folder" in said and "has no column 'nothing'" in said
     assert card_command.is_ranker(str(tiny_ranker)) and not card_command.is_ranker("out")

@@ -93,7 +93,7 @@ def test_named_columns_win(columns):
 
 
 @pytest.mark.parametrize(
-    "formatting",
+    "formatting_func",
     [
         lambda row: (row["ask"], row["say"]),
         lambda row: [{"role": "user", "content": row["ask"]}, {"role": "assistant", "content": row["say"]}],
@@ -101,19 +101,19 @@ def test_named_columns_win(columns):
         lambda row: {"prompt": row["ask"], "completion": row["say"], "other": 1},
     ],
 )
-def test_formatting_functions(formatting):
-    assert read({"ask": "Q", "say": "A"}, formatting=formatting).pairs == (("Q", "A"),)
-    assert "`formatting` returned int" in read({"ask": "Q"}, formatting=lambda row: 3).problem
+def test_formatting_functions(formatting_func):
+    assert read({"ask": "Q", "say": "A"}, formatting_func=formatting_func).pairs == (("Q", "A"),)
+    assert "`formatting_func` returned int" in read({"ask": "Q"}, formatting_func=lambda row: 3).problem
 
 
 def test_only_the_columns_that_are_read_are_asked_for():
     names = ["id", "input", "output", "instruction", "blob"]
     assert PairReader().needed(names) == ["instruction", "output", "input"]
-    assert PairReader(formatting=str).needed(names) is None
+    assert PairReader(formatting_func=str).needed(names) is None
 
 
 def test_unknown_columns_say_what_was_seen_and_what_fits():
-    with pytest.raises(ValueError, match=r"\['quux', 'texts'\].*instruction \+ output.*messages.*--columns.*formatting"):
+    with pytest.raises(ValueError, match=r"\['quux', 'texts'\].*instruction \+ output.*messages.*--columns.*formatting_func"):
         read({"quux": "a", "texts": "b"})
     with pytest.raises(ValueError, match=r"names \['answer'\], but the data has the columns \['q'\]"):
         read({"q": "a"}, columns=("q", "answer"))
@@ -147,7 +147,7 @@ def test_rows_that_cannot_be_scored_come_with_the_reason(row, problem):
 @pytest.mark.parametrize(
     "settings",
     [{"turn": "middle"}, {"columns": "text"}, {"columns": {"prompt": "a"}}, {"columns": ("a",)},
-     {"columns": ("a", "b"), "formatting": str}],
+     {"columns": ("a", "b"), "formatting_func": str}],
 )  # fmt: skip
 def test_wrong_settings(settings):
     with pytest.raises(ValueError, match=r"`(turn|columns)`"):

@@ -139,9 +139,9 @@ def test_files_of_any_objects_survive(small, tmp_path, rows, k):
 def test_windows_hold_all_tokens_and_truncation_their_beginning(tokenizer, texts, max_length):
     whole = tokenize(tokenizer, texts, 10**6)
     cut = tokenize(tokenizer, texts, max_length)
-    windows = tokenize(tokenizer, texts, max_length, windows=True)
+    windows = tokenize(tokenizer, texts, max_length, truncation=False)
     for i, ids in enumerate(whole.token_ids):
-        assert cut.cut[i] == (len(ids) > max_length)
+        assert cut.truncated[i] == (len(ids) > max_length)
         assert cut.token_ids[i][:-1] == ids[: max_length - 1] or len(ids) <= max_length
         own = [windows.token_ids[w] for w in np.flatnonzero(windows.text_of == i)]
         assert [t for window in own for t in window[1:-1]] == ids[1:-1]

@@ -134,7 +134,7 @@ def commits(hub: Hub, kind: str, name: str) -> list[str]:
 
 
 def test_what_is_pushed_is_pulled_and_verified(hub, client, selection, tmp_path):
-    said = client.push(selection / "out", "me/best", "--license", "cc-by-sa-3.0", "--language", "en", "--by", "source")
+    said = client.push(selection / "out", "me/best", "--license", "cc-by-sa-3.0", "--language", "en", "--group-by", "source")
     assert len(commits(hub, "datasets", "me/best")) == 1 and "are in commit" in said
     assert hub.repo("datasets", "me/best").visibility is None  # as the user's settings say
     files = hub.files("datasets", "me/best")
@@ -309,10 +309,10 @@ def test_a_ranking_is_pushed_from_python(hub, client, selection, tiny_ranker):
     files = hub.files("datasets", "me/from-python")
     manifest = json.loads(files["manifest.json"])
     assert manifest["selection"]["kept"] == manifest["output"]["rows"] == 10
-    assert manifest["options"] == {"k": 10, "by": "source", "diversity": 0.5}
+    assert manifest["options"] == {"k": 10, "stratify_by": "source", "diversity": 0.5}
     text = files["README.md"].decode()
-    assert "| Beside the scores | the quotas by 'source' and diversity 0.5 |" in text.replace("\\", "")
-    assert "--quota source --diversity 0.5" in text
+    assert "| Besides the score | quotas for 'source' and diversity 0.5 |" in text.replace("\\", "")
+    assert "--stratify-by source --diversity 0.5" in text
 
 
 def test_a_ranker_is_pushed_and_loaded_by_its_id(hub, client, scorer, tmp_path):

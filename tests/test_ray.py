@@ -104,7 +104,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def assert_same(found, expected) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        for name in ("scores", "cut", "hashes"):
+        for name in ("scores", "truncated", "hashes"):
             assert getattr(one, name).dtype == getattr(other, name).dtype
             assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
         assert one.skipped == other.skipped
@@ -175,7 +175,7 @@ def _rows_in(entry: Path) -> int:
 
 def test_rows_without_a_path_and_a_function_of_ones_own(cluster, make_scorer):
     shards = [Shard("someone/a-set", None, Dataset.from_list(make_rows(300, 0)))]
-    scorer = make_scorer(formatting=lambda row: (row["instruction"], row["response"]), tokens_per_batch=256)
+    scorer = make_scorer(formatting_func=lambda row: (row["instruction"], row["response"]), tokens_per_batch=256)
     found = score_shards_on_ray(shards, scorer, cache=False, progress=False, actors=1)
     assert_same(found, score_shards(shards, scorer, cache=False, progress=False))
 
@@ -189,11 +189,11 @@ def test_errors_are_those_of_one_process(cluster, make_scorer, tmp_path):
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
-    def formatting(row):
+    def formatting_func(row):
         raise KeyError("no such thing")
 
     with pytest.raises(KeyError, match="no such thing"):
-        score_shards_on_ray(shards, make_scorer(formatting=formatting), cache=False, progress=False)
+        score_shards_on_ray(shards, make_scorer(formatting_func=formatting_func), cache=False, progress=False)
 
 
 @pytest.mark.parametrize(

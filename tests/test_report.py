@@ -85,7 +85,7 @@ def selection(tmp_path_factory, tiny_ranker):
 
 def test_the_numbers_are_those_of_the_selection(selection):
     data, out, scorer, result, _ = selection
-    report = report_files(data, out, scorer, column="source", progress=False)
+    report = report_files(data, out, scorer, group_by="source", progress=False)
     n = report.numbers
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert n["counts"]["rows"] == 80 and n["counts"]["kept"] == 20 and n["counts"]["skipped"] == 1
@@ -158,19 +158,19 @@ def test_k_in_place_of_a_selection(selection):
         with pytest.raises(ValueError, match="not both"):
             report_files(data, *arguments, progress=False)
     with pytest.raises(ValueError, match="no column 'origin'"):
-        report_files(data, out, scorer, column="origin", progress=False)
+        report_files(data, out, scorer, group_by="origin", progress=False)
 
 
 def test_the_command(selection, tiny_ranker, tmp_path, capsys):
     data, out, _, _, _ = selection
     page = tmp_path / "r.html"
-    arguments = (data, out, "-o", page, "--by", "source", "--figures", tmp_path / "png", "--json", tmp_path / "n.json")
+    arguments = (data, out, "-o", page, "--group-by", "source", "--figures", tmp_path / "png", "--json", tmp_path / "n.json")
     assert run(*arguments) == 0
     shown = check_page(page.read_text(encoding="utf-8"))
     # The manifest says which ranker, and how.
     assert shown["manifest"]["ranker"]["model"] == str(tiny_ranker) and "ranked by" in shown["lead"]
     assert shown["commands"][0].startswith("scar-hf select ") and "-k 0.25" in shown["commands"][0]
-    assert shown["commands"][1].startswith("scar-hf report ") and "--by source" in shown["commands"][1]
+    assert shown["commands"][1].startswith("scar-hf report ") and "--group-by source" in shown["commands"][1]
     assert json.loads((tmp_path / "n.json").read_text())["counts"]["kept"] == 20
     images = {path.name: path.read_bytes() for path in (tmp_path / "png").iterdir()}
     assert set(images) == {f"{n}.png" for n in ("scores", "map", "map-sources", "spreads", "sources", "lengths")}
@@ -188,7 +188,7 @@ def test_text_of_the_data_is_data(text, tmp_path):
     clean = text.encode("utf-8", "replace").decode()
     ranking.dataset = ranking.dataset.remove_columns("response").add_column("response", [clean + f" {i}" for i in range(12)])
     ranking.skipped[0], ranking.scores[0] = text, np.nan
-    page = ranking.report(k=0.5, column="source", progress=False).html()
+    page = ranking.report(k=0.5, group_by="source", progress=False).html()
     shown = check_page(page)
     visible = re.sub(r"[\x00-\x08\x0b-\x1f]", "\N{REPLACEMENT CHARACTER}", clean)
     assert all(row["response"].startswith(visible) for row in shown["examples"])
@@ -201,7 +201,7 @@ def test_surrogates_and_long_texts_of_files(write_jsonl, tiny_ranker):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     scorer = ScarScorer(str(tiny_ranker), device="cpu", dtype="float32")
     shown = check_page(report_files(path, None, scorer, k=3, progress=False).html())
-    assert shown["counts"]["cut"] == 3 and len(shown["examples"]) == 6
+    assert shown["counts"]["truncated"] == 3 and len(shown["examples"]) == 6
     assert {len(row["response"]) for row in shown["examples"]} == {900, 9}
 
 
@@ -247,7 +247,7 @@ def report_order(path) -> int:
 def test_many_sources_in_any_script():
     names = [f"源 {i} $x$ _y_ & <b> " + "long " * 20 for i in range(40)]
     report = ranking_of(np.arange(200), source=[names[i % 40] for i in range(200)]).report(
-        k=50, column="source", progress=False
+        k=50, group_by="source", progress=False
     )
     assert len(report.numbers["groups"]) == 13 and report.numbers["groups"][-1]["name"] == "28 others"
     assert sum(group["rows"] for group in report.numbers["groups"]) == 200
@@ -269,9 +269,11 @@ def test_surprisal_has_its_density_and_its_spread(tiny_lm):
 
 def test_quotas_are_named_in_the_reasons(scorer):
     rows = [{"instruction": f"What is {w}?", "response": f"It is {w}.", "kind": "xy"[i % 2]} for i, w in enumerate("abcdefgh")]
-    report = scar_rank(Dataset.from_list(rows), model=scorer, progress=False).report(k=4, by="kind", progress=False)
+    report = scar_rank(Dataset.from_list(rows), model=scorer, progress=False).report(k=4, stratify_by="kind", progress=False)
     assert {g["decision"] for g in report.numbers["examples"]} == {"kept", "dropped"}
-    assert report.numbers["manifest"]["options"]["by"] == "kind" and "by='kind'" in report.numbers["commands"][0]
+    assert (
+        report.numbers["manifest"]["options"]["stratify_by"] == "kind" and "stratify_by='kind'" in report.numbers["commands"][0]
+    )
     assert report.numbers["map"] is not None
 
 
@@ -282,7 +284,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
         ranking_of([1.0, 2.0]).report(k=1, progress=False)
 
 
-@pytest.mark.parametrize("setting", [{"sample": 1}, {"map_rows": 10**6}, {"examples": 301}, {"k": 0.0}, {"column": "no"}])
+@pytest.mark.parametrize("setting", [{"sample": 1}, {"map_rows": 10**6}, {"examples": 301}, {"k": 0.0}, {"group_by": "no"}])
 def test_bad_settings_are_refused(setting):
     with pytest.raises(ValueError, match=f"`{next(iter(setting))}`|no column"):
         ranking_of([1.0, 2.0, 3.0]).report(**{"k": 1, "progress": False} | setting)

@@ -33,7 +33,7 @@ def page(tmp_path_factory, scorer) -> Path:
     rows[4]["instruction"] = f"</script>{PLANTED}<!-- {rows[4]['instruction']}"
     rows[5]["source"] = PLANTED
     path = tmp_path_factory.mktemp("report") / "report.html"
-    scar_rank(Dataset.from_list(rows), model=scorer, progress=False).report(path, k=0.25, column="source", progress=False)
+    scar_rank(Dataset.from_list(rows), model=scorer, progress=False).report(path, k=0.25, group_by="source", progress=False)
     return path
 
 

@@ -68,9 +68,9 @@ def test_long_texts_are_cut_counted_or_read_in_windows(scorer, caplog):
     body = " ".join(f"word{i % 97}" for i in range(900))
     ds = Dataset.from_list([{"prompt": "Q", "completion": text} for text in ("short", body, body + " and more.")])
     ranking = scar_rank(ds, model=scorer, progress=False)
-    assert ranking.cut.tolist() == [False, True, True]
+    assert ranking.truncated.tolist() == [False, True, True]
     assert "Of 2 of 3 rows only the first 512 tokens" in caplog.text
-    windows = ScarScorer("scar-ranker", device="cpu", dtype="float32", long="windows", max_length=128)
+    windows = ScarScorer("scar-ranker", device="cpu", dtype="float32", truncation=False, max_length=128)
     found = windows.score(["Q"], [body])[0]
     ids = scorer.tokenizer(body, add_special_tokens=False)["input_ids"]
     pieces = [ids[i : i + 126] for i in range(0, len(ids), 126)]
@@ -269,7 +269,7 @@ def test_other_folders_are_no_rankers(tmp_path, encoder_folder, copy):
         {"backend": "jax"},
         {"tokens_per_batch": 0},
         {"max_length": 2},
-        {"long": "forget"},
+        {"truncation": "forget"},
     ],
 )
 def test_wrong_settings(settings):

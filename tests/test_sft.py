@@ -209,7 +209,7 @@ def test_a_selection_is_known_again_whatever_decided_it(name, settings, tiny_lm,
     again = ScarSFTTrainer(
         tiny_lm, sft_config(**saving), train_dataset=Dataset.from_list(rows), scar_args=arguments(**settings)
     )
-    assert bool(again.scar_ranking.cut.any()) == ("scar_max_length" in settings)
+    assert bool(again.scar_ranking.truncated.any()) == ("scar_max_length" in settings)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == 2
 

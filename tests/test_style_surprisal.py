@@ -74,7 +74,7 @@ def test_perplexities_are_those_of_the_models_own_loss(lm, bytes_tokenizer, toke
         assert found["ppl_alone"][i] == pytest.approx(math.exp(alone), rel=1e-3)
         assert found["ifd"][i] == pytest.approx(math.exp(given - alone), rel=1e-3)
     assert found["ifd"][2] == pytest.approx(1, abs=1e-5)  # no instruction: nothing to help
-    assert not found["cut"].any()
+    assert not found["truncated"].any()
 
 
 def test_a_chat_template_is_used_where_there_is_one(lm, bytes_tokenizer, lm_folder):
@@ -93,7 +93,7 @@ def test_a_chat_template_is_used_where_there_is_one(lm, bytes_tokenizer, lm_fold
 def test_long_texts_are_cut_and_counted(lm, bytes_tokenizer, caplog):
     surprisal = Surprisal(lm, tokenizer=bytes_tokenizer, max_length=64)
     found = surprisal.measure(["a" * 100, "b", "c"], ["short", "d" * 100, "also short"])
-    assert found["cut"].tolist() == [True, True, False]
+    assert found["truncated"].tolist() == [True, True, False]
     assert "Of 2 of 3 rows" in caplog.text
     assert found["surprisal"][0] == pytest.approx(loss_of(lm, bytes_tokenizer, "a" * 32, "short"), rel=1e-4)
     assert found["surprisal"][1] == pytest.approx(loss_of(lm, bytes_tokenizer, "b\n\n", "d" * (64 - 4)), rel=1e-4)

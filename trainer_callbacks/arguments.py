@@ -28,8 +28,8 @@ class ScarArguments:
             `"auto"`, `"torch"` or `"openvino"`, as for [`ScarScorer`].
         scar_max_length (`int`, *optional*):
             Tokens of each text that the ranker reads; by default what it was trained with.
-        scar_long (`str`, *optional*, defaults to `"truncate"`):
-            `"windows"` reads longer texts to their end.
+        scar_truncation (`bool`, *optional*, defaults to `True`):
+            Whether to read only the first `scar_max_length` tokens of longer texts, or all of them.
         scar_columns (`list[str]`, *optional*):
             Instruction and response column, for rows of no known format.
         scar_turn (`str`, *optional*, defaults to `"first"`):
@@ -60,7 +60,9 @@ class ScarArguments:
     scar_dtype: str = field(default="auto", metadata={"help": "Precision of the ranker's encoder."})
     scar_backend: str = field(default="auto", metadata={"help": "auto, torch or openvino."})
     scar_max_length: int | None = field(default=None, metadata={"help": "Tokens of each text that the ranker reads."})
-    scar_long: str = field(default="truncate", metadata={"help": "truncate, or windows to read longer texts to their end."})
+    scar_truncation: bool = field(
+        default=True, metadata={"help": "Read only the first scar_max_length tokens of longer texts, or all of them."}
+    )
     scar_columns: list[str] | None = field(
         default=None, metadata={"help": "Instruction and response column, for rows of no known format."}
     )
@@ -97,7 +99,7 @@ class ScarArguments:
             dtype=self.scar_dtype,
             backend=self.scar_backend,
             max_length=self.scar_max_length,
-            long=self.scar_long,
+            truncation=self.scar_truncation,
             columns=self.scar_columns,
             turn=self.scar_turn,
             strict=self.scar_strict,

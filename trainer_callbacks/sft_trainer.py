@@ -174,7 +174,7 @@ class ScarSFTTrainer(SFTTrainer):
             self._signature_columns = [*self._signature_columns, SCORE_COLUMN]
 
 
-def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatting: Any = None) -> ScarRanking:
+def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatting_func: Any = None) -> ScarRanking:
     """
     Rank in the main process and tell the others the result, so that all select the same rows without scoring again. What
     the last checkpoint has stored of the same ranking is taken from there.
@@ -183,7 +183,7 @@ def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatti
         ds ([`~datasets.Dataset`]): the rows, the same in every process.
         scar_args ([`ScarArguments`]): with what.
         config ([`~trl.SFTConfig`]): of the training, for its progress bars.
-        formatting (`Callable`, *optional*): the trainer's `formatting_func`, for rows that are of no known format.
+        formatting_func (`Callable`, *optional*): the trainer's `formatting_func`, for rows that are of no known format.
 
     Returns:
         [`ScarRanking`].
@@ -199,7 +199,7 @@ def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatti
     results: list[Any] = [None]
     if state.is_main_process:
         try:
-            scorer = scar_args.scorer(formatting=_formatting(ds, scar_args, formatting))
+            scorer = scar_args.scorer(formatting_func=_formatting(ds, scar_args, formatting_func))
             checkpoint = _checkpoint(config)
             found = None if checkpoint is None else stored_ranking(checkpoint, ds, scorer)
             results = [found or scar_rank(ds, model=scorer, progress=not config.disable_tqdm)]
@@ -209,25 +209,27 @@ def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatti
         return _raised(results[0])
     found = results[0]
     parts: list[Any] = [
-        found if not isinstance(found, ScarRanking) else (found.scores, found.skipped, found.cut, found.settings, found.source)
+        found
+        if not isinstance(found, ScarRanking)
+        else (found.scores, found.skipped, found.truncated, found.settings, found.source)
     ]
     broadcast_object_list(parts)
     if state.is_main_process:
         return _raised(found)
-    scores, skipped, cut, settings, source = _raised(parts[0])
+    scores, skipped, truncated, settings, source = _raised(parts[0])
     if len(scores) != len(ds):
         raise ValueError(f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}: load the same.")
-    return ScarRanking(with_scores(ds, scores), scores, skipped, cut, settings, source)
+    return ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source)
 
 
-def _formatting(ds: Dataset, scar_args: ScarArguments, formatting: Any) -> Any:
+def _formatting(ds: Dataset, scar_args: ScarArguments, formatting_func: Any) -> Any:
     """The trainer's `formatting_func`, where nothing else says what the instruction is."""
-    if formatting is None or scar_args.scar_columns is not None:
+    if formatting_func is None or scar_args.scar_columns is not None:
         return None
     try:
         PairReader().needed(ds.column_names)
     except ValueError:
-        return formatting
+        return formatting_func
     return None
 
 

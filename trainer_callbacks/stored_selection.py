@@ -38,7 +38,9 @@ def write_selection(folder: Path, manifest: dict[str, Any], ranking: ScarRanking
     if ranking is not None:
         skipped = {str(row): reason for row, reason in ranking.skipped.items()}
         save_file(
-            {"scores": ranking.scores, "cut": ranking.cut}, folder / SCORES_FILE, metadata={"skipped": json.dumps(skipped)}
+            {"scores": ranking.scores, "truncated": ranking.truncated},
+            folder / SCORES_FILE,
+            metadata={"skipped": json.dumps(skipped)},
         )
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / SELECTION_FILE).write_text(f"{text}\n", encoding="utf-8")
@@ -85,7 +87,7 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
     try:
         manifest = read_selection(folder)
         stored_rows = load_file(folder / SCORES_FILE)
-        scores, cut = stored_rows["scores"], stored_rows["cut"]
+        scores, truncated = stored_rows["scores"], stored_rows["truncated"]
         skipped = json.loads(_metadata(folder / SCORES_FILE).get("skipped", "{}"))
     except (ValueError, KeyError, SafetensorError) as error:
         logger.warning("The selection in %s cannot be read (%s); the data is ranked again.", folder, error)
@@ -99,7 +101,7 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
         return None
     logger.info("The selection in %s is of the same rows and ranker: nothing is scored again.", folder)
     reasons = {int(row): skipped.get(str(row), NOT_FINITE) for row in np.flatnonzero(np.isnan(scores))}
-    return ScarRanking(with_scores(ds, scores), scores, reasons, cut, settings, dataset_source(ds, digest))
+    return ScarRanking(with_scores(ds, scores), scores, reasons, truncated, settings, dataset_source(ds, digest))
 
 
 def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> None:

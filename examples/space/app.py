@@ -124,7 +124,7 @@ def make_files(scored: view.Scored | None, k: float, format_name: str, with_repo
     files = [rows, manifest]
     if with_report:
         files.append(folder / "report.html")
-        ranking.report(files[-1], k, column=scored.by, scorer=scored.scorer, map_rows=view.MAP_ROWS)
+        ranking.report(files[-1], k, group_by=scored.group_by, scorer=scored.scorer, map_rows=view.MAP_ROWS)
     return [str(file) for file in files]
 
 
@@ -146,8 +146,8 @@ def _score(ds: Dataset, name: str, inputs: list[dict[str, Any]], instruction: st
     ranking = replace(ranking, source=(name, inputs))
     if len(ranking.skipped) == len(ranking):
         raise ValueError(f"No row of {name} could be scored: {next(iter(ranking.skipped.values()))}.")
-    if cut := int(ranking.cut.sum()):
-        notes.append(f"Of {cut:,} rows only the first {scorer.read_length} tokens of a text were read.")
+    if truncated := int(ranking.truncated.sum()):
+        notes.append(f"Of {truncated:,} rows only the first {scorer.read_length} tokens of a text were read.")
     if ranking.skipped:
         notes.append(f"{len(ranking.skipped):,} rows have no score; the first because {next(iter(ranking.skipped.values()))}.")
     text = " ".join([f"Ranked {len(ranking):,} rows of {name}.", *notes])

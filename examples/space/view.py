@@ -27,8 +27,8 @@ TITLES = {
     "scores": "Scores and the threshold",
     "spreads": "Spread of style, kept against all",
     "map": "Map of linguistic form",
-    "map-sources": "The same map by {by}",
-    "sources": "Share kept by {by}",
+    "map-sources": "The same map by {group_by}",
+    "sources": "Share kept by {group_by}",
     "lengths": "Share kept by words of the response",
 }
 
@@ -56,20 +56,20 @@ class Scored:
     measures: StyleMeasures
     before: StyleConsistency
     points: dict[str, Any] | None
-    by: str | None
+    group_by: str | None
 
 
 def measured(ranking: ScarRanking, scorer: ScarScorer) -> Scored:
     """Read, measure and map the rows of a ranking."""
     selected = _selected(ranking, scorer, 1.0)
     samples = choose(selected, len(ranking), 0, MAP_ROWS, 0, seed=0)
-    by = _groups_in(ranking, scorer)
-    seen = look(selected, samples, by)
+    group_by = _groups_in(ranking, scorer)
+    seen = look(selected, samples, group_by)
     reader = scorer.reader
     measures = style_measures(ranking.dataset, columns=reader.columns, turn=reader.turn)
     points = form_map(selected, seen, samples, scorer, progress=True)
     before = style_consistency(measures.select(samples.before))
-    return Scored(ranking, scorer, samples, seen, measures, before, points, by)
+    return Scored(ranking, scorer, samples, seen, measures, before, points, group_by)
 
 
 def numbers_at(scored: Scored, k: float) -> dict[str, Any]:
@@ -77,12 +77,12 @@ def numbers_at(scored: Scored, k: float) -> dict[str, Any]:
     selected = _selected(scored.ranking, scored.scorer, k)
     kept, is_kept = selected.kept, selected.explainer.is_kept
     samples, seen = replace(scored.samples, after=kept), scored.seen
-    if scored.by is not None:
+    if scored.group_by is not None:
         seen = replace(seen, counts_kept=Counter(seen.groups[i] for i in kept.tolist()))
     words = {i: value for i, value in enumerate(scored.measures.values.get("words", [])) if not np.isnan(value)}
     mapped = None if scored.points is None else scored.points | {"kept": is_kept[samples.mapped].tolist()}
     return {
-        "by": scored.by,
+        "group_by": scored.group_by,
         "counts": counts_of(selected),
         "scores": score_histogram(selected),
         "style": compare(scored.before, scored.measures.select(kept)).to_dict(),
@@ -120,7 +120,7 @@ def figures(numbers: Mapping[str, Any]) -> str:
     images = draw(numbers, "svg")
     for name, title in TITLES.items():
         if name in images:
-            title = escape(title.format(by=numbers["by"]))
+            title = escape(title.format(group_by=numbers["group_by"]))
             image = inline(images[name].decode("utf-8"), name, FIGURES[name][1].__doc__ or name, sheet)
             caption = escape(captions[name])
             parts.append(f"<figure><h3>{title}</h3>{image}<figcaption>{caption}</figcaption></figure>")
@@ -179,7 +179,7 @@ def _text(text: str, most: int) -> str:
 
 
 def _selected(ranking: ScarRanking, scorer: ScarScorer, k: float) -> Selected:
-    scored = ScoredRows(ranking.scores, ranking.cut, np.empty(0, dtype=np.uint64), ranking.skipped)
+    scored = ScoredRows(ranking.scores, ranking.truncated, np.empty(0, dtype=np.uint64), ranking.skipped)
     shards = [Shard(ranking.source[0], None, ranking.dataset)]
     return Selected(ranking.source[0], shards, scorer.reader, scored, ranking.indices(k), ranking.manifest(k))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 HELP = "write the card of a selection or a ranker, or amend the one that is there"
-EXAMPLE = "scar-hf card selected/ --license cc-by-sa-3.0 --language en --by source"
+EXAMPLE = "scar-hf card selected/ --license cc-by-sa-3.0 --language en --group-by source"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", action="append", metavar="CODE", help="ISO 639 code; repeatable")
     group = parser.add_argument_group("selections")
     group.add_argument("--data", metavar="DATA", help="what was selected from, if it is not where the manifest says")
-    group.add_argument("--by", metavar="COLUMN", help="column whose values rows are counted by, e.g. source")
+    group.add_argument("--group-by", metavar="COLUMN", help="column whose values rows are counted by, e.g. source")
     group.add_argument("--style", action="store_true", help="measure the consistency of style before and after")
     group.add_argument("--lm", metavar="MODEL", help="language model for surprisal, with --style")
     group = parser.add_argument_group("rankers")
@@ -60,8 +60,8 @@ def selection_options(args: argparse.Namespace) -> dict[str, Any]:
     _, manifest = read_selection(args.source)
     data = args.data or (manifest["data"] if Path(manifest["data"]).exists() else None)
     options: dict[str, Any] = {"license": args.license, "language": args.language}
-    if args.by:
-        options["counts"] = count_groups(args.by, args.source, data)
+    if args.group_by:
+        options["counts"] = count_groups(args.group_by, args.source, data)
     if args.lm and not args.style:
         raise ValueError("--lm is of --style: pass both.")
     if args.style:

@@ -34,10 +34,10 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
     )
     parser.add_argument(
-        "--long",
-        default="truncate",
-        choices=("truncate", "windows"),
-        help="longer texts: read their beginning, or all in windows (default: %(default)s)",
+        "--truncation",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read the first --max-length tokens of longer texts; --no-truncation reads all of them (default: --truncation)",
     )
     parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of no known format")
     parser.add_argument(
@@ -68,7 +68,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide, beside the scores, which rows are kept."""
+    """Add the options that decide, besides the score, which rows are kept."""
     group = parser.add_argument_group("curation", "leaves rows out whatever their score; of the extra [curation]")
     group.add_argument("--drop-duplicates", action="store_true", help="of equal rows keep one")
     group.add_argument(
@@ -83,14 +83,14 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluation", action="append", metavar="DATA", help="leave out rows that overlap with this evaluation set; repeatable"
     )
     group.add_argument("--languages", metavar="CODES", help="leave out rows surely in other languages, e.g. en or en,de")
-    choice = parser.add_argument_group("choice", "beside the scores")
-    choice.add_argument("--quota", metavar="COLUMN", help="each value of this column keeps its share of the data")
+    choice = parser.add_argument_group("choice", "besides the score")
+    choice.add_argument("--stratify-by", metavar="COLUMN", help="each value of this column keeps its share of the data")
     choice.add_argument(
         "--diversity",
         type=float,
         default=0.0,
         metavar="D",
-        help="0 the best scores alone, to 1: rather unlike rows (default: 0)",
+        help="0 selects by score alone; values up to 1 favour rows that differ from those already selected (default: 0)",
     )
     group.add_argument("--curation-seed", type=int, default=0, metavar="N", help="of near-duplicates (default: %(default)s)")
 
@@ -141,7 +141,7 @@ def load_scorer(args: argparse.Namespace) -> Any:
         device=args.device,
         dtype=args.dtype,
         max_length=args.max_length,
-        long=args.long,
+        truncation=args.truncation,
         columns=tuple(args.columns.split(",")) if args.columns else None,
         turn=args.turn,
         strict=args.strict,

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         args.row,
         split=args.split,
         curation=curation_of(args),
-        quota=args.quota,
+        stratify_by=args.stratify_by,
         diversity=args.diversity,
         cache=not args.no_cache,
         engine=engine_of(args),

@@ -7,9 +7,9 @@ from pathlib import Path
 from .common import add_scoring_arguments, engine_of, load_scorer, number
 
 HELP = "show what a selection kept, and why, on one page that opens offline"
-EXAMPLE = "scar-hf report data.jsonl selected.jsonl --by source -o report.html"
+EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"
 # Options that a manifest answers where they are not given.
-_FROM_MANIFEST = ("revision", "dtype", "backend", "max_length", "long", "turn", "strict")
+_FROM_MANIFEST = ("revision", "dtype", "backend", "max_length", "truncation", "turn", "strict")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=number, metavar="K", help="instead of AFTER: the share or count that would be kept")
     parser.add_argument("-o", "--output", default="report.html", metavar="PAGE", help="the page (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace the page if it exists")
-    parser.add_argument("--by", metavar="COLUMN", help="column to break the selection down by, e.g. source")
+    parser.add_argument("--group-by", metavar="COLUMN", help="column to break the selection down by, e.g. source")
     parser.add_argument("--lm", metavar="MODEL", help="causal language model, a folder, GGUF file or Hub id: adds surprisal")
     parser.add_argument(
         "--lm-rows", type=int, default=400, metavar="N", help="rows it reads of either set (default: %(default)s)"
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         cache=not args.no_cache,
         engine=engine_of(args),
-        column=args.by,
+        group_by=args.group_by,
         lm=args.lm,
         language=args.language,
         sample=args.sample,
@@ -79,8 +79,8 @@ def _take_settings(args: argparse.Namespace, manifest: dict | None) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     settings, ranker = manifest.get("settings") or {}, manifest.get("ranker") or {}
-    if settings.get("formatting") is not None:
-        raise ValueError("The selection was read by a `formatting` function of Python: use ranking.report() there.")
+    if settings.get("formatting_func") is not None:
+        raise ValueError("The selection was read by a `formatting_func` of Python: use ranking.report() there.")
     found = {**settings, "model": ranker.get("model"), "revision": ranker.get("revision")}
     found["columns"] = ",".join(settings["columns"]) if settings.get("columns") else None
     for name in (*_FROM_MANIFEST, "model", "columns"):
@@ -91,9 +91,9 @@ def _take_settings(args: argparse.Namespace, manifest: dict | None) -> None:
 def _command(args: argparse.Namespace) -> str:
     """The command line of this report."""
     parts = ["scar-hf", "report", args.data, *([args.after] if args.after else ["-k", str(args.k)]), "-o", args.output]
-    for name in ("by", "lm"):
+    for name in ("group_by", "lm"):
         if getattr(args, name) is not None:
-            parts += [f"--{name}", getattr(args, name)]
+            parts += [f"--{name.replace('_', '-')}", getattr(args, name)]
     for name, default in (("lm_rows", 400), ("language", "en"), ("sample", 20_000), ("map_rows", 2000), ("seed", 0)):
         if getattr(args, name) != default:
             parts += [f"--{name.replace('_', '-')}", str(getattr(args, name))]

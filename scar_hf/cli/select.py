@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-k", type=number, required=True, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500"
     )
-    parser.add_argument("--by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
+    parser.add_argument("--group-by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
     parser.add_argument("--quiet", action="store_true", help="print no summary")
 
 
@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
         args,
         k=args.k,
         curation=curation_of(args),
-        quota=args.quota,
+        stratify_by=args.stratify_by,
         diversity=args.diversity,
-        by=args.by,
+        group_by=args.group_by,
         observe=not args.quiet,
     )
     if not args.quiet:

@@ -35,7 +35,7 @@ def print_summary(result: RunResult) -> None:
         return
     console.print(_examples("Best", seen.best, result))
     console.print(_examples("Worst", seen.worst, result))
-    if seen.by is not None:
+    if seen.group_by is not None:
         console.print(_counts(seen, result.kept))
     console.print(_spread(seen))
 
@@ -45,14 +45,14 @@ def _examples(title: str, numbers: Sequence[int], result: RunResult) -> Table:
     assert seen is not None
     table = Table(title=title, title_justify="left", title_style="bold", expand=True, show_lines=True)
     table.add_column("score", justify="right", no_wrap=True)
-    if seen.by is not None:
-        table.add_column(seen.by, max_width=18)
+    if seen.group_by is not None:
+        table.add_column(seen.group_by, max_width=18)
     table.add_column("instruction, and below it the response", ratio=1, no_wrap=True, overflow="ellipsis")
     for i in numbers:
         row, group = seen.examples[i]
         pair = (" ".join(text.split())[:300] for text in (row.instruction, row.response))
         # Text of the data is data: never read as markup.
-        cells = [str(group)] if seen.by is not None else []
+        cells = [str(group)] if seen.group_by is not None else []
         table.add_row(f"{result.scored.scores[i]:.3f}", *map(_shown, [*cells, "\n".join(pair)]))
     return table
 
@@ -63,10 +63,10 @@ def _shown(text: str) -> Text:
 
 
 def _counts(seen: Observations, kept: int) -> Table:
-    by = str(seen.by)
-    table = Table(title=f"How much of each {by} stayed", title_justify="left", title_style="bold")
-    for name in (by, "in", "kept", "share kept", "share of the selection"):
-        table.add_column(name, justify="left" if name == by else "right")
+    group_by = str(seen.group_by)
+    table = Table(title=f"How much of each {group_by} stayed", title_justify="left", title_style="bold")
+    for name in (group_by, "in", "kept", "share kept", "share of the selection"):
+        table.add_column(name, justify="left" if name == group_by else "right")
     for name, count in seen.counts_in.most_common(20):
         stayed = seen.counts_kept[name]
         table.add_row(_shown(name), f"{count:,}", f"{stayed:,}", f"{stayed / count:.1%}", f"{stayed / max(1, kept):.1%}")

@@ -103,7 +103,7 @@ def drop_duplicates(
     scores: str | Sequence[float] | None = None,
     columns: Columns = None,
     turn: str = "first",
-    formatting: Formatting = None,
+    formatting_func: Formatting = None,
 ) -> Curated:
     """
     Drop rows whose instruction and response another row has to the letter.
@@ -114,7 +114,7 @@ def drop_duplicates(
         scores (`str` or `Sequence[float]`, *optional*):
             Which of equal rows stays: the best by this column, or by these numbers, one a row; of equally good ones the
             earliest. By default the column `scar_score` where the data has it, else the earliest row stays.
-        columns, turn, formatting: as for [`~scar_hf.pairs.PairReader`].
+        columns, turn, formatting_func: as for [`~scar_hf.pairs.PairReader`].
 
     Returns:
         [`Curated`]: with reasons such as "duplicate of row 17".
@@ -133,7 +133,7 @@ def drop_duplicates(
     (998, {17: 'duplicate of row 3', 204: 'duplicate of row 3'})
     ```
     """
-    return _curated(ds, ExactDuplicates(), PairReader(columns, turn, formatting), scores)
+    return _curated(ds, ExactDuplicates(), PairReader(columns, turn, formatting_func), scores)
 
 
 def drop_near_duplicates(
@@ -148,13 +148,13 @@ def drop_near_duplicates(
     response_threshold: float | None = None,
     columns: Columns = None,
     turn: str = "first",
-    formatting: Formatting = None,
+    formatting_func: Formatting = None,
 ) -> Curated:
     """
     Drop rows that say nearly the same as a better-scored one.
 
     Args:
-        ds, scores, columns, turn, formatting: as for [`drop_duplicates`].
+        ds, scores, columns, turn, formatting_func: as for [`drop_duplicates`].
         threshold, num_perm, ngram, seed, on, response_threshold: as for [`NearDuplicates`].
 
     Returns:
@@ -177,7 +177,7 @@ def drop_near_duplicates(
     """
     settings = {"num_perm": num_perm, "ngram": ngram, "seed": seed}
     finder = NearDuplicates(threshold, on=on, response_threshold=response_threshold, **settings)
-    return _curated(ds, finder, PairReader(columns, turn, formatting), scores)
+    return _curated(ds, finder, PairReader(columns, turn, formatting_func), scores)
 
 
 def drop_contaminated(
@@ -190,13 +190,13 @@ def drop_contaminated(
     evaluation_columns: Columns = None,
     columns: Columns = None,
     turn: str = "first",
-    formatting: Formatting = None,
+    formatting_func: Formatting = None,
 ) -> Curated:
     """
     Drop rows that an evaluation set has too, so that what is measured on it is not what was learnt by heart.
 
     Args:
-        ds, columns, turn, formatting: as for [`drop_duplicates`].
+        ds, columns, turn, formatting_func: as for [`drop_duplicates`].
         evaluation ([`~datasets.Dataset`] or `Mapping[str, Dataset]`): one set, or several by their names.
         ngram, max_rows, on: as for [`Contamination`].
         evaluation_columns (`dict` or `tuple`, *optional*):
@@ -223,7 +223,7 @@ def drop_contaminated(
         _check_dataset(one)
     reader = PairReader(evaluation_columns)
     finder = Contamination({name: rows_of(one, reader) for name, one in sets.items()}, ngram=ngram, max_rows=max_rows, on=on)
-    return _curated(ds, finder, PairReader(columns, turn, formatting), None)
+    return _curated(ds, finder, PairReader(columns, turn, formatting_func), None)
 
 
 def keep_languages(
@@ -234,13 +234,13 @@ def keep_languages(
     letters: int = 20,
     columns: Columns = None,
     turn: str = "first",
-    formatting: Formatting = None,
+    formatting_func: Formatting = None,
 ) -> Curated:
     """
     Drop rows in other languages than these. Code, formulas, short answers and names have none, and stay.
 
     Args:
-        ds, columns, turn, formatting: as for [`drop_duplicates`].
+        ds, columns, turn, formatting_func: as for [`drop_duplicates`].
         languages, confidence, letters: as for [`Languages`].
 
     Returns:
@@ -259,7 +259,7 @@ def keep_languages(
     ```
     """
     finder = Languages(languages, confidence=confidence, letters=letters)
-    return _curated(ds, finder, PairReader(columns, turn, formatting), None)
+    return _curated(ds, finder, PairReader(columns, turn, formatting_func), None)
 
 
 def _curated(ds: Dataset, step: Step, reader: PairReader, scores: str | Sequence[float] | None) -> Curated:

@@ -231,7 +231,7 @@ def _items(
 
 @contextmanager
 def _own_errors(ray: Any) -> Iterator[None]:
-    """Raise what a `formatting` function raised as it is, and of a failing cluster what can be done."""
+    """Raise what a `formatting_func` raised as it is, and of a failing cluster what can be done."""
     try:
         yield
     except ray.exceptions.RayError as error:
@@ -272,7 +272,7 @@ def _take(
         assert kept is not None
         result = kept.get(item["digest"], len(hashes))
     else:
-        result = ChunkScores(np.frombuffer(item["scores"], dtype=np.float32), np.frombuffer(item["cut"], dtype=bool))
+        result = ChunkScores(np.frombuffer(item["scores"], dtype=np.float32), np.frombuffer(item["truncated"], dtype=bool))
         if kept is not None:
             kept.put(item["digest"], result)
     if place not in parts:
@@ -312,17 +312,17 @@ def _assemble(
 
 
 def _joined(parts: Sequence[_Part], start: int) -> ScoredRows:
-    scores, cut, hashes = [np.empty(0, np.float32)], [np.empty(0, np.bool_)], [np.empty(0, np.uint64)]
+    scores, truncated, hashes = [np.empty(0, np.float32)], [np.empty(0, np.bool_)], [np.empty(0, np.uint64)]
     skipped, number = {}, start
     for part in parts:
         assert part.result is not None
         scores.append(part.result.scores)
-        cut.append(part.result.cut)
+        truncated.append(part.result.truncated)
         hashes.append(part.hashes)
         for i in map(int, np.flatnonzero(np.isnan(part.result.scores))):
             skipped[number + i] = part.problems.get(i) or NOT_FINITE
         number += len(part.hashes)
-    return ScoredRows(np.concatenate(scores), np.concatenate(cut), np.concatenate(hashes), skipped)
+    return ScoredRows(np.concatenate(scores), np.concatenate(truncated), np.concatenate(hashes), skipped)
 
 
 def _known(kept: ScoreCache | None) -> frozenset[str]:

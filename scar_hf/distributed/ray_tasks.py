@@ -32,7 +32,7 @@ ITEM = pa.schema(
         ("problems", pa.string()),
         ("rows", pa.large_binary()),
         ("scores", pa.large_binary()),
-        ("cut", pa.large_binary()),
+        ("truncated", pa.large_binary()),
         ("error", pa.string()),
     ]
 )
@@ -150,7 +150,7 @@ class ScoringActor:
             ((_, result),) = self._loaded().score_chunks([chunk])
         except EXPECTED_ERRORS as error:
             return _item(kind=SCORE_ERROR, shard=item["shard"], chunk=item["chunk"], error=_error_text(error))
-        return _item(**item | {"kind": SCORED, "scores": result.scores.tobytes(), "cut": result.cut.tobytes()})
+        return _item(**item | {"kind": SCORED, "scores": result.scores.tobytes(), "truncated": result.truncated.tobytes()})
 
     def _loaded(self) -> ScarScorer:
         with self._lock:  # two chunks are in work at a time

@@ -2,7 +2,7 @@
 
 from .batches import Batch, add_columns, columns_of, merge_schemas, schema_of, take
 from .reading import Shard, is_arrow_folder, open_shards, read_dataset
-from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, open_whole, suffix_of
+from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, atomic_write, suffix_of
 from .text import read_json_rows
 from .writing import check_output, write_arrow_folder, write_dataset, write_shard
 
@@ -19,7 +19,7 @@ __all__ = [
     "is_arrow_folder",
     "merge_schemas",
     "open_shards",
-    "open_whole",
+    "atomic_write",
     "read_dataset",
     "read_json_rows",
     "schema_of",

@@ -149,7 +149,7 @@ def part_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def open_whole(path: Path, named: Path | None = None) -> Iterator[OutputFile]:
+def atomic_write(path: Path, named: Path | None = None) -> Iterator[OutputFile]:
     """
     Open a file for writing that takes its name once all is on disk, and leaves nothing behind if that fails.
 

@@ -20,9 +20,9 @@ from .streams import (
     OUTPUT_FORMATS,
     OUTPUT_SUFFIXES,
     OutputFile,
+    atomic_write,
     compressed,
     import_zstandard,
-    open_whole,
     part_of,
     suffix_of,
     sync_folder,
@@ -110,7 +110,7 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
     suffix = suffix_of(path)
     if suffix not in OUTPUT_SUFFIXES:
         raise ValueError(f"The output {path} ends in {suffix!r}; expected {', '.join(OUTPUT_SUFFIXES)}.")
-    with open_whole(path) as output:
+    with atomic_write(path) as output:
         if suffix == ".parquet":
             _write_parquet(path, output, batches, schema)
         else:
@@ -152,7 +152,7 @@ def write_arrow_folder(path: Path, batches: Iterable[Batch], schema: pa.Schema, 
             "_split": str(like.split) if like is not None and like.split is not None else None,
         }
         for name, content in (("state.json", state), ("dataset_info.json", asdict(info))):
-            with open_whole(part / name, path) as output:
+            with atomic_write(part / name, path) as output:
                 output.write(json.dumps(content, indent=2, sort_keys=name == "state.json").encode())
         _put_in_place(part, path)
     finally:
@@ -221,7 +221,7 @@ def _write_arrow_files(path: Path, folder: Path, tables: Iterator[pa.Table], sch
     last = False
     while not last:
         part = folder / f"{len(hashes)}.arrow"
-        with open_whole(part, path) as output:
+        with atomic_write(part, path) as output:
             last = _write_arrow_stream(output, chunks, schema)
         hashes[part.name] = output.sha256
     names = [f"data-{i:05d}-of-{len(hashes):05d}.arrow" for i in range(len(hashes))]

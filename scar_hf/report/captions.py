@@ -9,8 +9,8 @@ def lead_of(numbers: Mapping[str, Any]) -> str:
     counts, output = numbers["counts"], numbers["output"]
     ranker = (numbers["manifest"].get("ranker") or {}).get("model") or "a ranker in memory"
     kept = f", selected as {output}" if output else ""
-    cut = f" Of {counts['cut']:,} rows only the beginning was read." if counts["cut"] else ""
-    return f"{numbers['name']}{kept}, ranked by {ranker}.{cut}"
+    truncated = f" Of {counts['truncated']:,} rows only the beginning was read." if counts["truncated"] else ""
+    return f"{numbers['name']}{kept}, ranked by {ranker}.{truncated}"
 
 
 def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
@@ -25,7 +25,7 @@ def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
         if any(row["spread_change"] is not None for row in numbers["style"]["measures"].values())
         else "There are too few rows to compare spreads.",
         "table": _table(numbers),
-        "sources": f"What stayed of each {numbers['by']}, over all rows." if numbers["groups"] else _no_sources(numbers),
+        "sources": f"What stayed of each {numbers['group_by']}, over all rows." if numbers["groups"] else _no_sources(numbers),
         "lengths": _lengths(numbers),
         "examples": "Up to 300 rows: the best, the worst, rows at even steps between them, and some that have no score or were "
         "left out by curation. Select a row's text to read more of it.",
@@ -71,7 +71,7 @@ def _map_sources(numbers: Mapping[str, Any]) -> str:
     points = numbers["map"]
     if points is None or not points["group"] or len(numbers["groups"]) < 2:
         return ""
-    return f"The same map by {numbers['by']}: where the colours part, their styles do."
+    return f"The same map by {numbers['group_by']}: where the colours part, their styles do."
 
 
 def _surprisal(numbers: Mapping[str, Any]) -> str:
@@ -102,7 +102,9 @@ def _table(numbers: Mapping[str, Any]) -> str:
 
 def _no_sources(numbers: Mapping[str, Any]) -> str:
     return (
-        "" if numbers["by"] else "--by COLUMN (column= in Python) shows here what stayed of each source, or any other column."
+        ""
+        if numbers["group_by"]
+        else "--group-by COLUMN (group_by= in Python) shows here what stayed of each source, or any other column."
     )
 
 

@@ -171,7 +171,7 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
 
 def sources_figure(numbers: Mapping[str, Any]) -> Any:
     """What share stayed of each source."""
-    return _shares(numbers["groups"], numbers["counts"]["share"], f"kept of each {_short(numbers['by'])} (%)")
+    return _shares(numbers["groups"], numbers["counts"]["share"], f"kept of each {_short(numbers['group_by'])} (%)")
 
 
 def lengths_figure(numbers: Mapping[str, Any]) -> Any:

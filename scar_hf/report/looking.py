@@ -93,14 +93,14 @@ def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_row
     return Samples(before, after, shown, mapped, _draw(rng, before, lm_rows), _draw(rng, after, lm_rows))
 
 
-def look(selected: Selected, samples: Samples, by: str | None) -> Seen:
+def look(selected: Selected, samples: Samples, group_by: str | None) -> Seen:
     """
     Read all rows once.
 
     Args:
         selected ([`Selected`]): the selection.
         samples ([`Samples`]): which rows to keep.
-        by (`str`, *optional*): a column whose values are counted over all rows.
+        group_by (`str`, *optional*): a column whose values are counted over all rows.
 
     Returns:
         [`Seen`].
@@ -114,14 +114,14 @@ def look(selected: Selected, samples: Samples, by: str | None) -> Seen:
         wanted[numbers] = True
     is_kept, seen, total = selected.explainer.is_kept, Seen(), 0
     names: dict[str, None] = {}
-    for start, count, columns in batches_of(selected.shards, selected.reader, [] if by is None else [by]):
+    for start, count, columns in batches_of(selected.shards, selected.reader, [] if group_by is None else [group_by]):
         total = start + count
         if total > n:
             break
         names |= dict.fromkeys(columns)
         here = np.flatnonzero(wanted[start:total])
-        if by is not None:
-            values = [_group(value) for value in columns.get(by, [None] * count)]
+        if group_by is not None:
+            values = [_group(value) for value in columns.get(group_by, [None] * count)]
             values = [v if v in seen.counts or len(seen.counts) < _MOST_GROUPS else OTHERS for v in values]
             seen.counts.update(values)
             seen.counts_kept.update(values[i] for i in np.flatnonzero(is_kept[start:total]))
@@ -130,8 +130,8 @@ def look(selected: Selected, samples: Samples, by: str | None) -> Seen:
         seen.rows |= {start + int(i): _bounded(row) for i, row in zip(here, rows, strict=True)}
     if total != n:
         raise ValueError(f"{selected.name} has another number of rows than when it was scored: it was changed meanwhile.")
-    if by is not None and n and by not in names:
-        raise ValueError(f"There is no column {by!r} to count by. Columns: {list(names)}.")
+    if group_by is not None and n and group_by not in names:
+        raise ValueError(f"There is no column {group_by!r} to group by. Columns: {list(names)}.")
     return seen
 
 

@@ -165,8 +165,8 @@ def counts_of(selected: Selected) -> dict[str, Any]:
         "below": n - kept - curated - skipped,
         "curated": curated,
         "skipped": skipped,
-        "cut": int(selected.scored.cut.sum()),
-        "cut_kept": int(selected.scored.cut[selected.kept].sum()),
+        "truncated": int(selected.scored.truncated.sum()),
+        "truncated_kept": int(selected.scored.truncated[selected.kept].sum()),
         "threshold": _number(threshold_of(scores, selected.kept)),
         "by_score": selected.by_score,
     }

@@ -178,7 +178,7 @@ const examplesTable = table(at("examples"), [
   { title: "Score", num: true, sort: true, value: (r) => r.score, cell: (r) => (r.score === null ? "–" : r.score.toFixed(3)) },
   { title: "Instruction and response", name: "text", cell: pair },
   { title: "Decision and reason", name: "reason", sort: true, value: (r) => r.decision, cell: decision },
-  ...(report.by === null ? [] : [{ title: report.by, name: "group", sort: true, value: (r) => r.group }]),
+  ...(report.group_by === null ? [] : [{ title: report.group_by, name: "group", sort: true, value: (r) => r.group }]),
   ...shownMeasures.map((m) => ({
     title: m.title, num: true, sort: true, value: (r) => r.measures[m.name], cell: (r) => short(r.measures[m.name]),
   })),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import Shard, open_whole
+from ..files import Shard, atomic_write
 from ..pairs import PairReader
 from ..reproducing import select_command, select_snippet
 from ..scoring import ScarScorer
@@ -53,7 +53,7 @@ class SelectionReport:
     def html(self) -> str:
         """The page: one file, without scripts, fonts or images from elsewhere; below 3 MB."""
         n = self.numbers
-        names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "by", "commands", "manifest")
+        names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "group_by", "commands", "manifest")
         content = {name: n[name] for name in names}
         content |= {"captions": captions_of(n), "lead": lead_of(n), "foot": foot_of(n)}
         measured = [name for name in SHOWN_MEASURES if any(name in row["measures"] for row in n["examples"])]
@@ -138,7 +138,7 @@ def report_files(
 def report_ranking(
     ranking: "ScarRanking",
     k: float,
-    by: Any = None,
+    stratify_by: Any = None,
     diversity: float = 0.0,
     *,
     scorer: ScarScorer | None = None,
@@ -149,7 +149,7 @@ def report_ranking(
 
     Args:
         ranking ([`~scar_hf.ranking.ScarRanking`]): n rows with their scores.
-        k, by, diversity: as for [`~scar_hf.ranking.ScarRanking.indices`].
+        k, stratify_by, diversity: as for [`~scar_hf.ranking.ScarRanking.indices`].
         scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the ranking's.
         kwargs: as for [`report_selection`].
 
@@ -164,7 +164,7 @@ def report_ranking(
     scorer = scorer or ranking.scorer
     reader = scorer.reader if scorer is not None else PairReader()
     name = ranking.source[0]
-    manifest, kept = ranking.manifest(k, by, diversity), ranking.indices(k, by, diversity)
+    manifest, kept = ranking.manifest(k, stratify_by, diversity), ranking.indices(k, stratify_by, diversity)
     selected = Selected(name, [Shard(name, None, ranking.dataset)], reader, ranking._scored(), kept, manifest)
     return report_selection(selected, scorer, **kwargs)
 
@@ -173,7 +173,7 @@ def report_selection(
     selected: Selected,
     scorer: ScarScorer | None,
     *,
-    column: str | None = None,
+    group_by: str | None = None,
     lm: Any = None,
     language: str = "en",
     sample: int = 20_000,
@@ -191,7 +191,7 @@ def report_selection(
     Args:
         selected ([`~scar_hf.report.Selected`]): the selection.
         scorer ([`ScarScorer`], *optional*): with whose encoder the map is made; there is none without.
-        column (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
+        group_by (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
         lm, language: as for [`~scar_hf.style.style_measures`]; there is no surprisal without `lm`.
         sample (`int`, *optional*, defaults to 20000): rows measured of all, and again of those kept.
         lm_rows (`int`, *optional*, defaults to 400): rows that the language model reads of all, and again of those kept.
@@ -205,7 +205,7 @@ def report_selection(
         [`SelectionReport`].
 
     Raises:
-        `ValueError`: if the data has no column `column`, or a number is out of range.
+        `ValueError`: if the data has no column `group_by`, or a number is out of range.
     """
     for name, value, most in (("sample", sample, 10**6), ("lm_rows", lm_rows, 10**5), ("map_rows", map_rows, 5000)):
         if not 2 <= value <= most:
@@ -213,11 +213,11 @@ def report_selection(
     if not 0 <= examples <= 300:
         raise ValueError(f"`examples` must be between 0 and 300, got {examples!r}.")
     samples = choose(selected, sample, examples, map_rows, lm_rows, seed)
-    seen = look(selected, samples, column)
+    seen = look(selected, samples, group_by)
     numbers = _numbers(selected, seen, samples, scorer, lm, language, progress)
     selection = select_snippet(selected.manifest) if selected.output is None and command is None else None
     numbers |= {
-        "by": column,
+        "group_by": group_by,
         "samples": {
             "seed": seed,
             "before": len(samples.before),
@@ -263,5 +263,5 @@ def _numbers(
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open_whole(path) as out:
+    with atomic_write(path) as out:
         out.write(data)

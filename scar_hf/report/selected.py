@@ -17,7 +17,7 @@ from ..runs.keeping import best_of, columns_of_shard
 from ..runs.manifest import describe_files, hash_inputs
 from ..runs.run import join
 from ..scoring import NOT_FINITE, SCORE_COLUMN, ScarScorer
-from ..selection import Explainer, ScoredRows, beside_scores, check_k
+from ..selection import Explainer, ScoredRows, check_k, criteria_in_words
 
 # Scores of the same rows that differ by more are of another ranker or setting: bfloat16 and other hardware stay below.
 _SAME_SCORE = 0.05
@@ -50,19 +50,19 @@ class Selected:
     output: str | None = None
     notes: list[str] = field(default_factory=list)
 
-    def _beside(self) -> str:
+    def _criteria(self) -> str:
         options = self.manifest.get("options") or {}
-        found = beside_scores(options.get("by"), options.get("diversity") or 0.0)
+        found = criteria_in_words(options.get("stratify_by"), options.get("diversity") or 0.0)
         return found or "a choice that its manifest does not name"
 
     def __post_init__(self):
         best = best_of(self.scored.scores, len(self.kept), self.dropped) if len(self.kept) else self.kept
         self.by_score = np.array_equal(best, self.kept)
-        beside = "" if self.by_score else self._beside()
-        if beside:
-            self.notes.append(f"The rows kept are not just the {len(self.kept):,} best by score: {beside} decided, too.")
+        criteria = "" if self.by_score else self._criteria()
+        if criteria:
+            self.notes.append(f"The rows kept are not just the {len(self.kept):,} best by score: {criteria} decided, too.")
         read = (self.manifest.get("settings") or {}).get("max_length") or 0
-        self.explainer = Explainer(self.scored, self.kept, read, self.dropped, beside)
+        self.explainer = Explainer(self.scored, self.kept, read, self.dropped, criteria)
 
 
 def manifest_of(output: str | Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..files import open_shards
 from ..scoring import ScarScorer
-from ..selection import Explainer, ScoredRows, beside_scores
+from ..selection import Explainer, ScoredRows, criteria_in_words
 from .keeping import keep, leave_out
 from .manifest import places_of
 from .observations import MEASURES, Observations
@@ -50,7 +50,7 @@ def explain_rows(
     *,
     split: str | None = None,
     curation: "Curation | None" = None,
-    quota: str | None = None,
+    stratify_by: str | None = None,
     diversity: float = 0.0,
     cache: bool = True,
     engine: Callable[..., list[ScoredRows]] | None = None,
@@ -63,7 +63,7 @@ def explain_rows(
         scorer ([`ScarScorer`]): with what.
         k (`float` or `int`): the share or the count kept.
         numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
-        split, curation, quota, diversity, cache, engine: as for [`~scar_hf.runs.select_files`].
+        split, curation, stratify_by, diversity, cache, engine: as for [`~scar_hf.runs.select_files`].
 
     Returns:
         `list[ExplainedRow]`: in the order of `numbers`.
@@ -79,8 +79,8 @@ def explain_rows(
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
     dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
-    kept = keep(shards, scorer, scored.scores, k, dropped, quota, diversity)
-    explainer = Explainer(scored, kept, scorer.read_length, dropped, beside_scores(quota, diversity))
+    kept = keep(shards, scorer, scored.scores, k, dropped, stratify_by, diversity)
+    explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria_in_words(stratify_by, diversity))
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
     places = places_of(numbers, shards, [len(part.scores) for part in parts])
     names = scorer.reader.needed(shards[0].column_names() or []) if shards[0].column_names() else None

@@ -63,7 +63,7 @@ def keep(
     scores: np.ndarray,
     k: float | None,
     dropped: Mapping[int, str],
-    quota: str | None = None,
+    stratify_by: str | None = None,
     diversity: float = 0.0,
 ) -> np.ndarray:
     """
@@ -75,7 +75,7 @@ def keep(
         scores (`np.ndarray` of shape `(n,)`): of all rows; NaN where a row has none.
         k (`float` or `int`, *optional*): a share of all rows or a count; without it all are kept that are not dropped.
         dropped (`Mapping[int, str]`): rows that curation leaves out.
-        quota (`str`, *optional*): a column whose values keep their shares of the data.
+        stratify_by (`str`, *optional*): a column whose values keep their shares of the data.
         diversity (`float`, *optional*, defaults to 0.0): as for [`~scar_hf.ScarRanking.indices`].
 
     Returns:
@@ -83,15 +83,15 @@ def keep(
     """
     if k is None:
         return np.setdiff1d(np.arange(len(scores)), list(dropped))
-    if quota is None and not diversity:
+    if stratify_by is None and not diversity:
         return best_of(scores, k, dropped)
     eligible = _without(scores, dropped)
     has_score = ~np.isnan(eligible)
     count = min(count_of(k, len(scores)), int(np.count_nonzero(has_score)))
-    if quota is None:
+    if stratify_by is None:
         groups = Groups(np.zeros(len(scores), dtype=np.int64), [None], [1])
     else:
-        groups = group_values(_values(shards, quota), quota)
+        groups = group_values(_values(shards, stratify_by), stratify_by)
 
     def embed(numbers: np.ndarray) -> np.ndarray:
         wanted = np.zeros(len(scores), dtype=bool)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import Shard, is_arrow_folder, open_shards, open_whole, write_shard
+from ..files import Shard, atomic_write, is_arrow_folder, open_shards, write_shard
 from ..provenance import describe_run
 from ..scoring import ScarScorer
 from .output import hash_file
@@ -129,7 +129,7 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists:
             write_shard(list_path, [lines])
         else:
             list_path.unlink(missing_ok=True)
-    with open_whole(path) as out:
+    with atomic_write(path) as out:
         out.write(f"{json.dumps({**manifest, **names}, indent=2, ensure_ascii=False)}\n".encode())
 
 

@@ -24,7 +24,7 @@ class Observations:
         reader ([`~scar_hf.pairs.PairReader`]): how rows are read.
         scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
         kept (`np.ndarray`): numbers of the rows kept.
-        by (`str`, *optional*): a column whose values rows are counted by.
+        group_by (`str`, *optional*): a column whose values rows are counted by.
         examples (`Sequence[int]`, *optional*): numbers of rows to keep besides the best and the worst.
     """
 
@@ -33,10 +33,10 @@ class Observations:
         reader: PairReader,
         scores: np.ndarray,
         kept: np.ndarray,
-        by: str | None = None,
+        group_by: str | None = None,
         examples: Sequence[int] = (),
     ):
-        self.reader, self.scores, self.by = reader, scores, by
+        self.reader, self.scores, self.group_by = reader, scores, group_by
         order = order_of(scores)[: int(np.count_nonzero(~np.isnan(scores)))]
         self.best, self.worst = order[:_EXAMPLES].tolist(), order[::-1][:_EXAMPLES].tolist()
         self._shown = {*self.best, *self.worst, *examples}
@@ -61,9 +61,9 @@ class Observations:
         here = slice(start, start + len(batch))
         measured = set(np.flatnonzero(self._of_all[here] | self._of_kept[here]).tolist())
         groups = None
-        if self.by is not None:
+        if self.group_by is not None:
             columns = columns_of(batch)
-            groups = [str(value) for value in columns.get(self.by, [None] * len(batch))]
+            groups = [str(value) for value in columns.get(self.group_by, [None] * len(batch))]
             self.counts_in.update(groups)
             self.counts_kept.update(groups[i] for i in np.flatnonzero(self.is_kept[here]))
         wanted = sorted(shown | measured)

@@ -17,8 +17,8 @@ from ..selection import (
     EXPLANATION_COLUMNS,
     Explainer,
     ScoredRows,
-    beside_scores,
     check_k,
+    criteria_in_words,
     report_skipped,
     score_rows,
     threshold_of,
@@ -77,9 +77,9 @@ def select_files(
     explain: bool = False,
     arrow: bool = False,
     curation: "Curation | None" = None,
-    quota: str | None = None,
+    stratify_by: str | None = None,
     diversity: float = 0.0,
-    by: str | None = None,
+    group_by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
     overwrite_scores: bool = False,
@@ -106,9 +106,9 @@ def select_files(
         curation ([`~scar_hf.curation.Curation`], *optional*):
             Steps that leave rows out whatever their score, such as near-duplicates; fresh ones. A share `k` is still one of
             all rows.
-        quota (`str`, *optional*): a column whose values keep their shares of the data, by largest remainder.
+        stratify_by (`str`, *optional*): a column whose values keep their shares of the data, by largest remainder.
         diversity (`float`, *optional*, defaults to 0.0): as for [`~scar_hf.ScarRanking.indices`].
-        by (`str`, *optional*): a column to count what came in and what stayed by.
+        group_by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
         overwrite_scores (`bool`, *optional*, defaults to `False`): replace a column `scar_score` that the data has.
@@ -132,9 +132,9 @@ def select_files(
     if overwrite or not output.exists():
         check_replaceable(output, data)
     shards = open_shards(data, split)
-    _check_columns(shards, scorer.reader, {"--by": by, "--quota": quota}, overwrite_scores, explain)
+    _check_columns(shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratify_by}, overwrite_scores, explain)
     options: dict[str, Any] = {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow}
-    options |= {"by": quota, "diversity": float(diversity)}
+    options |= {"stratify_by": stratify_by, "diversity": float(diversity)}
     options["curation"] = None if curation is None else curation.settings()
     run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
@@ -145,11 +145,11 @@ def select_files(
     if rows:
         report_skipped(scored, scorer.read_length)
     dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
-    kept = keep(shards, scorer, scored.scores, k, dropped, quota, diversity)
-    beside = beside_scores(quota, diversity)
-    explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped, beside) if explain else None
+    kept = keep(shards, scorer, scored.scores, k, dropped, stratify_by, diversity)
+    criteria = criteria_in_words(stratify_by, diversity)
+    explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped, criteria) if explain else None
     written = np.arange(rows) if all_rows else kept
-    observations = Observations(scorer.reader, scored.scores, kept, by) if observe else None
+    observations = Observations(scorer.reader, scored.scores, kept, group_by) if observe else None
     counts = [len(part.scores) for part in parts]
     writer = OutputWriter(shards, counts, scored, written, explainer, observations)
     if found:
@@ -196,7 +196,7 @@ def join(parts: Sequence[ScoredRows]) -> ScoredRows:
     skipped = {number: reason for part in parts for number, reason in part.skipped.items()}
     return ScoredRows(
         np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.cut for part in parts]),
+        np.concatenate([part.truncated for part in parts]),
         np.concatenate([part.hashes for part in parts]),
         skipped,
     )

@@ -79,7 +79,7 @@ def style_measures(
     *,
     columns: Mapping[str, str] | Sequence[str] | None = None,
     turn: str = "first",
-    formatting: Callable[[dict[str, Any]], Any] | None = None,
+    formatting_func: Callable[[dict[str, Any]], Any] | None = None,
     language: str = "en",
     lm: str | Path | PreTrainedModel | Surprisal | None = None,
     progress: bool = True,
@@ -90,7 +90,7 @@ def style_measures(
 
     Args:
         ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
-        columns, turn, formatting: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is that of all
+        columns, turn, formatting_func: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is that of all
             responses of a conversation together, and surprisal the mean over them.
         language (`str`, *optional*, defaults to `"en"`): of the responses; see [`linguistic_form`].
         lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`], *optional*):
@@ -117,7 +117,7 @@ def style_measures(
     skipped: dict[int, str] = {}
     cut, number = 0, 0
     at_once = _ROWS_AT_ONCE if surprisal is None else _ROWS_WITH_LM
-    stream = rows_of(ds, PairReader(columns=columns, turn=turn, formatting=formatting))
+    stream = rows_of(ds, PairReader(columns=columns, turn=turn, formatting_func=formatting_func))
     with tqdm(total=len(ds), desc="Measuring style", unit="row", disable=not progress) as bar:
         while rows := list(islice(stream, at_once)):
             skipped |= {number + i: row.problem for i, row in enumerate(rows) if row.problem is not None}
@@ -151,4 +151,4 @@ def _surprisal_of(rows: list[RowPairs], surprisal: Surprisal) -> tuple[dict[str,
     row_of = np.repeat(np.arange(len(rows)), [len(row.pairs) for row in rows])
     per_row = np.bincount(row_of, minlength=len(rows))
     values = {name: np.bincount(row_of, found[name], len(rows)) / per_row for name in SURPRISAL}
-    return values, len(np.unique(row_of[found["cut"]]))
+    return values, len(np.unique(row_of[found["truncated"]]))

@@ -103,7 +103,7 @@ class Surprisal:
         Returns:
             `dict[str, np.ndarray]`, each of shape `(n,)`, float64: `ppl` = PPL(y|x) and `ppl_alone` = PPL(y), at least 1;
             `ifd` = PPL(y|x) / PPL(y), above 0, below 1 where the instruction helps; `surprisal` = log PPL(y|x) in nats per
-            token; and, bool, `cut`, whether something of the row was not read.
+            token; and, bool, `truncated`, whether something of the row was not read.
 
         Raises:
             `ValueError`: if the lengths differ, a text is missing or no string, a response is empty, the model is not
@@ -115,13 +115,13 @@ class Surprisal:
         pairs = list(zip(instructions, responses, strict=True))
         check_rows([RowPairs((pair,), pair_problem(*pair)) for pair in pairs])
         self._prepare()
-        found = {name: np.empty(len(pairs)) for name in SURPRISAL} | {"cut": np.zeros(len(pairs), dtype=bool)}
+        found = {name: np.empty(len(pairs)) for name in SURPRISAL} | {"truncated": np.zeros(len(pairs), dtype=bool)}
         with tqdm(total=len(pairs), desc="Surprisal", unit="row", disable=not progress) as bar:
             for start in range(0, len(pairs), _ROWS_AT_ONCE):
                 self._measure(pairs[start : start + _ROWS_AT_ONCE], start, found, bar)
-        if log and found["cut"].any():
+        if log and found["truncated"].any():
             text = "Of %d of %d rows the language model read only the beginning (max_length=%d)."
-            logger.warning(text, int(found["cut"].sum()), len(pairs), self.max_length)
+            logger.warning(text, int(found["truncated"].sum()), len(pairs), self.max_length)
         return found
 
     def _measure(self, pairs: list[tuple[str, str]], start: int, found: dict[str, np.ndarray], bar: tqdm) -> None:
@@ -136,7 +136,7 @@ class Surprisal:
             if room < 1:
                 raise ValueError(f"`max_length` is {self.max_length}: with the chat template no token of a response fits.")
             tokens = self._tokens(response)
-            found["cut"][i] = is_cut or len(tokens) > room
+            found["truncated"][i] = is_cut or len(tokens) > room
             for context in (given, alone):
                 token_ids.append(context + tokens[:room])
                 contexts.append(len(context))
