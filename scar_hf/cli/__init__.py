@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import card, convert, explain, export, push, report, score, select, sft, synthesize, train, verify
+from . import card, convert, evaluate, explain, export, push, report, score, select, sft, synthesize, train, verify
 
 _COMMANDS = {
     "select": select,
@@ -19,6 +19,7 @@ _COMMANDS = {
     "convert": convert,
     "synthesize": synthesize,
     "train": train,
+    "evaluate": evaluate,
     "sft": sft,
 }
 # These read what is not theirs by themselves: their options are fields of dataclasses, known once torch is loaded.

@@ -1,119 +1,233 @@
 """How well a ranker orders responses, and whether it does so by shortcuts."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from ..scoring import ScarScorer
-from .augmentation import strip_comments, strip_markdown
+from .comparisons import HELD_OUT_REFUSALS, ORDERINGS, Comparisons, same_instruction
+from .intervals import CrossAuc, Instructions, Measure, Share, Statistic, mean_measure, measure
 from .triples import Triple
 
-_ORDERINGS = (("direct", "human"), ("direct", "referenced"), ("referenced", "human"))
-_MATCHED = 0.75  # "within 25 %": the shorter has at least this share of the longer one's words
+# In the order in which they are shown: what a ranker is for, then what it may do it by, then what no ranker should like.
+METRICS = {
+    "llm_human": "LLM above human",
+    "direct_human": "direct above human",
+    "direct_referenced": "direct above referenced",
+    "referenced_human": "referenced above human",
+    "complete": "all three in order",
+    "length_matched": "lengths within 25 %",
+    "markdown_stripped": "Markdown stripped",
+    "comments_stripped": "comments stripped (code)",
+    "longer_wins": '"the longer wins"',
+    "cross_instruction": "across instructions (AUC)",
+    "cross_instruction_direct": "the same, direct only",
+    "cross_instruction_longer": '"the longer wins", across',
+    "refusal_below_human": "refusal below human",
+    "refusal_below_llm": "refusal below LLM",
+    "right_question_human": "right question, human",
+    "right_question_llm": "right question, LLM",
+    "truncated_below": "truncated below itself",
+}
+_LLM = ("direct", "referenced")
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Two responses of one row, the one that should rank higher first."""
+class Evaluation:
+    """
+    Everything that was measured of a ranker.
 
-    row: int
-    ordering: str
-    better: str
-    worse: str
+    Args:
+        groups (`dict[tuple[str, str], dict[str, Measure]]`):
+            The measures by `(kind, name)`: `("all", "")`, `("mean", "")`, the mean over sources, `("source", NAME)` and
+            `("domain", NAME)`.
+        instructions (`dict[tuple[str, str], int]`): distinct instructions of each group.
+        refusals (`dict[str, list[tuple[str, float]]]`):
+            For `"human"` and `"llm"` how often each stock refusal scored below the answer, the worst first.
+    """
+
+    groups: Mapping[tuple[str, str], Mapping[str, Measure]]
+    instructions: Mapping[tuple[str, str], int]
+    refusals: Mapping[str, list[tuple[str, float]]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it; [`evaluate_ranker`] says what it has."""
+        shares: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
+        intervals: dict[str, Any] = {"all": {}, "source": {}, "domain": {}, "mean": {}}
+        counts: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
+        for (kind, name), measures in self.groups.items():
+            found = {metric: m.value for metric, m in measures.items()}
+            ends = {metric: [m.low, m.high] for metric, m in measures.items()}
+            if kind == "mean":
+                shares["mean"], intervals["mean"] = found, ends
+                continue
+            number = {metric: m.count for metric, m in measures.items()}
+            found |= {"pairs": number.get("llm_human", 0), "length_matched_pairs": number.get("length_matched", 0)}
+            number["instructions"] = self.instructions[kind, name]
+            for target, values in ((shares, found), (intervals, ends), (counts, number)):
+                (target["all"] if kind == "all" else target[kind].setdefault(name, {})).update(values)
+        if "llm_human" in shares.get("mean", {}):
+            shares["macro"] = shares["mean"]["llm_human"]
+        refusals = {side: [{"text": text, "below": share} for text, share in texts] for side, texts in self.refusals.items()}
+        return shares | {"intervals": intervals, "counts": counts, "refusals": refusals}
 
 
-def evaluate_ranker(scorer: ScarScorer, triples: Sequence[Triple], progress: bool = False) -> dict[str, Any]:
+def evaluate_ranker(
+    scorer: ScarScorer, triples: Sequence[Triple], progress: bool = False, samples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """
     Measure a ranker on rows that it was not trained on.
 
     Args:
         scorer ([`ScarScorer`]): the ranker.
         triples (`Sequence[Triple]`): the rows; all texts of a kind count, not only one.
-        progress (`bool`, *optional*, defaults to `False`): whether to show progress bars.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
+        samples (`int`, *optional*, defaults to 1000): draws of the bootstrap over instructions.
+        seed (`int`, *optional*, defaults to 0): of the bootstrap.
 
     Returns:
-        `dict`: `all`, `source` and `domain`, the last two by name. Each has shares in [0, 1], ties counting half:
-        `direct_human`, `direct_referenced` and `referenced_human`, how often the first is ranked above the second;
-        `llm_human`, any LLM response above the human one; `complete`, rows with all three kinds in full order;
-        `length_matched`, `llm_human` where lengths in words are within 25 %; `markdown_stripped` and `comments_stripped`,
-        `llm_human` with both sides stripped; `longer_wins`, what a rule that prefers the longer response would reach;
-        and `pairs`, how many pairs `llm_human` counts. `macro` is the mean of `llm_human` over sources.
+        `dict`: `all`, `source` and `domain`, the last two by name, and `mean`, the mean over sources. Each has shares in
+        [0, 1], higher is better, ties counting half; a share without a comparison is left out:
+
+        - `direct_human`, `direct_referenced`, `referenced_human`: how often the first scores above the second;
+          `llm_human`: any LLM response above the human one; `complete`: rows with all three kinds in full order;
+        - `length_matched`: `llm_human` where lengths in words are within 25 %; `markdown_stripped`, `comments_stripped`:
+          `llm_human` with both sides stripped, the latter for the domain `code`; `longer_wins`: what a rule that prefers
+          the longer response would reach;
+        - `cross_instruction`: the AUC of LLM responses against human responses to *other* instructions, as selection
+          compares them; `cross_instruction_direct`: of direct ones; `cross_instruction_longer`: of the rule;
+        - `refusal_below_human`, `refusal_below_llm`: stock refusals, never trained on, below the response;
+          `right_question_human`, `right_question_llm`: the response above an equally long one to another instruction of the
+          source; `truncated_below`: a response above itself, broken off.
+
+        `pairs` and `length_matched_pairs` are the pairs of `llm_human` and `length_matched`. `intervals` has the 95 %
+        intervals and `counts` the comparisons, in the same form; `refusals` the share of each text, the worst first;
+        `macro` is the mean of `llm_human` over sources.
     """
-    pairs = [
-        _Pair(row, f"{a}_{b}", better, worse)
-        for row, triple in enumerate(triples)
-        for a, b in _ORDERINGS
-        for better, worse in product(triple.responses.get(a, ()), triple.responses.get(b, ()))
-    ]
-    against_human = [pair for pair in pairs if pair.ordering.endswith("_human")]
-    code = [pair for pair in against_human if triples[pair.row].domain == "code"]
-    # All texts in one call: most have nothing to strip, and what stands twice is encoded once.
-    plain, *stripped_wins = _wins(
-        scorer, triples, [(pairs, str), (against_human, strip_markdown), (code, strip_comments)], progress
-    )
-    stripped = dict(zip(("markdown_stripped", "comments_stripped"), stripped_wins, strict=True))
-    groups: dict[tuple[str, str], list[_Pair]] = defaultdict(list)
-    for pair in pairs:
-        groups["all", ""].append(pair)
-        groups["source", triples[pair.row].source].append(pair)
-        groups["domain", triples[pair.row].domain].append(pair)
-    metrics: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
-    for (kind, name), group in groups.items():
-        target = metrics["all"] if kind == "all" else metrics[kind].setdefault(name, {})
-        target.update(_summary(group, plain, stripped))
-    metrics["macro"] = float(np.mean([values["llm_human"] for values in metrics["source"].values() if "llm_human" in values]))
-    return metrics
+    return evaluate(scorer, triples, progress, samples, seed).to_dict()
 
 
-def _wins(
-    scorer: ScarScorer,
-    triples: Sequence[Triple],
-    variants: Sequence[tuple[list[_Pair], Callable[[str], str]]],
-    progress: bool,
-) -> list[dict[_Pair, float]]:
-    """For each variant, pairs and a transformation: 1 where the better response scores higher, 0.5 for a tie, else 0."""
-    texts = [[((p.row, change(p.better)), (p.row, change(p.worse))) for p in pairs] for pairs, change in variants]
-    keys = list(dict.fromkeys(key for variant in texts for sides in variant for key in sides))
-    scores = scorer.score([triples[row].instruction for row, _ in keys], [text for _, text in keys], progress=progress)
-    by_key = dict(zip(keys, scores, strict=True))
-    return [
-        {pair: 0.5 + 0.5 * float(np.sign(by_key[a] - by_key[b])) for pair, (a, b) in zip(pairs, sides, strict=True)}
-        for (pairs, _), sides in zip(variants, texts, strict=True)
-    ]
+def evaluate(
+    scorer: ScarScorer, triples: Sequence[Triple], progress: bool = False, samples: int = 1000, seed: int = 0
+) -> Evaluation:
+    """Measure a ranker, as [`evaluate_ranker`], and keep the draws of the bootstrap to compare rankers by."""
+    if not triples:
+        raise ValueError("There are no rows to evaluate on.")
+    if samples < 2:
+        raise ValueError(f"`samples` must be at least 2, got {samples}.")
+    comparisons = Comparisons(triples)
+    scores = comparisons.score(scorer, progress)
+    unit_of, units = _instructions(triples)
+    sources = np.unique([source for source, _, _ in units], return_inverse=True)[1]
+    instructions = Instructions(sources, samples, seed)
+    members = _groups(units)
+    outcomes = _outcomes(comparisons, scores)
+    statistics: dict[tuple[tuple[str, str], str], Statistic] = {}
+    for group, inside in members.items():
+        for metric, (rows, values) in outcomes.items():
+            kept = inside[unit_of[rows]]
+            statistics[group, metric] = Share(unit_of[rows[kept]], values[kept])
+        for metric, statistic in _across(comparisons, scores, unit_of, inside).items():
+            statistics[group, metric] = statistic
+    groups: dict[tuple[str, str], dict[str, Measure]] = {group: {} for group in members}
+    for (group, metric), value in measure(statistics, instructions).items():
+        groups[group][metric] = value
+    groups[("mean", "")] = _means([measures for (kind, _), measures in groups.items() if kind == "source"])
+    counts = {group: int(inside.sum()) for group, inside in members.items()}
+    ordered = {group: {m: measures[m] for m in METRICS if m in measures} for group, measures in groups.items()}
+    return Evaluation(ordered, counts, _refusals(comparisons, scores))
 
 
-def _summary(pairs: list[_Pair], plain: dict[_Pair, float], stripped: dict[str, dict[_Pair, float]]) -> dict[str, float]:
-    against_human = [pair for pair in pairs if pair.ordering.endswith("_human")]
-    groups: dict[str, list[float]] = {
-        "llm_human": [plain[p] for p in against_human],
-        **{f"{a}_{b}": [plain[p] for p in pairs if p.ordering == f"{a}_{b}"] for a, b in _ORDERINGS},
-        "length_matched": [plain[p] for p in against_human if _length_ratio(p) >= _MATCHED],
-        "longer_wins": [_longer(p) for p in against_human],
-        **{name: [wins[p] for p in against_human if p in wins] for name, wins in stripped.items()},
-        "complete": _complete(pairs, plain),
+def _instructions(triples: Sequence[Triple]) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
+    """The instruction of each row as a number, and the source, domain and text of each."""
+    units: dict[tuple[str, str, str], int] = {}
+    of = [units.setdefault((t.source, t.domain, same_instruction(t.instruction)), len(units)) for t in triples]
+    return np.array(of, dtype=np.int64), list(units)
+
+
+def _groups(units: list[tuple[str, str, str]]) -> dict[tuple[str, str], np.ndarray]:
+    """Which instructions are in each group."""
+    sources, domains = ([unit[i] for unit in units] for i in (0, 1))
+    groups = {("all", ""): np.ones(len(units), dtype=bool)}
+    for kind, names in (("source", sources), ("domain", domains)):
+        groups |= {(kind, name): np.array([other == name for other in names]) for name in dict.fromkeys(names)}
+    return groups
+
+
+def _outcomes(comparisons: Comparisons, scores: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each metric the rows of its comparisons and their outcomes: 1, 0.5 for a tie, 0."""
+    found = {
+        metric: (pairs[:, 0], 0.5 + 0.5 * np.sign(scores[pairs[:, 1]] - scores[pairs[:, 2]]))
+        for metric, pairs in comparisons.pairs.items()
     }
-    values = {name: float(np.mean(wins)) for name, wins in groups.items() if wins}
-    return values | {"pairs": len(against_human), "length_matched_pairs": len(groups["length_matched"])}
+    if "llm_human" in found:
+        words, pairs = comparisons.words, comparisons.pairs["llm_human"]
+        found["longer_wins"] = (pairs[:, 0], 0.5 + 0.5 * np.sign(words[pairs[:, 1]] - words[pairs[:, 2]]))
+    orderings = [found[f"{a}_{b}"] for a, b in ORDERINGS if f"{a}_{b}" in found]
+    if len(orderings) == len(ORDERINGS):
+        complete = sorted(set.intersection(*(set(rows.tolist()) for rows, _ in orderings)))
+        right = np.ones(len(comparisons.triples))
+        for rows, values in orderings:
+            np.minimum.at(right, rows, np.floor(values))
+        if complete:
+            found["complete"] = (np.array(complete), right[complete])
+    return found
 
 
-def _complete(pairs: list[_Pair], plain: dict[_Pair, float]) -> list[float]:
-    """For each row with all three kinds: whether every one of its pairs is in order."""
-    orderings: dict[int, set[str]] = defaultdict(set)
-    right: dict[int, bool] = defaultdict(lambda: True)
-    for pair in pairs:
-        orderings[pair.row].add(pair.ordering)
-        right[pair.row] &= plain[pair] == 1.0
-    return [float(right[row]) for row, kinds in orderings.items() if len(kinds) == len(_ORDERINGS)]
+def _across(comparisons: Comparisons, scores: np.ndarray, unit_of: np.ndarray, inside: np.ndarray) -> dict[str, Statistic]:
+    """The AUCs across instructions of a group."""
+    rows, words = comparisons.rows, comparisons.words.astype(float)
+    humans = comparisons.members("human")
+    humans = humans[inside[unit_of[rows[humans]]]]
+    found: dict[str, Statistic] = {}
+    for metric, kinds, values in (
+        ("cross_instruction", _LLM, scores),
+        ("cross_instruction_direct", ("direct",), scores),
+        ("cross_instruction_longer", _LLM, words),
+    ):
+        ours = comparisons.members(*kinds)
+        ours = ours[inside[unit_of[rows[ours]]]]
+        if len(ours) and len(humans):
+            found[metric] = CrossAuc(unit_of[rows[ours]], values[ours], unit_of[rows[humans]], values[humans])
+    return found
 
 
-def _length_ratio(pair: _Pair) -> float:
-    lengths = sorted((len(pair.better.split()), len(pair.worse.split())))
-    return lengths[0] / max(1, lengths[1])
+def _means(sources: list[dict[str, Measure]]) -> dict[str, Measure]:
+    return {
+        metric: mean_measure([measures[metric] for measures in sources if metric in measures])
+        for metric in METRICS
+        if any(metric in measures for measures in sources)
+    }
 
 
-def _longer(pair: _Pair) -> float:
-    return 0.5 + 0.5 * float(np.sign(len(pair.better.split()) - len(pair.worse.split())))
+def _refusals(comparisons: Comparisons, scores: np.ndarray) -> dict[str, list[tuple[str, float]]]:
+    """How often each stock refusal is below the responses, the worst first."""
+    found = {}
+    for side, texts in comparisons.refusal_of.items():
+        pairs, which = comparisons.pairs[f"refusal_below_{side}"], np.array(texts)
+        below = 0.5 + 0.5 * np.sign(scores[pairs[:, 1]] - scores[pairs[:, 2]])
+        shares = [(text, float(below[which == i].mean())) for i, text in enumerate(HELD_OUT_REFUSALS) if (which == i).any()]
+        found[side] = sorted(shares, key=lambda share: share[1])
+    return found
+
+
+def spread_rows(triples: Sequence[Triple], rows: int) -> list[Triple]:
+    """
+    Take at most some rows of each source, evenly over their order.
+
+    Args:
+        triples (`Sequence[Triple]`): the rows.
+        rows (`int`): at most so many of a source, at least 1.
+
+    Returns:
+        `list[Triple]`: in their order.
+    """
+    if rows < 1:
+        raise ValueError(f"`rows` must be at least 1, got {rows}.")
+    by_source: dict[str, list[int]] = {}
+    for i, triple in enumerate(triples):
+        by_source.setdefault(triple.source, []).append(i)
+    kept = {found[i * len(found) // n] for found in by_source.values() for n in [min(rows, len(found))] for i in range(n)}
+    return [triple for i, triple in enumerate(triples) if i in kept]

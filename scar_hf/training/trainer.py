@@ -124,8 +124,12 @@ class ScarTrainer(Trainer):
         with self.accelerator.autocast():
             self.last_evaluation = evaluate_ranker(scorer, triples)
         ranker.train(training)
-        metrics = {f"{metric_key_prefix}_macro": self.last_evaluation["macro"]}
-        metrics |= {f"{metric_key_prefix}_{name}": value for name, value in self.last_evaluation["all"].items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.last_evaluation["all"].items()}
+        if "macro" in self.last_evaluation:
+            metrics[f"{metric_key_prefix}_macro"] = self.last_evaluation["macro"]
+        for name in ("length_matched", "cross_instruction"):
+            if name in self.last_evaluation["mean"]:
+                metrics[f"{metric_key_prefix}_mean_{name}"] = self.last_evaluation["mean"][name]
         for source, values in self.last_evaluation["source"].items():
             if "llm_human" in values:
                 metrics[f"{metric_key_prefix}_source_{source}"] = values["llm_human"]

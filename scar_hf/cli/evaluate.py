@@ -1,0 +1,90 @@
+"""`scar-hf evaluate`: measure rankers, side by side."""
+
+import argparse
+import json
+from typing import Any
+
+HELP = "measure how well rankers order responses that they were not trained on, side by side"
+EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "triples",
+        nargs="+",
+        metavar="TRIPLES",
+        help=".jsonl, .json or .parquet: instruction, any two of direct, referenced and human; optionally source and domain",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="RANKER",
+        help="the bundled ranker by name, a folder or a Hub id; repeatable: the others are compared with the first "
+        "(default: scar-ranker)",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write everything measured to this JSON file")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--max-rows", type=int, metavar="N", help="evaluate at most N rows of each source, evenly spread")
+    parser.add_argument("--by", choices=("all", "source", "domain"), default="source", help="what to print a table for each of")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        help="precision (default: bfloat16 where the device is good at it, else float32)",
+    )
+    parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate each ranker, print the tables and write the JSON."""
+    from transformers.utils import logging as transformers_logging
+
+    from .._version import __version__
+    from ..files import check_output
+    from ..scoring import ScarScorer
+    from ..training import load_triples
+    from ..training.evaluation import evaluate, spread_rows
+    from .evaluation_tables import differences, print_evaluations
+
+    models = args.model or ["scar-ranker"]
+    if len(set(models)) < len(models):
+        raise ValueError(f"--model names a ranker twice: {models}.")
+    if args.output:
+        if not args.output.endswith(".json"):
+            raise ValueError(f"The output must be a .json file, got {args.output}.")
+        output = check_output(args.output, args.overwrite)
+    transformers_logging.disable_progress_bar()
+    triples = [triple for path in args.triples for triple in load_triples(path)]
+    if args.max_rows is not None:
+        triples = spread_rows(triples, args.max_rows)
+    settings: dict[str, Any] = {name: getattr(args, name) for name in ("device", "dtype", "backend", "max_length")}
+    # All are loaded first, so that a wrong name shows before the others have scored for minutes.
+    scorers = {model: ScarScorer.from_pretrained(model, **settings) for model in models}
+    evaluations = {
+        model: evaluate(scorer, triples, progress=True, samples=args.samples, seed=args.seed)
+        for model, scorer in scorers.items()
+    }
+    print_evaluations(evaluations, args.by, args.markdown)
+    if args.output:
+        result = {
+            "scar_hf": __version__,
+            "triples": args.triples,
+            "rows": len(triples),
+            "max_rows": args.max_rows,
+            "samples": args.samples,
+            "seed": args.seed,
+            "rankers": {model: found.to_dict() for model, found in evaluations.items()},
+            "differences": differences(evaluations),
+        }
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"Wrote {output}.")
+    return 0

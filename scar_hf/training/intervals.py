@@ -1,0 +1,187 @@
+"""95 % intervals by the bootstrap over instructions: all answers to one instruction are drawn together."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from ..style.bootstrap import interval
+
+Key = TypeVar("Key")
+_Z2 = 1.959964**2  # of a 95 % interval
+_BLOCK = 2**22  # weights held in memory at a time
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    A share or an AUC with its interval.
+
+    Args:
+        value (`float`): the measure, in [0, 1].
+        low, high (`float`): its 95 % interval.
+        count (`int`): comparisons behind it.
+        draws (`np.ndarray` of shape `(samples,)`): the bootstrap's values; NaN where a draw has no comparison.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+    draws: np.ndarray = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """
+    What is resampled: the instructions, within each source, so that a source keeps its weight.
+
+    Args:
+        sources (`np.ndarray` of shape `(n,)`): the source of each instruction, as a number.
+        samples (`int`): draws of the bootstrap.
+        seed (`int`): of the draws. The same instructions and seed give the same draws, so that rankers can be compared
+            draw by draw.
+    """
+
+    sources: np.ndarray
+    samples: int
+    seed: int
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """How often each instruction is drawn, in blocks of shape `(b, n)`."""
+        rng = np.random.default_rng(self.seed)
+        n = len(self.sources)
+        members = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
+        step = max(1, _BLOCK // max(1, n))
+        for start in range(0, self.samples, step):
+            block = np.zeros((min(step, self.samples - start), n))
+            for units in members:
+                drawn = rng.integers(len(units), size=(len(block), len(units))) + len(units) * np.arange(len(block))[:, None]
+                counts = np.bincount(drawn.ravel(), minlength=block.shape[0] * len(units))
+                block[:, units] = counts.reshape(len(block), -1)
+            yield block
+
+
+class Statistic(Protocol):
+    """A measure that can be worked out with weights for the instructions."""
+
+    count: int
+    units: int
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Return the measure for each of b weightings `(b, n)`; NaN where no comparison has weight."""
+        ...
+
+
+class Share:
+    """
+    The mean of outcomes.
+
+    Args:
+        units (`np.ndarray` of shape `(k,)`): the instruction of each outcome.
+        outcomes (`np.ndarray` of shape `(k,)`): in [0, 1].
+    """
+
+    def __init__(self, units: np.ndarray, outcomes: np.ndarray):
+        self.count = len(outcomes)
+        self._units, position = np.unique(units, return_inverse=True)
+        self.units = len(self._units)
+        self._sums = np.bincount(position, outcomes, minlength=self.units)
+        self._counts = np.bincount(position, minlength=self.units).astype(float)
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        chosen = weights[:, self._units]
+        return _ratio(chosen @ self._sums, chosen @ self._counts)
+
+
+class CrossAuc:
+    """
+    How often a positive scores above a negative of *another* instruction, ties counting half.
+
+    Args:
+        positive_units, negative_units (`np.ndarray` of shapes `(p,)`, `(q,)`): the instruction of each.
+        positives, negatives (`np.ndarray` of shapes `(p,)`, `(q,)`): their scores.
+    """
+
+    def __init__(self, positive_units: np.ndarray, positives: np.ndarray, negative_units: np.ndarray, negatives: np.ndarray):
+        order = np.argsort(negatives, kind="stable")
+        self._positive_units, self._negative_units = positive_units, negative_units[order]
+        ranked = negatives[order]
+        self._below = np.searchsorted(ranked, positives, "left")
+        self._not_above = np.searchsorted(ranked, positives, "right")
+        # What one instruction's own answers win against each other is taken off again.
+        self._shared = np.intersect1d(positive_units, negative_units)
+        wins, pairs = [], []
+        for unit in self._shared:
+            own, other = positives[positive_units == unit], negatives[negative_units == unit]
+            wins.append((0.5 + 0.5 * np.sign(own[:, None] - other[None, :])).sum())
+            pairs.append(len(own) * len(other))
+        self._own_wins, self._own_pairs = np.array(wins, dtype=float), np.array(pairs, dtype=float)
+        self.count = int(len(positives) * len(negatives) - self._own_pairs.sum())
+        self.units = len(np.union1d(positive_units, negative_units))
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        positive = weights[:, self._positive_units]
+        negative = np.cumsum(weights[:, self._negative_units], axis=1)
+        negative = np.concatenate([np.zeros((len(weights), 1)), negative], axis=1)
+        wins = (positive * (negative[:, self._below] + negative[:, self._not_above]) / 2).sum(axis=1)
+        pairs = positive.sum(axis=1) * negative[:, -1]
+        own = weights[:, self._shared] ** 2
+        return _ratio(wins - own @ self._own_wins, pairs - own @ self._own_pairs)
+
+
+def measure(statistics: Mapping[Key, Statistic], instructions: Instructions) -> dict[Key, Measure]:
+    """
+    Work out measures with their intervals, all with the same draws.
+
+    Args:
+        statistics (`Mapping[Key, Statistic]`): by any key.
+        instructions ([`Instructions`]): what is resampled.
+
+    Returns:
+        `dict[Key, Measure]`: by the same keys; those without a comparison are left out.
+    """
+    known = {key: statistic for key, statistic in statistics.items() if statistic.count}
+    draws: dict[Key, list[np.ndarray]] = {key: [] for key in known}
+    for block in instructions.weights():
+        for key, statistic in known.items():
+            draws[key].append(statistic.values(block))
+    once = np.ones((1, len(instructions.sources)))
+    return {
+        key: _measure(float(statistic.values(once)[0]), np.concatenate(draws[key]), statistic.count, statistic.units)
+        for key, statistic in known.items()
+    }
+
+
+def mean_measure(measures: Sequence[Measure]) -> Measure:
+    """Average measures of different sources, each source counting the same."""
+    value = float(np.mean([m.value for m in measures]))
+    # Sources are independent, so the squares of their errors add up.
+    below = np.sqrt(sum((m.value - m.low) ** 2 for m in measures)) / len(measures)
+    above = np.sqrt(sum((m.high - m.value) ** 2 for m in measures)) / len(measures)
+    draws = np.stack([m.draws for m in measures])
+    present = np.isfinite(draws)
+    means = _ratio(np.where(present, draws, 0).sum(axis=0), present.sum(axis=0).astype(float))
+    return Measure(value, float(value - below), float(value + above), sum(m.count for m in measures), means)
+
+
+def difference(ours: Measure, theirs: Measure) -> tuple[float, float, float]:
+    """Subtract a measure of another ranker on the same rows: the difference and the 95 % interval of it."""
+    return (ours.value - theirs.value, *interval(ours.draws - theirs.draws))
+
+
+def _measure(value: float, draws: np.ndarray, count: int, units: int) -> Measure:
+    low, high = interval(draws)
+    # Where all outcomes are the same, so are all draws: take the end of Wilson's interval for so many instructions.
+    low, high = (low if np.isfinite(low) else value), (high if np.isfinite(high) else value)
+    if value >= 1:
+        low = min(low, units / (units + _Z2))
+    if value <= 0:
+        high = max(high, _Z2 / (units + _Z2))
+    return Measure(value, low, high, count, draws)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)
