@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..files import Shard, columns_of, open_shards, open_whole, suffix_of, write_shard
+from ..files import Shard, atomic_write, columns_of, open_shards, suffix_of, write_shard
 from ..pairs import PairReader
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
@@ -109,7 +109,7 @@ def synthesize_files(
         "output": {"name": output.name, "sha256": _sha256(output), "rows": len(result.triples)},
         "versions": {name: version(name) for name in ("scar-hf", "huggingface-hub")},
     }
-    with open_whole(side_of(output, MANIFEST)) as file:
+    with atomic_write(side_of(output, MANIFEST)) as file:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
     return result
 
