@@ -36,6 +36,7 @@ _GRAM = 5  # words
 _MOST_COPIED = 0.7  # share of a rewrite's 5-grams of words that the human response has too
 _LEAST_DISTINCT = 0.7  # share of distinct 4-grams of words
 _LEAST_LETTERS = 20
+_LEAST_STEMS, _LEAST_KEPT = 8, 0.25  # of a human response's longer words, and the share that a rewrite has of them
 
 Language = Callable[[str], str | None]
 
@@ -45,7 +46,9 @@ def clean(text: str) -> str:
     return _THOUGHTS.sub("", text).strip()
 
 
-def problem_of(kind: str, completion: Completion, instruction: str, human: str, language: Language | None = None) -> str | None:
+def problem_of(
+    kind: str, completion: Completion, instruction: str, human: str, prompt: str = "", language: Language | None = None
+) -> str | None:
     """
     Say why a response is left out.
 
@@ -53,11 +56,13 @@ def problem_of(kind: str, completion: Completion, instruction: str, human: str, 
         kind (`str`): `"direct"` or `"referenced"`.
         completion ([`Completion`]): the model's response.
         instruction, human (`str`): the row's instruction and human response.
+        prompt (`str`, *optional*): what the model was asked, instruction and human response within.
         language (`Callable`, *optional*): tells a text's language, see [`language_finder`].
 
     Returns:
         `str`: `"empty"`, `"cut off"`, `"chat marks"`, `"refusal"`, `"repeats itself"`, `"copies the instruction"`,
-        `"copies the reference"`, `"mentions the reference"` or `"another language"`; `None` if nothing is wrong.
+        `"copies the prompt"`, `"copies the reference"`, `"mentions the reference"`, `"drops the reference"` or
+        `"another language"`; `None` if nothing is wrong.
 
     Example:
 
@@ -80,11 +85,16 @@ def problem_of(kind: str, completion: Completion, instruction: str, human: str, 
     # Only as a whole: what is asked about a passage is rightly answered in the passage's words.
     if len(_words(text)) > 3 and _words(text) == _words(instruction):
         return "copies the instruction"
+    if _copies_prompt(text, prompt, instruction, human):
+        return "copies the prompt"
     if copies(text, human):
         return "copies the reference"
-    mention = _MENTION.search(text)
-    if kind == "referenced" and mention and mention[0].lower() not in f"{instruction}\n{human}".lower():
-        return "mentions the reference"
+    if kind == "referenced":
+        mention = _MENTION.search(text)
+        if mention and mention[0].lower() not in f"{instruction}\n{human}".lower():
+            return "mentions the reference"
+        if drops(text, human):
+            return "drops the reference"
     if language is not None:
         expected, found = language(human) or language(instruction), language(text)
         if expected and found and expected != found:
@@ -109,6 +119,12 @@ def copies(text: str, source: str) -> bool:
         return words == known
     grams = _grams(words)
     return len(grams & _grams(known)) >= _MOST_COPIED * len(grams)
+
+
+def drops(text: str, source: str) -> bool:
+    """Tell whether a text has fewer than a quarter of another one's longer words and numbers, and so of what it says."""
+    said = _stems(source)
+    return len(said) >= _LEAST_STEMS and len(said & _stems(text)) < _LEAST_KEPT * len(said)
 
 
 def language_finder() -> Language:
@@ -143,6 +159,17 @@ def script_of(text: str) -> str | None:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
+
+
+def _stems(text: str) -> set[str]:
+    """Beginnings of longer words, and numbers; a run of letters without spaces, as in Chinese, is not a word."""
+    return {word[:5] for word in _words(text) if word.isdigit() or 4 <= len(word) <= 20}
+
+
+def _copies_prompt(text: str, prompt: str, instruction: str, human: str) -> bool:
+    grams = _grams(_words(text))
+    own = _grams(_words(prompt)) - _grams(_words(instruction)) - _grams(_words(human))
+    return bool(grams) and len(grams & own) >= 0.5 * len(grams)
 
 
 def _grams(words: list[str]) -> set[tuple[str, ...]]:

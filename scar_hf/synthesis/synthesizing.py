@@ -188,7 +188,7 @@ def _collect(
         if completion is None:
             counts[kind][backend.model]["missing"] += 1
             continue
-        reason = problem_of(kind, completion, row.instruction, row.human, language)
+        reason = problem_of(kind, completion, row.instruction, row.human, request.messages[-1]["content"], language)
         counts[kind][backend.model][reason or "kept"] += 1
         if reason is None:
             responses[id(row)][kind][backend.model] = clean(completion.text)
