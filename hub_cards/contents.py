@@ -1,10 +1,11 @@
-"""What goes into a repository: the files of a selection or of a ranker, with their card and pictures."""
+"""The files of a repository on the Hub: those of a selection or of a ranker, with their card and pictures."""
 
 import json
 from collections import Counter
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from huggingface_hub import RepoCard
@@ -14,22 +15,33 @@ from ..loading import load_ranker, resolve_checkpoint
 from ..modeling import ScarConfig
 from ..quotas import StratifyBy
 from ..ranking import ScarRanking
+from ..report.figures import draw, score_histogram
 from ..runs import find_manifest
 from ..runs.output import hash_file
 from ..scoring import SCORE_COLUMN
-from .manifest_facts import count_reasons, without_local_folders
-from .metadata import license_metadata, source_metadata
-from .pictures import calibration_plot, have_matplotlib, score_distribution, style_change_plot
+from .metadata import count_reasons, license_metadata, source_metadata, without_local_folders
+from .push import PushReport, push
 from .ranker_card import ranker_card
 from .sections import save_card
 from .selection_card import selection_card
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..modeling import ScarModel
+
 CARD, MANIFEST = "README.md", "manifest.json"
-# Begins with an underscore, so that a folder of rows stays one with pictures in it.
+# Begins with an underscore, so that a folder of rows can still be read as one with pictures in it.
 IMAGES = "_images"
 _ROWS_FOLDER = "data"
 _ONE_FILE = "train-00000-of-00001.parquet"
-# What a training run leaves beside the ranker, such as its checkpoints and optimizer, stays at home.
+_CAPTIONS = {
+    "scores": "The scores, and the lowest score kept",
+    "spreads": "Change of the spread of each measure of style, with 95 % intervals: blue is narrower, orange wider, grey "
+    "unclear; the grey bands and diamonds are draws of as many rows at random, and with the same lengths",
+    "calibration": "The share of the reference data that a threshold keeps",
+}
+# Everything else that a training run leaves in the folder, such as checkpoints and the optimizer, is not uploaded.
 _RANKER_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -49,21 +61,21 @@ def selection_contents(
     output: str | Path, folder: str | Path, *, data: str | Path | None = None, token: str | None = None, **card: Any
 ) -> dict[str, Path]:
     """
-    Gather what a repository of a selection holds: its rows as Parquet, `manifest.json`, the lists of rows left out, the
+    Gather the files of a repository for a selection: its rows as Parquet, `manifest.json`, the lists of rows left out, the
     card and the pictures.
 
     Args:
-        output (`str` or `Path`): what `scar-hf select` wrote, a file or a folder.
-        folder (`str` or `Path`): where files that are made for it are put.
-        data (`str` or `Path`, *optional*): where the selection's source lies now, if not where its manifest says.
-        token (`str`, *optional*): for reading the card of a source on the Hub that is not public.
-        card: as for [`selection_card`], which by default amends the output's README.md.
+        output (`str` or `Path`): the output of `scar-hf select`, a file or a folder.
+        folder (`str` or `Path`): where to put the files that are created.
+        data (`str` or `Path`, *optional*): where the source of the selection is now, if not where the manifest says.
+        token (`str`, *optional*): for reading the card of a private source on the Hub.
+        card: as for [`selection_card`], which by default updates the output's README.md.
 
     Returns:
         `dict[str, Path]`: files by their paths in the repository.
 
     Raises:
-        `ValueError`: if there is no manifest, or the rows are not those that it names.
+        `ValueError`: if there is no manifest, or the rows are not the ones it names.
     """
     output, folder = Path(output), Path(folder)
     path, manifest = read_selection(output)
@@ -71,7 +83,9 @@ def selection_contents(
     for name, entry in zip(named, manifest["output"]["files"], strict=True):
         place = path.parent / name
         if not place.is_file() or hash_file(place) != entry["sha256"]:
-            raise ValueError(f"{place} is missing or was changed since it was selected: select again before you push it.")
+            raise ValueError(
+                f"{place} is missing or has changed since it was written: run the selection again before you push it."
+            )
     if all(suffix_of(name) == ".parquet" for name in named):
         rows = {f"{_ROWS_FOLDER}/{name}": path.parent / name for name in named}
     else:
@@ -86,7 +100,7 @@ def selection_contents(
     scores = np.concatenate([_column(shard, SCORE_COLUMN) for shard in open_shards(output)]).astype(np.float32)
     own_card = output / CARD if output.is_dir() else None
     card = {"card": own_card, "source": source_metadata(manifest, data, token), "reasons": reasons} | card
-    return contents | _described(manifest, rows, folder, scores, None, card)
+    return contents | _described(manifest, rows, folder, scores, _kept_of(scores, manifest["selection"]), card)
 
 
 def ranking_contents(
@@ -98,12 +112,12 @@ def ranking_contents(
     **card: Any,
 ) -> dict[str, Path]:
     """
-    Gather what a repository of the best rows of a ranking holds, as [`selection_contents`] does.
+    Gather the files of a repository for the best rows of a ranking, as [`selection_contents`] does.
 
     Args:
         ranking ([`ScarRanking`]): n rows with scores.
         k (`float` or `int`): as for `ScarRanking.indices`.
-        folder (`str` or `Path`): where the files are put.
+        folder (`str` or `Path`): where to put the files.
         stratify_by, diversity: as for `ScarRanking.indices`.
         card: as for [`selection_card`].
 
@@ -112,8 +126,7 @@ def ranking_contents(
     """
     folder, manifest = Path(folder), ranking.manifest(k, stratify_by, diversity)
     rows = _as_parquet(ranking.top(k, stratify_by, diversity), folder)
-    kept = np.zeros(len(ranking), dtype=bool)
-    kept[ranking.indices(k, stratify_by, diversity)] = True
+    kept = ranking.indices(k, stratify_by, diversity)
     source = source_metadata(manifest) or license_metadata(ranking.dataset.info.license)
     card = {"source": source, "reasons": {"skipped": count_reasons(ranking.skipped.values())}} | card
     return rows | _described(manifest, rows, folder, ranking.scores, kept, card)
@@ -121,19 +134,19 @@ def ranking_contents(
 
 def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict[str, Path]:
     """
-    Gather what a repository of a ranker holds: the weights, the tokenizer, the config with the code that loads it where
-    scar-hf is not installed, the metrics, the card and the calibration plot.
+    Gather the files of a repository for a ranker: weights, tokenizer, config with the code that loads it where scar-hf is
+    not installed, metrics, card and calibration plot.
 
     Args:
         ranker (`str` or `Path`): a folder, or the bundled ranker's name.
-        folder (`str` or `Path`): where files that are made for it are put.
+        folder (`str` or `Path`): where to put the files that are created.
         card: as for [`ranker_card`].
 
     Returns:
         `dict[str, Path]`: files by their paths in the repository.
 
     Raises:
-        `ValueError`: if it is no ranker, or its weights are damaged.
+        `ValueError`: if it is not a ranker, or its weights are damaged.
     """
     source, folder = Path(resolve_checkpoint(str(ranker))), Path(folder)
     if not source.is_dir():
@@ -142,13 +155,55 @@ def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict
     ScarConfig.from_pretrained(source).save_pretrained(folder)
     contents = {file.name: file for pattern in _RANKER_FILES for file in sorted(source.glob(pattern))}
     contents |= {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
-    pictures = []
-    if calibration and have_matplotlib():
-        name = f"{IMAGES}/calibration.png"
-        contents[name] = calibration_plot(calibration["quantiles"], folder / name)
-        pictures = [(name, "Which share of the reference set a threshold keeps")]
+    pictures = draw_pictures(folder, {"calibration": calibration["quantiles"]}) if calibration else []
+    contents |= {name: folder / name for name, _ in pictures}
     written = ranker_card(ranker, **({"pictures": pictures} | card))
     return contents | {CARD: _save(written, folder)}
+
+
+def push_model(
+    model: "ScarModel",
+    repo_id: str,
+    *,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    commit_message: str | None = None,
+    card: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> PushReport:
+    """
+    Upload a ranker in one commit: weights, config with the code that loads it anywhere, card and calibration plot.
+    [`ScarModel.push_to_hub`] calls this where scar-hf is installed.
+
+    Args:
+        model ([`ScarModel`]): the ranker.
+        repo_id (`str`): its id on the Hub, such as `"me/my-ranker"`.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Uploaded with the ranker, which cannot be used without one.
+        commit_message (`str`, *optional*): of the commit.
+        card (`Mapping`, *optional*): arguments of [`~scar_hf.hub_cards.ranker_card`], such as `license`.
+        kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `dry_run`, `overwrite`.
+
+    Returns:
+        [`PushReport`].
+
+    Raises:
+        `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
+
+    Example:
+
+    ```python
+    >>> model.push_to_hub("me/my-ranker", tokenizer=tokenizer, private=True)
+    ```
+    """
+
+    def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
+        saved, made = folder / "model", folder / "made"
+        model.save_pretrained(saved)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(saved)
+        return ranker_contents(saved, made, **{"repo_id": repo_id, "card": found, **(card or {})})
+
+    return push(build, repo_id, "model", message=commit_message, **kwargs)
 
 
 def read_selection(output: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -156,18 +211,18 @@ def read_selection(output: str | Path) -> tuple[Path, dict[str, Any]]:
     Find and read the manifest of a selection.
 
     Args:
-        output (`str` or `Path`): what `scar-hf select` wrote.
+        output (`str` or `Path`): the output of `scar-hf select`.
 
     Returns:
         `tuple(Path, dict)`: its path and its content.
 
     Raises:
-        `ValueError`: if there is none, or it is not one of a selection.
+        `ValueError`: if there is none, or it does not describe a selection.
     """
     path = find_manifest(output)
     if path is None:
         raise ValueError(
-            f"{output} has no manifest: expected an output of `scar-hf select`, with {MANIFEST} in it or beside it."
+            f"{output} has no manifest: expected an output of `scar-hf select`, with {MANIFEST} in it or next to it."
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -175,7 +230,7 @@ def read_selection(output: str | Path) -> tuple[Path, dict[str, Any]]:
             return path, manifest
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a manifest of scar-hf, or is damaged: {error!r}.") from error
-    raise ValueError(f"{path} is the manifest of scores, not of a selection: expected an output of `scar-hf select`.")
+    raise ValueError(f"{path} describes scores, not a selection: expected an output of `scar-hf select`.")
 
 
 def count_groups(column: str, output: str | Path, data: str | Path | None = None) -> dict[str, tuple[int | None, int]]:
@@ -185,10 +240,10 @@ def count_groups(column: str, output: str | Path, data: str | Path | None = None
     Args:
         column (`str`): its name.
         output (`str` or `Path`): the selection.
-        data (`str` or `Path`, *optional*): what it was made of, where that is still there.
+        data (`str` or `Path`, *optional*): its source, if that is still available.
 
     Returns:
-        `dict[str, tuple(int or None, int)]`: how many came in, `None` without `data`, and how many stayed.
+        `dict[str, tuple(int or None, int)]`: rows before (`None` without `data`) and after selection, by value.
 
     Raises:
         `ValueError`: if there is no such column.
@@ -204,41 +259,33 @@ def count_groups(column: str, output: str | Path, data: str | Path | None = None
     return {name: (came[name], kept[name]) for name in came | kept}
 
 
-def draw_pictures(
-    folder: Path, scores: np.ndarray, kept: np.ndarray | None, threshold: float | None, consistency: Any
-) -> list[tuple[str, str]]:
+def draw_pictures(folder: Path, numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
-    Draw what the card of a selection shows, if matplotlib is there.
+    Draw the figures of a card, the same as in a report, if matplotlib is installed.
 
     Args:
-        folder (`Path`): where to; the pictures go to a folder in it.
-        scores (`np.ndarray` of shape `(n,)`): all that are known.
-        kept (`np.ndarray` of shape `(n,)`, bool, *optional*): which were kept; by default all.
-        threshold (`float`, *optional*): the lowest score kept.
-        consistency ([`~scar_hf.style.StyleChange`] or `dict`, *optional*): as for [`selection_card`].
+        folder (`Path`): where to; the pictures go into a folder in it.
+        numbers (`Mapping`): as for [`~scar_hf.report.figures.draw`].
 
     Returns:
         `list[tuple(str, str)]`: path in `folder` and caption of each.
     """
-    if not have_matplotlib():
+    if find_spec("matplotlib") is None:
         return []
     pictures = []
-    if np.isfinite(scores).any():
-        name = f"{IMAGES}/scores.png"
-        score_distribution(scores, folder / name, kept, threshold)
-        whose = "the rows kept" if kept is None else "all rows, and of those kept"
-        pictures.append((name, f"The scores of {whose}"))
-    if consistency is not None:
-        name = f"{IMAGES}/style.png"
-        values = consistency if isinstance(consistency, Mapping) else consistency.to_dict()
-        style_change_plot(values["measures"], folder / name)
-        pictures.append(
-            (
-                name,
-                "How the spread of each measure of style changed, with 95 % intervals: blue narrower, red wider",
-            )
-        )
+    for name, image in draw(numbers, "png").items():
+        path = f"{IMAGES}/{name}.png"
+        with atomic_write(folder / path) as out:
+            out.write(image)
+        pictures.append((path, _CAPTIONS[name]))
     return pictures
+
+
+def _kept_of(scores: np.ndarray, selection: Mapping[str, Any]) -> np.ndarray | None:
+    """Which rows of an output were kept: all (`None`), unless it holds the rows that were left out, too."""
+    if selection.get("kept") in (None, len(scores)) or selection.get("threshold") is None:
+        return None
+    return np.flatnonzero(scores >= np.float32(selection["threshold"]))
 
 
 def _described(
@@ -249,15 +296,18 @@ def _described(
     kept: np.ndarray | None,
     card: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """The manifest, the pictures and the card that go with rows."""
+    """The manifest, the pictures and the card of rows."""
     files = [{"name": name, "sha256": hash_file(path)} for name, path in rows.items()]
     manifest = without_local_folders(manifest)
-    manifest["output"] = {"name": _ROWS_FOLDER, "rows": manifest.get("output", manifest["selection"])["rows"], "files": files}
-    if "kept" in manifest["selection"] and kept is not None:
-        manifest["output"]["rows"] = manifest["selection"]["kept"]
+    count = manifest["output"]["rows"] if "output" in manifest else manifest["selection"]["kept"]
+    manifest["output"] = {"name": _ROWS_FOLDER, "rows": count, "files": files}
     with atomic_write(folder / MANIFEST) as out:
         out.write(f"{json.dumps(manifest, indent=2, ensure_ascii=False)}\n".encode())
-    pictures = draw_pictures(folder, scores, kept, manifest["selection"].get("threshold"), card.get("consistency"))
+    consistency = card.get("consistency")
+    numbers: dict[str, Any] = {"scores": score_histogram(scores, kept)}
+    if consistency is not None:
+        numbers["style"] = consistency if isinstance(consistency, Mapping) else consistency.to_dict()
+    pictures = draw_pictures(folder, numbers)
     options: dict[str, Any] = {"pictures": pictures, "data_files": list(rows)} | dict(card)
     written = selection_card(manifest, **options)
     return {

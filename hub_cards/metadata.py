@@ -1,21 +1,24 @@
-"""Metadata that the Hub's validator takes."""
+"""What manifests and the cards of sources say, as cards show it, in metadata that the Hub's validator accepts."""
 
 import logging
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import OfflineModeIsEnabled, httpx
 
-from .manifest_facts import hub_id, is_hub_id
-from .sections import read_card
+from ..selection import criteria_in_words, kind_of_reason
+from .sections import Markdown, escape, read_card
 
 logger = logging.getLogger(__name__)
-# What a selection inherits from the card of the set that it was made of.
-_CARRIED = ("license", "license_name", "license_link", "license_details", "language", "task_categories")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([\w.-]+)/", re.ASCII)
+# What a selection inherits from the card of its source.
+_INHERITED = ("license", "license_name", "license_link", "license_details", "language", "task_categories")
 # The ids of https://huggingface.co/docs/hub/repositories-licenses; others stand there as "other", with a name.
 LICENSES = frozenset(
     re.findall(
@@ -44,13 +47,13 @@ _SIZES = (
 
 def license_metadata(license: str | None) -> dict[str, str]:
     """
-    Say a licence as cards do.
+    Return license metadata for a card; empty if there is no licence.
 
     Args:
         license (`str`, *optional*): an id of the Hub's list, or a name.
 
     Returns:
-        `dict`: `license`; of one that the Hub has no id for `"other"`, with `license_name`. Nothing of none.
+        `dict`: `license`; where the Hub has no such id it is `"other"`, with `license_name`.
     """
     words = " ".join((license or "").split())
     if not words:
@@ -62,21 +65,21 @@ def license_metadata(license: str | None) -> dict[str, str]:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's name for a number of rows."""
+    """The Hub's category for a number of rows."""
     return next((name for bound, name in _SIZES if rows < bound), "1B<n<10B")
 
 
 def source_metadata(manifest: Mapping[str, Any], data: str | Path | None = None, token: str | None = None) -> dict[str, Any]:
     """
-    Read what a selection inherits of its source's card: the licence, the language, the task.
+    Read what a selection inherits from its source's card: licence, language and task.
 
     Args:
         manifest (`Mapping`): of the selection.
-        data (`str` or `Path`, *optional*): where the source lies, if not where the manifest says: a file, a folder, or an id.
-        token (`str`, *optional*): for sets on the Hub that are not public.
+        data (`str` or `Path`, *optional*): where the source is now, if not where the manifest says: a file, folder or Hub id.
+        token (`str`, *optional*): for private datasets on the Hub.
 
     Returns:
-        `dict`: empty where there is no card, or none that can be reached.
+        `dict`: empty where there is no card, or it cannot be reached.
     """
     place = Path(data or manifest["data"])
     try:
@@ -87,13 +90,110 @@ def source_metadata(manifest: Mapping[str, Any], data: str | Path | None = None,
             found = None if source is None else DatasetCard.load(source, token=token)
     except (EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError, ValueError) as error:
         first = str(error).strip().splitlines()
-        logger.warning("The source's card cannot be read, so no licence is carried over: %s", first[0] if first else error)
+        logger.warning("The source's card cannot be read, so no licence is inherited: %s", first[0] if first else error)
         return {}
-    return {} if found is None else {name: found.data.get(name) for name in _CARRIED if found.data.get(name)}
+    return {} if found is None else {name: found.data.get(name) for name in _INHERITED if found.data.get(name)}
+
+
+def is_hub_id(text: Any) -> bool:
+    """Whether a text can be the id of a repository on the Hub."""
+    return isinstance(text, str) and _HUB_ID.fullmatch(text) is not None
+
+
+def hub_id(manifest: Mapping[str, Any]) -> str | None:
+    """The Hub id of the data that was selected from; `None` if it did not come from the Hub."""
+    return _hub_source(manifest)[0]
+
+
+def source_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a table: the data and what identifies it."""
+    source, revision = _hub_source(manifest)
+    facts: list[tuple[str, str]] = [("Source", str(manifest["data"]))]
+    if source is not None:
+        facts = [("Source", Markdown(f"[{escape(source)}](https://huggingface.co/datasets/{source})"))]
+    if revision is not None:
+        facts.append(("Source revision", literal(revision)))
+    hashes = [entry["sha256"] for entry in manifest.get("inputs", []) if "sha256" in entry]
+    prints = [entry["fingerprint"] for entry in manifest.get("inputs", []) if "fingerprint" in entry]
+    if len(hashes) == 1:
+        facts.append(("Source SHA-256", literal(hashes[0])))
+    elif hashes:
+        facts.append(("Source files", Markdown(f"{len(hashes):,}; `manifest.json` lists their SHA-256")))
+    if prints and revision is None:
+        facts.append(("Source fingerprint", Markdown(", ".join(map(literal, prints)))))
+    return facts
+
+
+def choice_in_words(manifest: Mapping[str, Any]) -> str:
+    """What else decided besides the scores; empty if nothing did."""
+    options = manifest.get("options", {})
+    return criteria_in_words(options.get("stratify_by"), options.get("diversity") or 0.0)
+
+
+def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a table: the ranker and what identifies it."""
+    ranker = manifest["ranker"]
+    revision = f" at {ranker['revision']}" if ranker.get("revision") else ""
+    return [
+        ("Ranker", f"{ranker['model']}{revision}"),
+        ("Ranker weights (SHA-256 or commit)", literal(str(ranker.get("weights") or "unknown")[:16])),
+    ]
+
+
+def literal(text: Any) -> Markdown:
+    """A hash, revision or version as inline code; characters that none of these has are left out."""
+    return Markdown(f"`{re.sub(r'[^A-Za-z0-9_.:+-]', '', str(text)[:100]) or 'unknown'}`")
+
+
+def share(part: int, whole: int) -> Markdown:
+    """A share in per cent; a dash where there is nothing to divide by."""
+    if not whole:
+        return Markdown("-")
+    return Markdown("&lt; 0.1%" if 0 < part / whole < 0.0005 else f"{part / whole:.1%}")
+
+
+def without_local_folders(value: Any) -> Any:
+    """
+    Prepare a manifest for others to read: absolute paths, which reveal the machine and its user, are reduced to their names.
+
+    Args:
+        value: a manifest, or a part of one.
+
+    Returns:
+        The same, with names for absolute paths.
+    """
+    if isinstance(value, Mapping):
+        return {without_local_folders(key): without_local_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_local_folders(item) for item in value]
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if kind(value).is_absolute():
+                return kind(value).name
+    return value
+
+
+def count_reasons(reasons: Iterable[str]) -> Counter[str]:
+    """Count reasons without the part that is each row's own, such as the number of the row that it repeats."""
+    return Counter(map(kind_of_reason, reasons))
+
+
+def _hub_source(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Id and commit; only what can be an id is taken, as a manifest may come from anybody."""
+    for entry in manifest.get("inputs", []):
+        for file in entry.get("files", []):
+            found = _HUB_FILE.match(str(file))
+            if found and is_hub_id(found[1]):
+                return found[1], found[2]
+        # The command line names data from the Hub by fingerprint alone; files also have a hash, datasets in memory that of
+        # their pairs.
+        if "fingerprint" in entry and not {"sha256", "pairs_sha256"} & set(entry) and is_hub_id(entry["path"]):
+            return entry["path"], None
+    return None, None
 
 
 def _local_card(place: Path) -> DatasetCard | None:
-    """The card in a folder of data, or the one beside a file that names it: another is of something else."""
+    """The card in a folder of data, or the one next to a file if it names the file: any other describes something else."""
     file = (place if place.is_dir() else place.parent) / "README.md"
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The card of a ranker: the data with its licences, the recipe, the metrics with their intervals, limits and use."""
+"""The card of a ranker: its data with licences, recipe, metrics with intervals, limitations and use."""
 
 import json
 import math
@@ -9,12 +9,11 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from ..loading import resolve_checkpoint
-from .manifest_facts import is_hub_id, without_local_folders
-from .metadata import license_metadata
-from .sections import PAPER, amend, code, escape, headings_of_others, pictures_of, read_card, table
+from .metadata import is_hub_id, license_metadata, without_local_folders
+from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 
-_SECTION, _DATA = "ranker", "What it was trained from"
-_TASK, _DATASET = "text-ranking", "scar-triples"  # by the second our results are found again among others
+# The Hub's metadata names results by it, so that ours are found again among others.
+_TASK, _DATASET = "text-ranking", "scar-triples"
 _Z = 1.959964  # of a 95 % interval
 _COLUMNS = (
     ("LLM above human", "llm_human", "pairs"),
@@ -23,7 +22,16 @@ _COLUMNS = (
     ("comments stripped", "comments_stripped", None),
     ('"the longer wins"', "longer_wins", None),
 )
-_PARTS = {"test": "instructions that it was not trained on", "held_out": "sources that were kept from training whole"}
+_PARTS = {"test": "instructions held out from training", "held_out": "sources held out from training"}
+# Sections of the template by their headings.
+_SECTIONS = {
+    "uses": "Uses",
+    "training": "Training data",
+    "evaluation": "Evaluation",
+    "limitations": "Limitations",
+    "calibration": "Calibration",
+}
+_CALIBRATED_SHARES = (0.5, 0.25, 0.1, 0.05, 0.01)
 
 
 def ranker_card(
@@ -37,20 +45,20 @@ def ranker_card(
     card: str | Path | None = None,
 ) -> ModelCard:
     """
-    Write the card of a ranker from what training left in its folder, or the part of an existing card between the markers
-    `scar-hf:ranker`. What the card has a heading for already, written by hand, is left out there.
+    Write the card of a ranker from what training left in its folder, or update the part between the markers
+    `scar-hf:ranker` in an existing card. Sections that an existing card has under the same heading are left out.
 
     Args:
-        ranker (`str` or `Path`): a folder with `config.json`, and `metrics.json` if there is one; or the bundled ranker's name.
-        repo_id (`str`, *optional*): where it will be on the Hub.
+        ranker (`str` or `Path`): a folder with `config.json`, and optionally `metrics.json`; or the bundled ranker's name.
+        repo_id (`str`, *optional*): id that the ranker will have on the Hub.
         licences (`Mapping[str, str]`, *optional*): the licence of each source of the training data, in words.
-        license (`str`, *optional*): of the weights, an id of the Hub or a name.
+        license (`str`, *optional*): of the weights, a Hub id or a name.
         language (`str` or `Sequence[str]`, *optional*): ISO 639 codes of the training data.
         pictures (`Sequence[tuple(str, str)]`, *optional*): path in the repository and caption of each.
-        card (`str` or `Path`, *optional*): text or path of the card that there is, by default README.md in the folder.
+        card (`str` or `Path`, *optional*): text or path of an existing card; defaults to README.md in the folder.
 
     Returns:
-        [`~huggingface_hub.ModelCard`]: with the metrics as `model-index`, in metadata that the Hub takes.
+        [`~huggingface_hub.ModelCard`]: with the metrics as `model-index`, in metadata that the Hub accepts.
 
     Raises:
         `ValueError`: if the folder has no readable `config.json` of a ranker, or the card's metadata cannot be read.
@@ -64,22 +72,20 @@ def ranker_card(
     folder = Path(resolve_checkpoint(str(ranker)))
     config = _read_json(folder / "config.json")
     if config.get("model_type") != "scar":
-        raise ValueError(f"{folder} is no ranker: its config.json has the type {config.get('model_type')!r}, expected 'scar'.")
+        raise ValueError(
+            f"{folder} is not a ranker: its config.json has the type {config.get('model_type')!r}, expected 'scar'."
+        )
     training = config.get("training") or {}
     metrics = _read_json(folder / "metrics.json") if (folder / "metrics.json").is_file() else _metrics_of(training)
     found = read_card(folder / "README.md" if card is None else card, ModelCard)
     name = repo_id or folder.resolve().name
-    parts = {
-        "What it is for": _use(repo_id or Path(ranker).name, config),
-        _DATA: _training(training, licences or {}),
-        "How well it orders": _metrics(metrics),
-        "Limits": _limits(config, training),
-        "Calibration": _calibration(config.get("calibration"), pictures),
-    }
-    # What somebody has written better is not said twice.
-    by_hand = headings_of_others(found, _SECTION) - ({_DATA} if licences else set())
-    text = "\n\n".join(f"## {heading}\n\n{part}" for heading, part in parts.items() if part and heading not in by_hand)
-    licence = license_metadata(license)
+    calibration = _calibration(config.get("calibration"))
+    evaluations = _evaluations(metrics)
+    exists = {"uses": True, "training": bool(training), "evaluation": bool(evaluations), "limitations": True}
+    exists |= {"calibration": calibration is not None}
+    # A section written by hand is better than ours.
+    by_hand = headings_of_others(found, "ranker") - ({_SECTIONS["training"]} if licences else set())
+    licence, results = license_metadata(license), _model_index(metrics)
     metadata: dict[str, Any] = {
         **licence,
         "language": [language] if isinstance(language, str) else language,
@@ -88,21 +94,37 @@ def ranker_card(
         "base_model": training.get("encoder") if is_hub_id(training.get("encoder")) else None,
         "tags": ["scar", "data-selection"],
     }
-    results = _model_index(metrics)
     if results:
         others = [result for result in found.data.get("eval_results") or [] if result.dataset_type != _DATASET]
-        found.data["eval_results"], found.data["model_name"] = others + results, found.data.get("model_name") or name
+        metadata |= {"eval_results": others + results, "model_name": found.data.get("model_name") or name}
         metadata["metrics"] = ["accuracy"]
-    return amend(found, _SECTION, text, metadata, (*licence, "language") if language else licence, escape(name.split("/")[-1]))
+    rendered = render(
+        ModelCard,
+        "ranker",
+        metadata,
+        title=name.split("/")[-1],
+        write={section: exists[section] and heading not in by_hand for section, heading in _SECTIONS.items()},
+        encoder=str((config.get("encoder_config") or {}).get("model_type")),
+        example=code(_example(repo_id or Path(ranker).name), "python"),
+        sources=_sources(training, licences or {}),
+        facts=_facts(training) if training else [],
+        columns=[title for title, _, _ in _COLUMNS],
+        evaluations=evaluations,
+        max_length=str(config.get("max_length")),
+        trained=bool(training),
+        calibration=calibration,
+        pictures=[(Markdown(path), caption) for path, caption in pictures],
+    )
+    return amend(found, rendered, {*licence, "eval_results", *(("language",) if language else ())})
 
 
 def wilson(p: float, n: int) -> tuple[float, float]:
     """
-    Give the 95 % interval of a share (Wilson), which is honest near 0 and 1 too.
+    Compute the 95 % Wilson interval of a share, which also holds near 0 and 1.
 
     Args:
         p (`float`): the share, in [0, 1].
-        n (`int`): of how many, at least 1.
+        n (`int`): the number of observations, at least 1.
 
     Returns:
         `tuple(float, float)`: its ends, in [0, 1].
@@ -112,104 +134,77 @@ def wilson(p: float, n: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / (1 + square)), min(1.0, (centre + half) / (1 + square))
 
 
-def _use(model: str, config: Mapping[str, Any]) -> str:
-    example = (
+def _example(model: str) -> str:
+    return (
         "from datasets import load_dataset\nfrom scar_hf import ScarScorer, scar_select\n\n"
         f"scorer = ScarScorer.from_pretrained({json.dumps(model)})\n"
         'scorer.score(["What do bees eat?"], ["Bees eat nectar and pollen."])  # higher is better\n\n'
         'ds = load_dataset("databricks/databricks-dolly-15k", split="train")\n'
-        f"best = scar_select(ds, k=0.1, model={json.dumps(model)})  # the best tenth, in order"
-    )
-    encoder = (config.get("encoder_config") or {}).get("model_type")
-    return (
-        f"A [SCAR]({PAPER}) ranker around an encoder of type `{escape(encoder)}`: it scores how well a "
-        "response fits the consistent style in which instruction data teach a language model most, so that the best share of "
-        "an instruction set can be kept.\n\n" + code(example, "python")
+        f"best = scar_select(ds, k=0.1, model={json.dumps(model)})  # the best tenth, in the original order"
     )
 
 
-def _training(training: Mapping[str, Any], licences: Mapping[str, str]) -> str:
-    if not training:
-        return ""
-    facts = [
-        ("encoder", escape(training.get("encoder"))),
-        ("rows of training data", f"{training.get('rows', 0):,}"),
-        ("learning rate", f"{training.get('learning_rate')}"),
-        ("epochs", f"{training.get('epochs')}"),
-        ("seed", f"{training.get('seed')}"),
-    ]
-    recipe = without_local_folders(training.get("recipe") or {})
-    recipe = {name: value for name, value in recipe.items() if value not in (None, [], {}, 0.0) and name != "rows_per_source"}
-    for name, value in recipe.items():
-        facts.append((name.replace("_", " "), escape(", ".join(map(str, value)) if isinstance(value, list) else value)))
+def _sources(training: Mapping[str, Any], licences: Mapping[str, str]) -> list[tuple[str, str]]:
     sources = training.get("sources") or []
     unknown = set(licences) - set(sources)
     if unknown and sources:
         raise ValueError(f"`licences` names sources that the ranker was not trained on: {sorted(unknown)}; it has {sources}.")
-    rows = [(escape(name), escape(licences.get(name, "not stated here"))) for name in sources]
-    data = table(("source", "licence"), rows, texts=2) + "\n\n" if rows else ""
-    return data + table(("", ""), facts, texts=2)
+    return [(str(name), str(licences.get(name, "not stated here"))) for name in sources]
 
 
-def _metrics(metrics: Mapping[str, Any]) -> str:
-    tables = [
-        f"**On {_PARTS.get(part, escape(part))}**\n\n{_metrics_table(values)}"
+def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [
+        ("encoder", str(training.get("encoder"))),
+        ("rows of training data", f"{training.get('rows', 0):,}"),
+        ("learning rate", str(training.get("learning_rate"))),
+        ("epochs", str(training.get("epochs"))),
+        ("seed", str(training.get("seed"))),
+    ]
+    for name, value in without_local_folders(training.get("recipe") or {}).items():
+        if value not in (None, [], {}, 0.0) and name != "rows_per_source":
+            facts.append((name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return facts
+
+
+def _evaluations(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": _PARTS.get(part, part),
+            "rows": _evaluation_rows(values),
+            "macro": Markdown(f"{values['macro']:.3f}") if "macro" in values else None,
+        }
         for part, values in metrics.items()
         if values.get("all", {}).get("pairs")
     ]
-    if not tables:
-        return ""
-    return (
-        "How often an LLM's response scores above a human's to the same instruction, with the 95 % interval (Wilson; pairs "
-        "count as independent). All columns are of the same pairs; the last is what preferring the longer response would "
-        "reach.\n\n" + "\n\n".join(tables)
-    )
 
 
-def _metrics_table(values: Mapping[str, Any]) -> str:
-    def line(name: str, m: Mapping[str, Any]) -> tuple[str, ...]:
-        cells = [name, f"{m['pairs']:,}"]
+def _evaluation_rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    def row(name: str, m: Mapping[str, Any], bold: bool = False) -> tuple[str, ...]:
+        cells = [Markdown(f"**{escape(name)}**") if bold else name, Markdown(f"{m['pairs']:,}")]
         for _, key, count in _COLUMNS:
             cell = "–" if key not in m else f"{m[key]:.3f}"
             if key in m and count and m.get(count):
                 low, high = wilson(m[key], m[count])
                 cell += f" ({low:.3f} to {high:.3f})"
-            cells.append(cell)
+            cells.append(Markdown(cell))
         return tuple(cells)
 
-    lines = [line(f"**{escape(name)}**", m) for name, m in sorted(values.get("domain", {}).items()) if name and m.get("pairs")]
-    lines += [line(escape(name), m) for name, m in sorted(values.get("source", {}).items()) if name and m.get("pairs")]
-    lines.append(line("**all**", values["all"]))
-    mean = f"\n\nMean over sources {values['macro']:.3f}." if "macro" in values else ""
-    return table(("", "pairs", *(title for title, _, _ in _COLUMNS)), lines) + mean
+    rows = [row(name, m, bold=True) for name, m in sorted(values.get("domain", {}).items()) if name and m.get("pairs")]
+    rows += [row(name, m) for name, m in sorted(values.get("source", {}).items()) if name and m.get("pairs")]
+    return [*rows, row("all", values["all"], bold=True)]
 
 
-def _limits(config: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    length = config.get("max_length")
-    lines = [
-        f"It reads {length} tokens of the instruction and {length} of the response; what comes after is not read.",
-        "It judges style, not truth: a wrong answer in the style that it prefers scores high.",
-        "Compare scores within one instruction set and one kind of task; their level differs between kinds.",
-    ]
-    if training:
-        lines.append("On data and languages unlike those it was trained on, scores mean less; measure before you rely on them.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _calibration(calibration: Mapping[str, Any] | None, pictures: Sequence[tuple[str, str]]) -> str:
+def _calibration(calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not calibration:
-        return pictures_of(pictures)
+        return None
     quantiles = calibration["quantiles"]
-    at = [
-        (f"{share:.0%}", f"{quantiles[round((1 - share) * (len(quantiles) - 1))]:.3f}")
-        for share in (0.5, 0.25, 0.1, 0.05, 0.01)
-    ]
-    text = (
-        f"`config.calibration` has {len(quantiles):,} quantiles of its scores over "
-        f"{calibration['num_rows']:,} rows ({escape(calibration['data'])}), to turn a share into a threshold where a set "
-        "cannot be ranked whole.\n\n"
-    )
-    return "\n\n".join(filter(None, (text + table(("share kept", "threshold"), at), pictures_of(pictures))))
+    at = [(share, quantiles[round((1 - share) * (len(quantiles) - 1))]) for share in _CALIBRATED_SHARES]
+    return {
+        "quantiles": Markdown(f"{len(quantiles):,}"),
+        "num_rows": Markdown(f"{calibration['num_rows']:,}"),
+        "data": str(calibration["data"]),
+        "thresholds": [(Markdown(f"{share:.0%}"), Markdown(f"{threshold:.3f}")) for share, threshold in at],
+    }
 
 
 def _model_index(metrics: Mapping[str, Any]) -> list[EvalResult]:
@@ -225,7 +220,7 @@ def _model_index(metrics: Mapping[str, Any]) -> list[EvalResult]:
                     task_type=_TASK,
                     task_name="Ordering an LLM's response above a human's",
                     dataset_type=_DATASET,
-                    dataset_name=source or f"All sources, {_PARTS.get(part, part)}",
+                    dataset_name=source or f"All {_PARTS.get(part, part)}",
                     dataset_config=source,
                     dataset_split=part,
                     metric_type="accuracy",
@@ -238,7 +233,7 @@ def _model_index(metrics: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def _metrics_of(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics that a config has: those over all rows."""
+    """The metrics in a config, which are those over all rows."""
     found = training.get("metrics") or {}
     return {
         part: {"all": values, **({"macro": values["macro"]} if "macro" in values else {})} for part, values in found.items()

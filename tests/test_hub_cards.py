@@ -12,13 +12,13 @@ from huggingface_hub import DatasetCard, ModelCard
 from markdown_it import MarkdownIt
 from scar_hf.hub_cards import amend_model_card, ranker_card, selection_card
 from scar_hf.hub_cards.metadata import license_metadata, size_category
-from scar_hf.hub_cards.pictures import calibration_plot, score_distribution
 from scar_hf.hub_cards.ranker_card import wilson
 
 from scar_hf import scar_rank
 from scar_hf.cli import card as card_command
 from scar_hf.cli import main
 from scar_hf.files import read_dataset
+from scar_hf.report.figures import draw, score_histogram
 from scar_hf.style import compare
 
 HOSTILE = (
@@ -98,12 +98,12 @@ def test_a_selections_card_says_all_of_the_manifest_and_nothing_of_the_machine()
         "100 of 1,000 rows (10.0%)",
         "| Source | dolly.jsonl |",
         "| Lowest score kept | 1.2500 |",
-        "| scored lower | 850 | 85.0% |",
+        "| not chosen | 850 | 85.0% |",
         "| left out by curation: near\\-duplicate | 39 | 3.9% |",
         "| left out by curation: other reasons | 1 | 0.1% |",
         "| no score: the response is empty | 10 | 1.0% |",
         "| brainstorming | 300 | 50 | 16.7% | 50.0% |",
-        "Of 7 rows the ranker read only the first 512 tokens",
+        "7 rows have a text of more than 512 tokens, of which the ranker read only the beginning.",
         "The rows keep the licence of the source: cc\\-by\\-sa\\-3.0.",
         "scar-hf select dolly.jsonl -k 0.1",
     ):
@@ -122,10 +122,7 @@ def test_a_licence_is_carried_over_or_said_to_be_missing():
     source = {"license": "other", "license_name": "house-rules", "license_link": "LICENSE", "language": ["de"]}
     carried = selection_card(MANIFEST, source=source)
     assert check_metadata(carried) | source == carried.data.to_dict()
-    assert (
-        "license" not in check_metadata(selection_card(MANIFEST))
-        and "No licence of the source" in selection_card(MANIFEST).text
-    )
+    assert "license" not in check_metadata(selection_card(MANIFEST)) and "No licence was found" in selection_card(MANIFEST).text
     assert check_metadata(selection_card(MANIFEST, source=source, license="mit"))["license"] == "mit"
     assert license_metadata("House Rules, v1!") == {"license": "other", "license_name": "house-rules-v1"}
 
@@ -172,7 +169,7 @@ def test_a_card_that_exists_is_amended_between_markers():
 
 def test_what_is_no_manifest_or_no_card_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="not one of a selection"):
+    with pytest.raises(ValueError, match="does not describe a selection"):
         selection_card(MANIFEST | {"selection": {"rows": 3}})
     with pytest.raises(ValueError, match="should be a dict"):
         selection_card(MANIFEST, card="---\n- a\n---\ntext")
@@ -190,7 +187,9 @@ def test_the_style_before_and_after(rows):
     before = Dataset.from_list(rows)
     change = compare(before, before.select(range(5)), progress=False, samples=50)
     card = selection_card(MANIFEST, consistency=change, pictures=[("_images/style.png", "Spread | of style")])
-    assert "Over 10 rows before and 5 after" in card.text and "![Spread \\| of style](_images/style.png)" in card.text
+    assert (
+        "Measured on 10 rows before and 5 rows after" in card.text and "![Spread \\| of style](_images/style.png)" in card.text
+    )
     assert re.search(r"\| Words \| [\d.]+ \| [\d.]+ \| [\d.]+ \| [\d.]+ \| -\d+ % \|", card.text)
     assert selection_card(MANIFEST, consistency=change.to_dict()).text == selection_card(MANIFEST, consistency=change).text
 
@@ -213,7 +212,7 @@ def test_the_bundled_rankers_card():
 def test_what_was_written_by_hand_is_not_said_twice():
     by_hand = ranker_card("scar-ranker")
     assert check_metadata(by_hand)["model-index"][0]["results"]
-    assert by_hand.text.count("## Limits") == 1 and "What carries over" in by_hand.text and "## What it is for" in by_hand.text
+    assert by_hand.text.count("## Limitations") == 1 and "What carries over" in by_hand.text and "## Uses" in by_hand.text
     assert "not stated here" not in by_hand.text
 
 
@@ -244,20 +243,42 @@ def test_a_fine_tuned_models_card(tmp_path):
     path = tmp_path / "README.md"
     amend_model_card(path, MANIFEST | {"inputs": [HUB_INPUT]})
     card = ModelCard.load(path)
-    assert check_metadata(card)["datasets"] == ["databricks/dolly"] and "| Rows that curation left out | 40 |" in card.text
+    assert check_metadata(card)["datasets"] == ["databricks/dolly"] and "| Rows left out by curation | 40 |" in card.text
 
 
-def test_pictures_are_the_same_bytes_for_the_same_scores(tmp_path):
+def test_a_manifest_cannot_put_markup_links_commands_or_metadata_into_a_card(tmp_path):
+    evil = "x](javascript:alert(1)) `<img src=x onerror=alert(2)>`\n\n# Injected\n---\nlicense: mit\n---\n{{ 7 * 7 }}"
+    manifest = MANIFEST | {
+        "inputs": [{"path": "d", "fingerprint": evil, "files": [f"hf://datasets/{evil}@{evil}/data.jsonl"]}],
+        "ranker": {"model": evil, "revision": evil, "weights": "`<img src=y>"},
+        "options": {"k": 0.1, "stratify_by": evil},
+        "versions": {"scar-hf": "1\nrm -rf ~"},
+    }
+    style = {"rows_before": 2, "rows_after": 1, "notes": [evil], "measures": {}}
+    path = tmp_path / "README.md"
+    amend_model_card(path, manifest)
+    selection = selection_card(
+        manifest, counts={evil: (2, 1)}, reasons={"dropped": {evil: 40}}, consistency=style, pictures=[("_images/a.png", evil)]
+    )
+    for card in (selection, ModelCard.load(path)):
+        page = html_of(card)
+        assert not re.search(r'(href|src)="[^"]*javascript', page) and "<img src=x" not in page and "<img src=y" not in page
+        assert "Injected" in page and not re.search(r"<h\d>[^<]*Injected", page) and "license" not in check_metadata(card)
+        assert "{{ 7 * 7 }}" in page
+    assert "source_datasets" not in selection.data.to_dict() and "pip install scar-hf\n" in selection.text
+
+
+def test_pictures_are_the_same_bytes_for_the_same_scores():
     pytest.importorskip("matplotlib")
     scores = np.random.default_rng(0).normal(size=500)
     scores[3] = np.nan
-    for name in "ab":
-        score_distribution(scores, tmp_path / f"{name}.png", scores > 1, 1.0)
-        calibration_plot(np.sort(scores[4:]).tolist(), tmp_path / f"c{name}.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (tmp_path / "ca.png").read_bytes() == (tmp_path / "cb.png").read_bytes()
-    with pytest.raises(ValueError, match="no finite score"):
-        score_distribution(np.array([np.nan]), tmp_path / "none.png")
+    histogram = score_histogram(scores, np.flatnonzero(scores > 1))
+    assert histogram["threshold"] == pytest.approx(scores[scores > 1].min(), abs=1e-5)
+    assert sum(histogram["kept"]) == (scores > 1).sum() and sum(histogram["others"]) == (scores <= 1).sum()
+    numbers = {"scores": histogram, "calibration": np.sort(scores[4:]).tolist()}
+    images = draw(numbers, "png")
+    assert set(images) == {"scores", "calibration"} and images == draw(numbers, "png")
+    assert draw({"scores": score_histogram(np.array([np.nan]))}, "png") == {}
 
 
 def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, rows, tmp_path, monkeypatch, capsys):
@@ -269,8 +290,8 @@ def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, 
     card = DatasetCard.load(Path("out/README.md"))
     assert check_metadata(card)["configs"][0]["data_files"] == [{"split": "train", "path": "train.parquet"}]
     assert "| a\\|b | 5 |" in card.text and "Consistency of style" in card.text
-    assert set(re.findall(r"\]\((_images/[\w.]+)\)", card.text)) == {"_images/scores.png", "_images/style.png"}
-    assert Path("out/_images/style.png").is_file() and len(read_dataset("out")) == 3
+    assert set(re.findall(r"\]\((_images/[\w.]+)\)", card.text)) == {"_images/scores.png", "_images/spreads.png"}
+    assert Path("out/_images/spreads.png").is_file() and len(read_dataset("out")) == 3
     assert main(["verify", "out"]) == 0
     command = shlex.split(next(line for line in card.text.splitlines() if line.startswith("scar-hf select")))
     assert main([*command[1:], *common[:2], "--quiet"]) == 0  # the folder of the ranker is only named in the card

@@ -229,7 +229,7 @@ def test_offline_and_a_selection_that_was_changed_since(selection, tmp_path, mon
     assert main(["push", str(tmp_path), "me/best", "--dry-run"]) == 2
     assert main(["push", str(selection / "out"), "me/best", "--type", "model"]) == 2
     said = capsys.readouterr().err
-    for message in ("HF_HUB_OFFLINE is set", "was changed since it was selected", "has no manifest", "is a selection, so its"):
+    for message in ("HF_HUB_OFFLINE is set", "has changed since it was written", "has no manifest", "is a selection, so its"):
         assert message in said
 
 
@@ -311,7 +311,7 @@ def test_a_ranking_is_pushed_from_python(hub, client, selection, tiny_ranker):
     assert manifest["selection"]["kept"] == manifest["output"]["rows"] == 10
     assert manifest["options"] == {"k": 10, "stratify_by": "source", "diversity": 0.5}
     text = files["README.md"].decode()
-    assert "| Besides the score | quotas for 'source' and diversity 0.5 |" in text.replace("\\", "")
+    assert "subject to quotas for 'source' and diversity 0.5." in text.replace("\\", "")
     assert "--stratify-by source --diversity 0.5" in text
 
 

@@ -12,9 +12,9 @@ from scar_hf import ScarRanking, ScarScorer
 from scar_hf.files import Shard
 from scar_hf.report import Selected
 from scar_hf.report.captions import captions_of
-from scar_hf.report.figures import COLOURS, FIGURES, draw
+from scar_hf.report.figures import COLOURS, FIGURES, draw, score_histogram
 from scar_hf.report.looking import Samples, Seen, choose, look
-from scar_hf.report.numbers import counts_of, form_map, score_histogram, shares_by_group, shares_by_length
+from scar_hf.report.numbers import counts_of, form_map, shares_by_group, shares_by_length
 from scar_hf.report.svg import StyleSheet, inline
 from scar_hf.selection import ScoredRows
 from scar_hf.style import StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
@@ -84,7 +84,7 @@ def numbers_at(scored: Scored, k: float) -> dict[str, Any]:
     return {
         "group_by": scored.group_by,
         "counts": counts_of(selected),
-        "scores": score_histogram(selected),
+        "scores": score_histogram(scored.ranking.scores, kept),
         "style": compare(scored.before, scored.measures.select(kept)).to_dict(),
         "surprisal": None,
         "map": mapped,

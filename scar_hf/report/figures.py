@@ -1,4 +1,4 @@
-"""The figures of a report, each drawn once: as PNG for cards and papers, as SVG that takes the page's colours."""
+"""The figures of reports, cards and the Space: PNG for cards and papers, SVG that takes the colours of its page."""
 
 import io
 import warnings
@@ -24,6 +24,7 @@ COLOURS = {
     "g4": "#b23a5c",
     "g5": "#66707e",
 }
+_BINS = 60
 _WIDTH = 4.8  # inches: with 72 points each about as wide as a phone, so that text keeps its size there
 _GROUP_COLOURS = ("g0", "g1", "g2", "g3", "g4", "g5")
 _MOST_NAME = 26
@@ -41,14 +42,14 @@ def check_matplotlib() -> None:
 
 def draw(numbers: Mapping[str, Any], image: str) -> dict[str, bytes]:
     """
-    Draw all figures that the numbers allow.
+    Draw every figure that the numbers allow.
 
     Args:
-        numbers (`Mapping`): of a report.
+        numbers (`Mapping`): of a report, or those of its parts that are known.
         image (`str`): `"png"` or `"svg"`.
 
     Returns:
-        `dict[str, bytes]`: the images by the names of the figures.
+        `dict[str, bytes]`: the images by the names of the figures; the same numbers give the same bytes.
     """
     check_matplotlib()
     from matplotlib import rc_context
@@ -82,6 +83,32 @@ def draw(numbers: Mapping[str, Any], image: str) -> dict[str, bytes]:
     return images
 
 
+def score_histogram(scores: np.ndarray, kept: np.ndarray | None = None) -> dict[str, Any]:
+    """
+    Count scores in bins of equal width.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept; by default all that have a score.
+
+    Returns:
+        `dict`: `edges` of the bins, rows `kept` and `others` in each, and the `threshold`, the lowest score kept.
+    """
+    finite = np.isfinite(scores)
+    if not finite.any():
+        return {"edges": [], "kept": [], "others": [], "threshold": None}
+    chosen = scores[finite] if kept is None else scores[kept]
+    edges = np.histogram_bin_edges(scores[finite].astype(np.float64), bins=_BINS)
+    inside = np.histogram(chosen, bins=edges)[0]
+    everything = np.histogram(scores[finite], bins=edges)[0]
+    return {
+        "edges": [round(float(edge), 5) for edge in edges],
+        "kept": inside.tolist(),
+        "others": (everything - inside).tolist(),
+        "threshold": round(float(chosen.min()), 5) if len(chosen) else None,
+    }
+
+
 def scores_figure(numbers: Mapping[str, Any]) -> Any:
     """How the scores lie, with the threshold."""
     histogram = numbers["scores"]
@@ -89,6 +116,8 @@ def scores_figure(numbers: Mapping[str, Any]) -> Any:
     edges = np.array(histogram["edges"])
     kept, others = np.array(histogram["kept"]), np.array(histogram["others"])
     for counts, bottom, role, label in ((others, 0, "rest", "not kept"), (kept, others, "kept", "kept")):
+        if not counts.any():
+            continue
         heights = np.r_[bottom + counts, 0]
         base = np.r_[np.broadcast_to(bottom, counts.shape), 0]
         axes.fill_between(edges, base, heights, step="post", color=COLOURS[role], linewidth=0, label=label)
@@ -169,6 +198,26 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     return figure
 
 
+def calibration_figure(numbers: Mapping[str, Any]) -> Any:
+    """What share of the reference data each threshold keeps."""
+    figure, axes = _axes(3.0)
+    scores = np.asarray(numbers["calibration"], dtype=float)
+    # A logarithmic axis cannot show the highest score, which nothing exceeds.
+    shares = 1 - np.linspace(0, 1, len(scores))[:-1]
+    axes.plot(scores[:-1], shares, color=COLOURS["kept"], linewidth=1.8)
+    axes.set(yscale="log", ylim=(shares[-1] * 0.8, 1.2), xlabel="threshold: the lowest score kept", ylabel="share kept")
+    ticks = [tick for tick in (1, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001) if tick >= 0.99 * shares[-1]]
+    axes.set_yticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid()
+    for tick in (0.5, 0.1, 0.01):
+        if tick in ticks:
+            at = float(np.interp(1 - tick, np.linspace(0, 1, len(scores)), scores))
+            axes.plot([at], [tick], marker="o", markersize=5.5, color=COLOURS["kept"], markeredgewidth=0)
+            axes.annotate(f"{at:.2f}", (at, tick), (7, 3), textcoords="offset points")
+    return figure
+
+
 def sources_figure(numbers: Mapping[str, Any]) -> Any:
     """What share stayed of each source."""
     return _shares(numbers["groups"], numbers["counts"]["share"], f"kept of each {_short(numbers['group_by'])} (%)")
@@ -181,14 +230,15 @@ def lengths_figure(numbers: Mapping[str, Any]) -> Any:
 
 # Beyond this a change of spread is drawn at the edge: the table has its number.
 _MOST_CHANGE = 1.0
-FIGURES: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Any]], Any]]] = {
-    "scores": (lambda n: bool(n["scores"]["edges"]), scores_figure),
-    "map": (lambda n: n["map"] is not None, map_figure),
-    "map-sources": (lambda n: n["map"] is not None and bool(n["map"]["group"]) and len(n["groups"]) > 1, sources_map_figure),
-    "surprisal": (lambda n: bool(n["surprisal"] and n["surprisal"]["grid"]), surprisal_figure),
-    "spreads": (lambda n: bool(_changes(n)), spreads_figure),
-    "sources": (lambda n: bool(n["groups"]), sources_figure),
-    "lengths": (lambda n: bool(n["lengths"]), lengths_figure),
+FIGURES: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Mapping[str, Any]], Any]]] = {
+    "scores": (lambda n: "scores" in n and bool(n["scores"]["edges"]), scores_figure),
+    "map": (lambda n: n.get("map") is not None, map_figure),
+    "map-sources": (lambda n: n.get("map") and n["map"]["group"] and len(n["groups"]) > 1, sources_map_figure),
+    "surprisal": (lambda n: n.get("surprisal") and n["surprisal"]["grid"], surprisal_figure),
+    "spreads": (lambda n: "style" in n and bool(_changes(n)), spreads_figure),
+    "sources": (lambda n: bool(n.get("groups")), sources_figure),
+    "lengths": (lambda n: bool(n.get("lengths")), lengths_figure),
+    "calibration": (lambda n: bool(n.get("calibration")), calibration_figure),
 }
 
 
@@ -285,6 +335,8 @@ def _short(name: str) -> str:
 
 def _rendered(figure: Any, image: str) -> bytes:
     out = io.BytesIO()
-    options: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}} if image == "svg" else {"dpi": 200}
+    options: dict[str, Any] = {"metadata": {"Date": None, "Creator": None}}
+    if image == "png":
+        options = {"metadata": {"Software": None}, "dpi": 200}  # the version of matplotlib would change the bytes
     figure.savefig(out, format=image, transparent=image == "svg", **options)
     return out.getvalue()

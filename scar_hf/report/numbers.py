@@ -17,7 +17,6 @@ from .form_map import form_vectors, principal_axes
 from .looking import OTHERS, Samples, Seen
 from .selected import Selected
 
-_BINS = 60
 _MOST_GROUPS = 12
 # Words of a response: roughly doubling, so that short and long sets both show.
 _LENGTHS = (0, 10, 25, 50, 100, 200, 400, 800)
@@ -77,23 +76,6 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
         densities = _densities(*(read["surprisal"][rows] for rows in at)) | {"model": read.lm}
     by_row = {i: {name: found[i] for name, found in values.items() if i in found} for i in shown}
     return MeasuredStyle(change, by_row, values.get("words", {}), densities)
-
-
-def score_histogram(selected: Selected) -> dict[str, Any]:
-    """Counts of scores in bins of equal width, of the rows kept and of the others, and the threshold."""
-    scores = selected.scored.scores
-    finite = ~np.isnan(scores)
-    if not finite.any():
-        return {"edges": [], "kept": [], "others": [], "threshold": None}
-    edges = np.histogram_bin_edges(scores[finite].astype(np.float64), bins=_BINS)
-    kept = np.histogram(scores[selected.kept], bins=edges)[0]
-    everything = np.histogram(scores[finite], bins=edges)[0]
-    return {
-        "edges": [round(float(edge), 5) for edge in edges],
-        "kept": kept.tolist(),
-        "others": (everything - kept).tolist(),
-        "threshold": _number(threshold_of(scores, selected.kept)),
-    }
 
 
 def shares_by_group(seen: Seen) -> list[dict[str, Any]]:

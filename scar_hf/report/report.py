@@ -11,7 +11,7 @@ from ..pairs import PairReader
 from ..reproducing import select_command, select_snippet
 from ..scoring import ScarScorer
 from .captions import captions_of, foot_of, lead_of
-from .figures import check_matplotlib, draw
+from .figures import check_matplotlib, draw, score_histogram
 from .form_map import ENCODER_MISSING
 from .looking import Samples, Seen, choose, look
 from .numbers import (
@@ -21,7 +21,6 @@ from .numbers import (
     form_map,
     measure,
     reasons_of,
-    score_histogram,
     shares_by_group,
     shares_by_length,
 )
@@ -251,7 +250,7 @@ def _numbers(
         "output": selected.output,
         "counts": counts_of(selected),
         "reasons": reasons_of(selected),
-        "scores": score_histogram(selected),
+        "scores": score_histogram(selected.scored.scores, selected.kept),
         "style": style.change.to_dict(),
         "surprisal": style.densities,
         "map": None if scorer is None else form_map(selected, seen, samples, scorer, progress),
