@@ -118,6 +118,37 @@ def test_measures_without_spread_have_no_change():
     assert np.isnan(change.spread_change) and change.verdict == "unclear"
 
 
+def test_an_interval_of_rows_that_are_all_alike_is_not_certainty():
+    alike = np.r_[np.zeros(30), np.nan]
+    found = style_consistency(measured(bold=alike), samples=50)["bold"]
+    assert found.spread == 0 and np.isnan([found.low, found.high, found.mean_low, found.mean_high]).all()
+    change = compare(measured(bold=normal(60)), measured(bold=alike), samples=50)
+    assert change["bold"].spread_change == -1 and np.isnan(change["bold"].low) and change["bold"].verdict == "unclear"
+    assert "all rows kept have the same value: Bold" in change.notes[-1]
+
+
+def test_baselines_tell_what_length_alone_does():
+    words = np.random.default_rng(0).lognormal(4, 1, 2000).round()
+    before = measured(words=words, ttr=words**-0.3, flesch=normal(2000))
+    longest = before.select(np.argsort(-words)[:200])
+    change = compare(before, longest, samples=50)
+    for name in ("words", "ttr", "flesch"):
+        random = change.baselines["random"][name]
+        assert random.low < random.change < random.high and abs(random.change) < 0.05 and random.low < 0 < random.high
+    # The type-token ratio follows length here, so that rows of the same lengths have the same spread; Flesch does not.
+    same = change.baselines["same_lengths"]
+    assert change["ttr"].spread_change == pytest.approx(same["ttr"].change, abs=0.001)
+    assert same["ttr"].high < -0.5 and same["flesch"].low < 0 < same["flesch"].high
+    narrow = before.select(np.argsort(np.abs(before["flesch"]))[:200])
+    change = compare(before, narrow, samples=50)
+    assert change["flesch"].spread_change < change.baselines["same_lengths"]["flesch"].low
+    shown = change.to_dict()
+    assert shown["draws"] == 200 and set(shown["measures"]["ttr"]["same_lengths"]) == {"change", "low", "high"}
+    assert "same lengths" in str(change) and compare(before, narrow, samples=50).to_dict() == shown
+    assert compare(longest, before, samples=50).baselines == {}
+    assert set(compare(measured(ttr=normal(9)), measured(ttr=normal(5)), samples=9).baselines) == {"random"}
+
+
 def test_tables_and_dicts(plain):
     consistency = style_consistency(plain, samples=30, progress=False)
     text = str(consistency)
@@ -132,7 +163,7 @@ def test_tables_and_dicts(plain):
 def test_sets_with_few_or_no_rows(plain):
     assert np.isnan(style_consistency(plain.select([0]), samples=10, progress=False)["words"].spread)
     empty = style_consistency(plain.select([]), samples=10, progress=False)
-    assert empty["words"].n == 0 and "Less than two rows have no spread." in str(empty)
+    assert empty["words"].n == 0 and "Fewer than two rows have no spread." in str(empty)
     nothing = style_consistency(plain, language="ja", samples=10, progress=False)
     assert nothing.rows == 10 and nothing.spreads == {}
     with pytest.raises(ValueError, match="Nothing to compare"):

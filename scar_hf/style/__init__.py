@@ -1,5 +1,6 @@
 """Measures of style: linguistic form, instructional surprisal, and how consistent a set is in them."""
 
+from .baselines import BASELINES, Draws, draw_baselines
 from .change import Change, StyleChange, compare
 from .consistency import Spread, StyleConsistency, style_consistency
 from .linguistic_form import count_words, linguistic_form, type_token_ratio
@@ -8,7 +9,9 @@ from .rows import StyleMeasures, style_measures
 from .surprisal import Surprisal, instructional_surprisal
 
 __all__ = [
+    "BASELINES",
     "Change",
+    "Draws",
     "LINGUISTIC_FORM",
     "MEASURES",
     "Measure",
@@ -20,6 +23,7 @@ __all__ = [
     "Surprisal",
     "compare",
     "count_words",
+    "draw_baselines",
     "instructional_surprisal",
     "linguistic_form",
     "style_consistency",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from .baselines import BASELINES, DRAWS, Draws, draw_baselines
 from .bootstrap import interval
 from .consistency import StyleConsistency, style_consistency
 from .measures import MEASURES
@@ -23,7 +24,7 @@ class Change:
         mean_low, mean_high (`float`): 95 % interval of the difference of the means.
         spread_before, spread_after (`float`): standard deviations over the rows.
         spread_change (`float`): spread after over spread before, minus 1: -0.2 is a fifth narrower. NaN where there was none.
-        low, high (`float`): 95 % interval of that.
+        low, high (`float`): 95 % interval of that; NaN if one of the sets has the same value in all rows.
     """
 
     mean_before: float
@@ -38,7 +39,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """`"narrower"` or `"wider"` where the interval leaves no change out, else `"unclear"`."""
+        """`"narrower"` or `"wider"` where the interval excludes no change, else `"unclear"`."""
         if self.high < 0:
             return "narrower"
         return "wider" if self.low > 0 else "unclear"
@@ -53,27 +54,41 @@ class StyleChange:
         changes (`dict[str, Change]`): by the names of [`~scar_hf.style.MEASURES`].
         rows_before, rows_after (`int`): rows of the sets.
         notes (`list[str]`): what to know about the measures.
+        baselines (`dict[str, dict[str, Draws]]`):
+            What draws of `rows_after` rows do without a ranker, at random and with the same lengths; see
+            [`~scar_hf.style.draw_baselines`].
     """
 
     changes: dict[str, Change]
     rows_before: int
     rows_after: int
     notes: list[str] = field(default_factory=list)
+    baselines: dict[str, dict[str, Draws]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Change:
         return self.changes[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON takes it: `None` where there is no number."""
-        measures = {
-            name: {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(c)), "verdict": c.verdict}
-            for name, c in self.changes.items()
+        """Everything, ready for JSON: `None` where there is no number."""
+        measures: dict[str, dict[str, Any]] = {}
+        for name, change in self.changes.items():
+            measures[name] = {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(change))}
+            measures[name]["verdict"] = change.verdict
+            for baseline in BASELINES:
+                draws = self.baselines.get(baseline, {}).get(name)
+                measures[name][baseline] = None if draws is None else asdict(draws)
+        return {
+            "rows_before": self.rows_before,
+            "rows_after": self.rows_after,
+            "measures": measures,
+            "notes": list(self.notes),
+            "draws": DRAWS if self.baselines else None,
         }
-        notes = list(self.notes)
-        return {"rows_before": self.rows_before, "rows_after": self.rows_after, "measures": measures, "notes": notes}
 
     def __str__(self) -> str:
-        head = ("measure", "mean", "->", "spread (SD)", "->", "change", "95 % interval", "")
+        drawn = [baseline for baseline in BASELINES if baseline in self.baselines]
+        titles = [BASELINES[baseline] for baseline in drawn]
+        head = ("measure", "mean", "->", "spread (SD)", "->", "change", "95 % interval", *titles, "")
         lines = [
             (
                 MEASURES[name].title,
@@ -83,6 +98,7 @@ class StyleChange:
                 number(c.spread_after),
                 percent(c.spread_change),
                 span(c.low, c.high, percent),
+                *(percent(d.change) if (d := self.baselines[baseline].get(name)) else "-" for baseline in drawn),
                 c.verdict,
             )
             for name, c in self.changes.items()
@@ -94,17 +110,18 @@ def compare(
     before: Dataset | StyleMeasures | StyleConsistency, after: Dataset | StyleMeasures | StyleConsistency, **kwargs
 ) -> StyleChange:
     """
-    Say how style differs between two sets, such as all rows and those kept.
+    Compare the style of two sets, such as all rows and the rows kept.
 
     Args:
         before, after ([`~datasets.Dataset`], [`StyleMeasures`] or [`StyleConsistency`]):
-            The sets. Of the rows of a selection that were measured already, take `measures.select(ranking.indices(k))`. The
-            intervals hold for sets drawn by themselves; for a selection from `before` they are rather too wide. Sets of
-            equally many rows count as paired in their order.
-        kwargs: as for [`style_consistency`], for sets that are not yet measured.
+            The sets. If all rows are measured already, take `measures.select(ranking.indices(k))` for those kept. The
+            intervals hold for independent sets; for a selection from `before` they are somewhat too wide. Sets with the same
+            number of rows are treated as paired in their order.
+        kwargs: as for [`style_consistency`], for sets that are not measured yet.
 
     Returns:
-        [`StyleChange`]: of the measures that both have.
+        [`StyleChange`]: for the measures that both sets have. If `after` has at most as many rows as `before`, with what
+            draws of that many rows from `before` give.
 
     Raises:
         `ValueError`: if they have no measure in common, and as [`style_consistency`].
@@ -130,6 +147,7 @@ def compare(
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios = spreads_after[:many] / spreads_before[:many] - 1
             change = float(np.divide(new.spread, old.spread)) - 1 if old.spread > 0 else float("nan")
+        varies = old.spread > 0 and new.spread > 0
         changes[name] = Change(
             old.mean,
             new.mean,
@@ -137,10 +155,15 @@ def compare(
             old.spread,
             new.spread,
             change,
-            *interval(ratios),
+            *(interval(ratios) if varies else (float("nan"), float("nan"))),
         )
     notes = list(dict.fromkeys([*first.notes, *second.notes]))
     left_out = [name for name in (*first.spreads, *second.spreads) if name not in names]
     if left_out:
-        notes.append(f"Measured of one set only: {', '.join(left_out)}.")
-    return StyleChange(changes, first.rows, second.rows, notes)
+        notes.append(f"Measured in one set only: {', '.join(left_out)}.")
+    alike = [MEASURES[name].title for name in names if first[name].spread > 0 and second[name].spread == 0]
+    if alike:
+        notes.append(f"No interval, as all rows kept have the same value: {', '.join(alike)}.")
+    known = first.measures is not None and second.measures is not None
+    baselines = draw_baselines(first.measures, second.measures) if known else {}
+    return StyleChange(changes, first.rows, second.rows, notes, baselines)

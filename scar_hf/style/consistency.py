@@ -11,6 +11,8 @@ from .measures import MEASURES
 from .rows import StyleMeasures, style_measures
 from .tables import number, span, table, without_nan
 
+_NO_INTERVAL = float("nan"), float("nan")
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -19,9 +21,9 @@ class Spread:
 
     Args:
         mean (`float`): over the rows that have it; NaN if none has.
-        mean_low, mean_high (`float`): 95 % interval of the mean.
-        spread (`float`): standard deviation, with n - 1; NaN of less than two rows.
-        low, high (`float`): 95 % interval of the spread.
+        mean_low, mean_high (`float`): 95 % interval of the mean; NaN if all rows have the same value.
+        spread (`float`): standard deviation, with n - 1; NaN for fewer than two rows.
+        low, high (`float`): 95 % interval of the spread; NaN if all rows have the same value.
         n (`int`): rows that have the measure.
     """
 
@@ -44,12 +46,14 @@ class StyleConsistency:
         rows (`int`): rows of the set.
         notes (`list[str]`): what to know about the measures.
         draws (`dict[str, tuple(np.ndarray, np.ndarray)]`): the bootstrap's means and spreads, each of shape `(samples,)`.
+        measures ([`StyleMeasures`], *optional*): of its rows.
     """
 
     spreads: dict[str, Spread]
     rows: int
     notes: list[str] = field(default_factory=list)
     draws: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    measures: StyleMeasures | None = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> Spread:
         return self.spreads[name]
@@ -114,10 +118,11 @@ def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed:
         mean = float(values.mean()) if len(values) else float("nan")
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         draws[name] = means[:, column], spreads[:, column]
-        # One row, or none, says nothing of what chance does.
-        mean_span = interval(means[:, column]) if len(values) > 1 else (float("nan"), float("nan"))
-        found[name] = Spread(mean, *mean_span, spread, *interval(spreads[:, column]), len(values))
+        # From rows that are all alike, or from one row, a bootstrap draws nothing else: that is not certainty.
+        varies = spread > 0
+        mean_span = interval(means[:, column]) if varies else _NO_INTERVAL
+        found[name] = Spread(mean, *mean_span, spread, *(interval(spreads[:, column]) if varies else _NO_INTERVAL), len(values))
     notes = list(measured.notes)
     if len(measured) < 2:
-        notes.append("Less than two rows have no spread.")
-    return StyleConsistency(found, len(measured), notes, draws)
+        notes.append("Fewer than two rows have no spread.")
+    return StyleConsistency(found, len(measured), notes, draws, measured)

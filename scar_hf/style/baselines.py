@@ -1,0 +1,95 @@
+"""How much narrower a set becomes without any ranker: by drawing rows at random, and by drawing rows of the same lengths."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .rows import StyleMeasures
+
+BASELINES = {"random": "random draw", "same_lengths": "same lengths"}
+DRAWS = 200
+# Lengths match within these parts of the kept rows: a twentieth each.
+_LENGTH_BINS = 20
+_LOW, _HIGH = 2.5, 97.5
+
+
+@dataclass(frozen=True)
+class Draws:
+    """
+    What draws of as many rows as were kept do to the spread of one measure.
+
+    Args:
+        change (`float`): mean over the draws of spread after over spread before, minus 1.
+        low, high (`float`): the middle 95 % of the draws.
+    """
+
+    change: float
+    low: float
+    high: float
+
+
+def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -> dict[str, dict[str, Draws]]:
+    """
+    Draw as many rows as were kept, again and again, and measure how their spread differs from that of all rows.
+
+    Args:
+        before ([`StyleMeasures`]): of n rows.
+        after ([`StyleMeasures`]): of the rows kept, at most n.
+        seed (`int`, *optional*, defaults to 0): of the draws.
+
+    Returns:
+        `dict[str, dict[str, Draws]]`: by `"random"` and `"same_lengths"` (rows whose numbers of words are distributed as those
+        of the rows kept), then by measure. Measures that are the same in all rows are left out, and `"same_lengths"` where
+        words are not measured; empty if more rows were kept than there were.
+    """
+    names = [name for name in before.values if name in after.values]
+    if not 2 <= len(after) <= len(before) or not names:
+        return {}
+    matrix = np.stack([before[name] for name in names], axis=1)
+    # Around zero, where sums of squares keep their digits.
+    matrix -= np.nansum(matrix, axis=0) / np.maximum(1, (~np.isnan(matrix)).sum(axis=0))
+    spreads = _spreads(matrix)
+    rng = np.random.default_rng(seed)
+    found = {}
+    for baseline in BASELINES if "words" in names else ("random",):
+        bins = _bins(before["words"], after["words"]) if baseline == "same_lengths" else None
+        changes = np.empty((DRAWS, len(names)))
+        for draw in changes:
+            chosen = rng.choice(len(before), len(after), replace=False) if bins is None else _draw_in_bins(rng, *bins)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                draw[:] = _spreads(matrix[chosen]) / spreads - 1
+        found[baseline] = {
+            name: Draws(float(column.mean()), *map(float, np.percentile(column, [_LOW, _HIGH])))
+            for name, column in zip(names, changes.T, strict=True)
+            if np.isfinite(column).all()
+        }
+    return found
+
+
+def _bins(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row before the number of its bin of lengths (-1: none), and how many rows were kept in each bin."""
+    kept = after[~np.isnan(after)]
+    edges = np.unique(np.quantile(kept, np.linspace(0, 1, _LENGTH_BINS + 1))) if len(kept) else np.array([np.inf])
+    inner = edges[1:-1]
+    with np.errstate(invalid="ignore"):
+        inside = (before >= edges[0]) & (before <= edges[-1])
+    bins = np.where(inside, np.searchsorted(inner, before, side="right"), -1)
+    return bins, np.bincount(np.searchsorted(inner, kept, side="right"), minlength=len(inner) + 1)
+
+
+def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Rows at random, in each bin as many as were kept, or all where the sample of rows before has fewer."""
+    order = np.lexsort((rng.random(len(bins)), bins))
+    starts = np.searchsorted(bins[order], np.arange(len(counts) + 1))
+    return np.concatenate(
+        [order[start : min(start + n, end)] for start, n, end in zip(starts, counts, starts[1:], strict=False)]
+    )
+
+
+def _spreads(matrix: np.ndarray) -> np.ndarray:
+    """Standard deviations of columns that lie around zero, without the missing values; NaN for fewer than two values."""
+    present = ~np.isnan(matrix)
+    values, n = np.where(present, matrix, 0), present.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = values.sum(axis=0) / n
+        return np.sqrt(np.maximum((values**2).sum(axis=0) - n * mean**2, 0) / (n - 1))
