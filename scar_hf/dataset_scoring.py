@@ -26,7 +26,7 @@ def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress:
     Returns:
         [`~scar_hf.selection.ScoredRows`]: n scores. What was skipped or cut is logged.
     """
-    kept = scorer.cache() if cache and scorer.model_name != "in-memory" else None
+    kept = scorer.cache() if cache and not scorer.in_memory else None
     with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
         scored = score_rows(scorer, rows_of(ds, scorer.reader), kept, bar)
     if len(ds):

@@ -14,11 +14,12 @@ from datasets import Dataset
 from datasets.formatting.formatting import LazyBatch
 
 from .dataset_scoring import score_dataset
-from .loading import BUNDLED_RANKER, read_config, resolve_checkpoint
+from .loading import read_config, resolve_checkpoint
 from .pairs import check_rows
 from .planning import cut_chunks, short_hash
 from .scoring import SCORE_COLUMN, ScarScorer
 from .selection import check_k, top_indices
+from .settings import BUNDLED_RANKER, with_settings
 
 logger = logging.getLogger(__name__)
 _DROP, _KEEP, _BY_NUMBER = 0, 1, 2
@@ -132,7 +133,7 @@ class ScarFilter:
     def _by_score(self, rows: list) -> list[bool]:
         """Where no dataset is to be seen, decide by the score alone."""
         threshold = self.threshold if self.threshold is not None else self._threshold_of_stream()
-        if self.scorer.strict:
+        if self.scorer.settings.strict:
             check_rows(rows)
         scores = np.concatenate([result.scores for _, result in self.scorer.score_chunks(cut_chunks(rows))] or [np.empty(0)])
         return (scores >= threshold).tolist()
@@ -151,7 +152,7 @@ class ScarFilter:
                 f"scar_filter(k={self.k}) of a stream: the best {self.k} rows are not known before its end. Pass a share "
                 "(k=0.1), which is then an estimate, a threshold=, or load the data with streaming=False."
             )
-        config = read_config(resolve_checkpoint(self.scorer.model_name), self.scorer.revision)
+        config = read_config(resolve_checkpoint(self.scorer.model_name), self.scorer.settings.revision)
         quantiles = (config.calibration or {}).get("quantiles")
         if not quantiles:
             raise ValueError(
@@ -226,6 +227,7 @@ class _Decisions:
         return place < len(self.kept) and int(self.kept[place]) == number
 
 
+@with_settings
 def scar_filter(
     ds: Dataset | None = None,
     k: float | None = None,
@@ -234,7 +236,7 @@ def scar_filter(
     model: str | ScarScorer = BUNDLED_RANKER,
     cache: bool = True,
     progress: bool = True,
-    **kwargs,
+    **settings: Any,
 ) -> ScarFilter:
     """
     Make the predicate that `ds.filter` takes to keep exactly the rows that `scar_select(ds, k)` keeps.
@@ -250,7 +252,7 @@ def scar_filter(
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): as for [`scar_rank`].
         cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
-        kwargs: passed to [`ScarScorer`].
+        settings: as for [`ScarScorer`].
 
     Returns:
         [`ScarFilter`].
@@ -268,7 +270,7 @@ def scar_filter(
     """
     if ds is not None and not isinstance(ds, Dataset):
         raise TypeError(f"scar_filter takes a datasets.Dataset first, got {ds!r}. A share goes by name: scar_filter(k=0.1).")
-    scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **kwargs)
+    scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
     made = ScarFilter(scorer, k, threshold, cache, progress)
     return made if ds is None else made.fit(ds)
 

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from transformers.utils import cached_file
 
 from .modeling import ScarConfig, ScarModel
+from .settings import BUNDLED_RANKER
 
-BUNDLED_RANKER = "scar-ranker"
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
 # Flags of /proc/cpuinfo: x86 with bfloat16 dot products, and Arm with the same.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

@@ -1,7 +1,7 @@
 """Datasets -> the rows kept."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from .dataset_scoring import rows_of, score_dataset, with_scores
 from .diversity import check_diversity, choose
-from .loading import BUNDLED_RANKER
 from .provenance import dataset_source, describe_run, describe_selection
 from .quotas import Groups, StratifyBy, check_stratify_by, group_rows
 from .scoring import SCORE_COLUMN, ScarScorer
@@ -27,6 +26,7 @@ from .selection import (
     threshold_of,
     top_indices,
 )
+from .settings import BUNDLED_RANKER, with_settings
 
 if TYPE_CHECKING:
     from .hub_cards import PushReport
@@ -66,7 +66,7 @@ class ScarRanking:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but a scorer that is only in memory, which cannot be sent anywhere."""
-        portable = self.scorer is not None and self.scorer.model_name != "in-memory"
+        portable = self.scorer is not None and not self.scorer.in_memory
         return self.__dict__ | {"scorer": self.scorer if portable else None, "_chosen": {}}
 
     def indices(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
@@ -275,21 +275,15 @@ class ScarRanking:
         return push(build, repo_id, "dataset", **kwargs)
 
 
+@with_settings
 def scar_rank(
     ds: Dataset,
     *,
     model: str | ScarScorer = BUNDLED_RANKER,
-    device: str | None = None,
-    dtype: str = "auto",
-    max_length: int | None = None,
-    columns: Mapping[str, str] | Sequence[str] | None = None,
-    turn: str = "first",
-    formatting_func: Callable[[dict[str, Any]], Any] | None = None,
-    strict: bool = False,
     overwrite: bool = False,
     cache: bool = True,
     progress: bool = True,
-    **kwargs,
+    **settings: Any,
 ) -> ScarRanking:
     """
     Score every row of an instruction set once.
@@ -298,14 +292,11 @@ def scar_rank(
         ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
             The bundled ranker by its name, a folder, a Hub id, or a scorer, whose own settings then hold.
-        device, dtype, max_length, columns, turn, formatting_func: as for [`ScarScorer`].
-        strict (`bool`, *optional*, defaults to `False`):
-            Whether a row that cannot be scored is an error. By default it is left unscored, never selected, and counted.
         overwrite (`bool`, *optional*, defaults to `False`): whether a column `scar_score` may be replaced.
         cache (`bool`, *optional*, defaults to `True`):
             Whether scores are kept on disk, by the content of the rows and the ranker, and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar with rows per second.
-        kwargs: passed to [`ScarScorer`].
+        settings: as for [`ScarScorer`].
 
     Returns:
         [`ScarRanking`].
@@ -329,26 +320,13 @@ def scar_rank(
             f"The data already has a column {SCORE_COLUMN!r}. Remove it, or pass overwrite=True (--overwrite-scores on the "
             "command line) to score anew."
         )
-    if isinstance(model, ScarScorer):
-        scorer = model
-    else:
-        scorer = ScarScorer(
-            model,
-            device=device,
-            dtype=dtype,
-            max_length=max_length,
-            columns=columns,
-            turn=turn,
-            formatting_func=formatting_func,
-            strict=strict,
-            **kwargs,
-        )
+    scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
     scored = score_dataset(ds, scorer, cache=cache, progress=progress)
     source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
     ds = with_scores(ds, scored.scores)
-    return ScarRanking(ds, scored.scores, scored.skipped, scored.truncated, scorer.settings(), source, scorer, progress)
+    return ScarRanking(ds, scored.scores, scored.skipped, scored.truncated, scorer.describe(), source, scorer, progress)
 
 
 def scar_select(

@@ -4,15 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-# Settings of a run, and the option that says each on the command line where it is not the default.
-_SETTINGS = (
-    ("revision", None),
-    ("dtype", None),
-    ("backend", None),
-    ("max_length", None),
-    ("truncation", True),
-    ("turn", "first"),
-)
+from .settings import command_options, python_arguments
 
 
 def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
@@ -31,15 +23,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
     if options.get("k") is not None:
         parts += ["-k", str(options["k"])]
     parts += ["-o", output or "selected.jsonl"]
-    if settings.get("model") != "scar-ranker":
-        parts += ["--model", str(settings.get("model"))]
-    for name, default in _SETTINGS:
-        if settings.get(name) not in (None, default):
-            option = name.replace("_", "-")
-            parts += [f"--no-{option}"] if settings[name] is False else [f"--{option}", str(settings[name])]
-    if settings.get("columns"):
-        parts += ["--columns", ",".join(settings["columns"])]
-    parts += ["--strict"] if settings.get("strict") else []
+    parts += command_options(settings)
     parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
     if isinstance(options.get("stratify_by"), str):
         parts += ["--stratify-by", options["stratify_by"]]
@@ -54,11 +38,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
 def select_snippet(manifest: Mapping[str, Any]) -> str:
     """The same in Python, for data in memory."""
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
-    named = {"model": "scar-ranker"} | {name: default for name, default in _SETTINGS if name not in ("revision", "backend")}
-    given = {name: settings[name] for name, default in named.items() if settings.get(name) not in (None, default)}
-    if settings.get("columns"):
-        given["columns"] = tuple(settings["columns"])
-    arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in given.items())])
+    arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in python_arguments(settings).items())])
     chosen = [
         repr(options.get("k")),
         *(f"{name}={options[name]!r}" for name in ("stratify_by", "diversity") if options.get(name)),

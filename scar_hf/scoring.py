@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
 from typing import Any
@@ -19,7 +19,6 @@ from .chunk_scoring import embed_chunk, score_chunk
 from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
 from .encoders.torch_encoder import one_thread_per_operation
 from .loading import (
-    BUNDLED_RANKER,
     as_dtype,
     checkpoint_identity,
     default_device,
@@ -31,53 +30,33 @@ from .modeling import ScarModel
 from .pairs import PairReader, RowPairs, check_rows, pair_problem
 from .planning import Chunk, cut_chunks
 from .score_cache import ChunkScores, ScoreCache
+from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
 from .tokenization import TokenizedTexts, tokenize
 
 logger = logging.getLogger(__name__)
 
 SCORE_COLUMN = "scar_score"
 NOT_FINITE = "the score is not a finite number"
-_BACKENDS = ("auto", "torch", "openvino")
 # Chunks in flight: while one is computed, the next is tokenised, and its batches fill the cores that the first leaves idle.
 _LOOKAHEAD = 2
 
 
+@with_settings
 class ScarScorer:
     r"""
     Scores instruction-response pairs with a SCAR ranker. The model loads at the first use, so that a scorer is cheap to
     make, to hash and to send to workers.
 
     Args:
-        model (`str`, *optional*, defaults to `"scar-ranker"`):
-            The bundled ranker by its name, a folder, or a Hub id.
-        device (`str` or `torch.device`, *optional*):
-            Where to score; by default a GPU if there is one, else the CPU.
-        dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
-            Precision of the encoder: `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device
-            computes in it natively and float32 elsewhere; or `"int8"` with OpenVINO, which is `"auto"` for
-            `backend="openvino"`. The heads are always float32.
-        max_length (`int`, *optional*):
-            Tokens of an instruction, and of a response, that are read; by default what the ranker was trained with.
-        truncation (`bool`, *optional*, defaults to `True`):
-            Whether to read only the first `max_length` tokens of longer texts. With `False` they are read to their end, in
-            windows of `max_length` tokens: the maximum over tokens is that of all windows, the first-token vector the first's.
-        columns (`dict` or `tuple`, *optional*):
-            `{"instruction": NAME, "response": NAME}`, or the two names, for rows of no known format.
-        turn (`str`, *optional*, defaults to `"first"`):
-            Which assistant turn of a conversation is scored: `"first"`, `"last"`, or `"all"`, the mean over them.
-        formatting_func (`Callable`, *optional*):
-            Takes a row of any other format and returns `(instruction, response)`; see [`~scar_hf.pairs.PairReader`].
-        strict (`bool`, *optional*, defaults to `False`):
-            Whether a row that cannot be scored is an error. By default it gets no score, and is counted.
-        backend (`str`, *optional*, defaults to `"auto"`):
-            What runs the encoder: `"torch"`, `"openvino"` on a CPU (`pip install "scar-hf[cpu]"`), or `"auto"`: OpenVINO
-            where it is installed and faster, which is in bfloat16 on CPUs that have it, else PyTorch.
-        tokens_per_batch (`int`, *optional*):
-            Tokens, padding included, that pass through the encoder at once. Changes the speed, not the scores.
-        revision (`str`, *optional*):
-            Branch, tag or commit of a Hub id.
-        attn_implementation (`str`, *optional*):
-            Attention of the encoder, as for `AutoModel.from_pretrained`.
+        {settings}
+
+    Attributes:
+        settings ([`~scar_hf.settings.ScorerSettings`]): as they were given.
+        device, dtype: as the settings mean them here.
+
+    Raises:
+        `TypeError`: if there is no such setting.
+        `ValueError`: if a value is out of range, or two contradict each other.
 
     Example:
 
@@ -90,33 +69,11 @@ class ScarScorer:
     ```
     """
 
-    def __init__(
-        self,
-        model: str = BUNDLED_RANKER,
-        *,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype = "auto",
-        max_length: int | None = None,
-        truncation: bool = True,
-        columns: Mapping[str, str] | Sequence[str] | None = None,
-        turn: str = "first",
-        formatting_func: Callable[[dict[str, Any]], Any] | None = None,
-        strict: bool = False,
-        backend: str = "auto",
-        tokens_per_batch: int | None = None,
-        revision: str | None = None,
-        attn_implementation: str | None = None,
-    ):
-        if tokens_per_batch is not None and tokens_per_batch < 1:
-            raise ValueError(f"`tokens_per_batch` must be at least 1, got {tokens_per_batch}.")
-        if max_length is not None and max_length < 4:
-            raise ValueError(f"`max_length` must be at least 4 tokens, got {max_length}.")
-        if not isinstance(truncation, bool):
-            raise ValueError(f"`truncation` must be True or False, got {truncation!r}.")
-        if backend not in _BACKENDS:
-            raise ValueError(f"`backend` must be one of {_BACKENDS}, got {backend!r}.")
-        self.model_name = str(model)
-        self.revision = revision
+    def __init__(self, model: str = BUNDLED_RANKER, **settings: Any):
+        check_names("ScarScorer", settings)
+        self.settings = ScorerSettings(model=str(model), **settings)
+        device, dtype, backend = self.settings.device, self.settings.dtype, self.settings.backend
+        self.model_name = self.settings.model
         if backend == "auto" and as_dtype(dtype, "cpu") == torch.int8:
             backend = "openvino"
         self.device = str(device or ("cpu" if backend == "openvino" else default_device()))
@@ -128,27 +85,24 @@ class ScarScorer:
         if backend == "openvino" and self.dtype == torch.float16:
             raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
         self._backend = backend
-        self.max_length = max_length
-        self.truncation = truncation
-        self.strict = strict
-        self.reader = PairReader(columns=columns, turn=turn, formatting_func=formatting_func)
-        self.tokens_per_batch = tokens_per_batch
-        self.attn_implementation = attn_implementation
+        self.reader = PairReader(self.settings.columns, self.settings.turn, self.settings.formatting_func)
         self._model: ScarModel | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._encoder: Any = None
+        self._in_memory = False
         self._loading, self._tokenizing = Lock(), Lock()
         self._threads: int | None = None
         self._warned = False
 
     @classmethod
-    def from_pretrained(cls, model: str = BUNDLED_RANKER, **kwargs) -> "ScarScorer":
+    @with_settings
+    def from_pretrained(cls, model: str = BUNDLED_RANKER, **settings: Any) -> "ScarScorer":
         """
         Make a scorer and load its ranker at once, so that what is wrong with the checkpoint shows here.
 
         Args:
             model (`str`, *optional*, defaults to `"scar-ranker"`): as for [`ScarScorer`].
-            kwargs: as for [`ScarScorer`].
+            settings: as for [`ScarScorer`].
 
         Returns:
             [`ScarScorer`].
@@ -157,16 +111,21 @@ class ScarScorer:
             `ValueError`: if the checkpoint is not a SCAR ranker, or its weights are missing, extra, unreadable or of
             another shape.
         """
-        scorer = cls(model, **kwargs)
+        scorer = cls(model, **settings)
         scorer._load()
         return scorer
 
     @classmethod
     def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs) -> "ScarScorer":
         """Make a scorer from a ranker in memory, on the device and in the precision that it has."""
-        scorer = cls("in-memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
-        scorer._model, scorer._tokenizer = model, tokenizer
+        scorer = cls("a ranker in memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
+        scorer._model, scorer._tokenizer, scorer._in_memory = model, tokenizer, True
         return scorer
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the ranker came from memory, so that no other process and no later run can load it again."""
+        return self._in_memory
 
     @property
     def model(self) -> ScarModel:
@@ -186,21 +145,21 @@ class ScarScorer:
     def backend(self) -> str:
         """What runs the encoder: `"torch"` or `"openvino"`."""
         if self._backend == "auto":
-            if self.attn_implementation is not None:
+            if self.settings.attn_implementation is not None:
                 self._backend = "torch"
             else:
-                config = read_config(resolve_checkpoint(self.model_name), self.revision)
+                config = read_config(resolve_checkpoint(self.model_name), self.settings.revision)
                 self._backend = default_backend(config, self.device, self.dtype)
         return self._backend
 
     @property
     def read_length(self) -> int:
         """Tokens of a text that are read, special tokens included."""
-        if self.max_length is not None:
-            return self.max_length
+        if self.settings.max_length is not None:
+            return self.settings.max_length
         if self._model is not None:
             return self._model.config.max_length
-        return read_config(resolve_checkpoint(self.model_name), self.revision).max_length
+        return read_config(resolve_checkpoint(self.model_name), self.settings.revision).max_length
 
     def score(self, instructions: Sequence[str | None], responses: Sequence[str | None], progress: bool = False) -> np.ndarray:
         """
@@ -240,7 +199,7 @@ class ScarScorer:
         cannot be scored.
         """
         rows = self.reader.read(batch)
-        if self.strict:
+        if self.settings.strict:
             check_rows(rows)
         results = [result.scores for _, result in self.score_chunks(cut_chunks(rows))]
         scores = np.concatenate(results) if results else np.empty(0, dtype=np.float32)
@@ -312,7 +271,7 @@ class ScarScorer:
         """The [`~scar_hf.score_cache.ScoreCache`] of this scorer's scores."""
         settings = self.identity()
         # How rows are read decides what is scored, which the cache knows by its content.
-        for name in ("columns", "turn", "formatting_func", "strict"):
+        for name in settings_that_decide(ROWS):
             settings.pop(name)
         return ScoreCache(settings, folder)
 
@@ -327,30 +286,30 @@ class ScarScorer:
         Raises:
             `TypeError`: if the ranker is only in memory.
         """
-        if self.model_name == "in-memory":
+        if self.in_memory:
             raise TypeError(
                 "A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by "
                 "its folder."
             )
-        formatting_func = self.reader.formatting_func
-        return {
+        own = {
             "scar_hf": __version__,
-            "weights": checkpoint_identity(resolve_checkpoint(self.model_name), self.revision),
-            "backend": self.backend,
-            "dtype": self._precision,
+            "weights": checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision),
             "conversion": self._conversion(),
-            "max_length": self.read_length,
-            "truncation": self.truncation,
-            "columns": self.reader.columns,
-            "turn": self.reader.turn,
-            "formatting_func": None if formatting_func is None else Hasher.hash(formatting_func),
-            "strict": self.strict,
         }
+        return own | {name: self._meaning(name) for name in settings_that_decide(SCORES, ROWS)}
 
-    def settings(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """[`ScarScorer.identity`] with the ranker's name and revision, as manifests have it; of one in memory what is known."""
-        identity = {} if self.model_name == "in-memory" else self.identity()
-        return identity | {"model": self.model_name, "revision": self.revision, "max_length": self.read_length}
+        identity = {} if self.in_memory else self.identity()
+        return identity | {"model": self.model_name, "revision": self.settings.revision, "max_length": self.read_length}
+
+    def _meaning(self, name: str) -> Any:
+        """What a setting means for this ranker, on this machine."""
+        if name == "formatting_func":
+            func = self.settings.formatting_func
+            return None if func is None else Hasher.hash(func)
+        meant = {"backend": self.backend, "dtype": self._precision, "max_length": self.read_length}
+        return (meant | {"columns": self.reader.columns}).get(name, getattr(self.settings, name))
 
     def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None, stop: Event) -> ChunkScores:
         result = score_chunk(chunk, self.model, self._encoder, self._tokens_of, stop, bar)
@@ -362,7 +321,7 @@ class ScarScorer:
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
         with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
-            return tokenize(self.tokenizer, texts, self.read_length, truncation=self.truncation)
+            return tokenize(self.tokenizer, texts, self.read_length, truncation=self.settings.truncation)
 
     def _load(self) -> None:
         with self._loading:
@@ -370,29 +329,32 @@ class ScarScorer:
                 return
             path = resolve_checkpoint(self.model_name)
             if self._model is None:
-                model = load_ranker(path, self.revision, attn_implementation=self.attn_implementation)
+                model = load_ranker(path, self.settings.revision, attn_implementation=self.settings.attn_implementation)
                 if self.backend == "torch":
                     model.to(self.device).encoder.to(self.dtype)
                     prefer_cpu_attention(model)
-                self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.revision)
+                self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.settings.revision)
                 self._model = model
             limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
-            if self.max_length and limit and self.max_length > limit:
+            if self.settings.max_length and limit and self.settings.max_length > limit:
                 raise ValueError(
-                    f"`max_length` is {self.max_length}, but the encoder of {self.model_name!r} reads at most {limit} tokens."
+                    f"`max_length` is {self.settings.max_length}, but the encoder of {self.model_name!r} reads at most {limit} "
+                    "tokens."
                 )
             # Not what this thread may use, which is one, but what the scorer may.
             threads = self._threads or torch.get_num_threads()
             if self.backend == "openvino":
                 from .encoders.openvino_encoder import OpenVinoEncoder
 
-                options: dict[str, Any] = {} if self.tokens_per_batch is None else {"tokens_per_batch": self.tokens_per_batch}
+                options: dict[str, Any] = (
+                    {} if self.settings.tokens_per_batch is None else {"tokens_per_batch": self.settings.tokens_per_batch}
+                )
                 self._encoder = OpenVinoEncoder(
-                    path, revision=self.revision, precision=self._precision, num_threads=threads, **options
+                    path, revision=self.settings.revision, precision=self._precision, num_threads=threads, **options
                 )
             else:
                 pad = getattr(self._tokenizer, "pad_token_id", None)
-                self._encoder = TorchEncoder(self._model, pad or 0, self.tokens_per_batch, threads)
+                self._encoder = TorchEncoder(self._model, pad or 0, self.settings.tokens_per_batch, threads)
 
     @property
     def _precision(self) -> str:
@@ -404,39 +366,27 @@ class ScarScorer:
             return None
         from .encoders.openvino_encoder import conversion_key
 
-        return conversion_key(resolve_checkpoint(self.model_name), self.revision, self._precision)
+        return conversion_key(resolve_checkpoint(self.model_name), self.settings.revision, self._precision)
 
     def _weights_advice(self) -> str:
         return f"the ranker {self.model_name!r} has bad weights, or {self.dtype} is too narrow for it. Try dtype='float32'."
 
     def __getstate__(self) -> dict[str, Any]:
         """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
-        state = self.identity() | {"model": self.model_name, "revision": self.revision}
-        return state | {"formatting_func": self.reader.formatting_func}
+        given = {name: getattr(self.settings, name) for name in ("model", "revision", "formatting_func")}
+        return self.identity() | given
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = (
-            "model",
-            "revision",
-            "dtype",
-            "max_length",
-            "truncation",
-            "columns",
-            "turn",
-            "formatting_func",
-            "strict",
-            "backend",
-        )
-        self.__init__(**{name: state[name] for name in names})  # type: ignore[misc]
+        self.__init__(**{name: value for name, value in state.items() if name in BY_NAME})  # type: ignore[misc]
 
 
-def scar_score(model: str = BUNDLED_RANKER, **kwargs) -> ScarScorer:
+@with_settings
+def scar_score(model: str = BUNDLED_RANKER, **settings: Any) -> ScarScorer:
     """
     Make the function that `ds.map` takes to add the column `scar_score`.
 
     Args:
-        model (`str`, *optional*, defaults to `"scar-ranker"`): as for [`ScarScorer`].
-        kwargs: as for [`ScarScorer`].
+        {settings}
 
     Returns:
         [`ScarScorer`].
@@ -447,7 +397,7 @@ def scar_score(model: str = BUNDLED_RANKER, **kwargs) -> ScarScorer:
     >>> ds = ds.map(scar_score(), batched=True)
     ```
     """
-    return ScarScorer(model, **kwargs)
+    return ScarScorer(model, **settings)
 
 
 def score_column(scores: np.ndarray) -> pa.Array:

@@ -68,7 +68,7 @@ def score_rows(
     def checked(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
         seen = start
         for chunk in chunks:
-            if scorer.strict:
+            if scorer.settings.strict:
                 check_rows(chunk.rows, seen)
             seen += len(chunk.rows)
             yield chunk

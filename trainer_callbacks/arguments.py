@@ -1,14 +1,18 @@
 """The settings of a selection before training, for the API and for the command line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
 from ..scoring import ScarScorer
 from ..selection import check_k
+from ..settings import OPTIONS, document_settings, prefixed_fields
+
+# One field for each setting of a scorer, such as `scar_dtype`.
+_ScorerArguments: Any = make_dataclass("_ScorerArguments", prefixed_fields("scar_"))
 
 
 @dataclass
-class ScarArguments:
+class ScarArguments(_ScorerArguments):
     r"""
     What [`ScarSFTTrainer`] selects, and with what. The names carry a prefix so that they stand beside those of `SFTConfig`
     and `ModelConfig` on one command line.
@@ -16,26 +20,7 @@ class ScarArguments:
     Args:
         scar_k (`float` or `int`, *optional*, defaults to 0.1):
             What to train on: up to 1.0 a share of the rows, above it a count.
-        scar_model (`str`, *optional*, defaults to `"scar-ranker"`):
-            The bundled ranker by its name, a folder, or a Hub id.
-        scar_revision (`str`, *optional*):
-            Branch, tag or commit of a ranker on the Hub.
-        scar_device (`str`, *optional*):
-            Where to score; by default a GPU if there is one, else the CPU.
-        scar_dtype (`str`, *optional*, defaults to `"auto"`):
-            Precision of the ranker's encoder, as for [`ScarScorer`].
-        scar_backend (`str`, *optional*, defaults to `"auto"`):
-            `"auto"`, `"torch"` or `"openvino"`, as for [`ScarScorer`].
-        scar_max_length (`int`, *optional*):
-            Tokens of each text that the ranker reads; by default what it was trained with.
-        scar_truncation (`bool`, *optional*, defaults to `True`):
-            Whether to read only the first `scar_max_length` tokens of longer texts, or all of them.
-        scar_columns (`list[str]`, *optional*):
-            Instruction and response column, for rows of no known format.
-        scar_turn (`str`, *optional*, defaults to `"first"`):
-            Assistant turn that is scored: `"first"`, `"last"`, or `"all"` for the mean.
-        scar_strict (`bool`, *optional*, defaults to `False`):
-            Whether rows that cannot be scored are an error; by default they are left out and counted.
+        {settings}
         scar_start_k (`float` or `int`, *optional*):
             For a curriculum: begin with so many of the best rows and widen to `scar_k`, in the unit of `scar_k`.
         scar_widen (`float`, *optional*, defaults to 0.5):
@@ -54,20 +39,6 @@ class ScarArguments:
     """
 
     scar_k: float = field(default=0.1, metadata={"help": "What to train on: up to 1.0 a share of the rows, above it a count."})
-    scar_model: str = field(default="scar-ranker", metadata={"help": "The bundled ranker by its name, a folder, or a Hub id."})
-    scar_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a ranker on the Hub."})
-    scar_device: str | None = field(default=None, metadata={"help": "Where to score; by default a GPU if there is one."})
-    scar_dtype: str = field(default="auto", metadata={"help": "Precision of the ranker's encoder."})
-    scar_backend: str = field(default="auto", metadata={"help": "auto, torch or openvino."})
-    scar_max_length: int | None = field(default=None, metadata={"help": "Tokens of each text that the ranker reads."})
-    scar_truncation: bool = field(
-        default=True, metadata={"help": "Read only the first scar_max_length tokens of longer texts, or all of them."}
-    )
-    scar_columns: list[str] | None = field(
-        default=None, metadata={"help": "Instruction and response column, for rows of no known format."}
-    )
-    scar_turn: str = field(default="first", metadata={"help": "Assistant turn that is scored: first, last or all."})
-    scar_strict: bool = field(default=False, metadata={"help": "Stop at rows that cannot be scored."})
     scar_start_k: float | None = field(
         default=None, metadata={"help": "Curriculum: begin with so many of the best rows and widen to scar_k."}
     )
@@ -92,19 +63,10 @@ class ScarArguments:
         Returns:
             [`ScarScorer`].
         """
-        return ScarScorer(
-            self.scar_model,
-            revision=self.scar_revision,
-            device=self.scar_device,
-            dtype=self.scar_dtype,
-            backend=self.scar_backend,
-            max_length=self.scar_max_length,
-            truncation=self.scar_truncation,
-            columns=self.scar_columns,
-            turn=self.scar_turn,
-            strict=self.scar_strict,
-            **kwargs,
-        )
+        return ScarScorer(**{name: getattr(self, f"scar_{name}") for name in OPTIONS}, **kwargs)
+
+
+document_settings(ScarArguments, "scar_", OPTIONS)
 
 
 def _share_or_count(name: str, k: float) -> float:

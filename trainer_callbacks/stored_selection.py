@@ -94,7 +94,7 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
         return None
     hashes = np.array([short_hash(row) for row in rows_of(ds, scorer.reader)], dtype=np.uint64)
     digest = sha256(hashes.tobytes()).hexdigest()
-    settings = scorer.settings()
+    settings = scorer.describe()
     same = manifest["inputs"][0].get("pairs_sha256") == digest and len(scores) == len(ds)
     stored = {**manifest.get("ranker", {}), **manifest.get("settings", {})}
     if not same or _comparable(stored) != _comparable(settings):

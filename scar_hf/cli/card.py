@@ -33,7 +33,7 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_ranker(source: str) -> bool:
     """Whether a source is a ranker, and not a selection."""
-    from ..loading import BUNDLED_RANKER
+    from ..settings import BUNDLED_RANKER
 
     return source == BUNDLED_RANKER or (Path(source) / "config.json").is_file()
 

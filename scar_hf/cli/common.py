@@ -5,6 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from ..settings import ScorerSettings, add_options
+
 _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
 
 
@@ -12,41 +14,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of everything that scores."""
     parser.add_argument("data", metavar="DATA", help=f"{_FORMATS}, an Arrow folder, or a dataset's id on the Hub")
     parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
-    parser.add_argument(
-        "--model", default="scar-ranker", help="the bundled ranker by name, a folder or a Hub id (default: %(default)s)"
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of a ranker on the Hub")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        help="precision (default: bfloat16 where the device is good at it, else float32; int8 with --backend openvino)",
-    )
-    parser.add_argument(
-        "--backend",
-        default="auto",
-        choices=("auto", "torch", "openvino"),
-        help="openvino: int8 on a CPU, of the extra [cpu]; auto: OpenVINO in bfloat16 where that is faster, else torch "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
-    )
-    parser.add_argument(
-        "--truncation",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="read the first --max-length tokens of longer texts; --no-truncation reads all of them (default: --truncation)",
-    )
-    parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of no known format")
-    parser.add_argument(
-        "--turn",
-        default="first",
-        choices=("first", "last", "all"),
-        help="assistant turn that is scored; all: the mean over them (default: %(default)s)",
-    )
-    parser.add_argument("--strict", action="store_true", help="stop at rows that cannot be scored instead of leaving them out")
+    add_options(parser)
     parser.add_argument("--no-cache", action="store_true", help="keep no scores on disk: a run cannot be resumed then")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on several machines or GPUs")
     parser.add_argument(
@@ -136,18 +104,7 @@ def load_scorer(args: argparse.Namespace) -> Any:
     from ..scoring import ScarScorer
 
     transformers_logging.disable_progress_bar()  # of loading the weights; the scoring has its own
-    return ScarScorer.from_pretrained(
-        args.model,
-        device=args.device,
-        dtype=args.dtype,
-        max_length=args.max_length,
-        truncation=args.truncation,
-        columns=tuple(args.columns.split(",")) if args.columns else None,
-        turn=args.turn,
-        strict=args.strict,
-        backend=args.backend,
-        revision=args.revision,
-    )
+    return ScarScorer.from_pretrained(**ScorerSettings.from_options(args).as_dict())
 
 
 def engine_of(args: argparse.Namespace) -> Any:

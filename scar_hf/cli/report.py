@@ -4,12 +4,11 @@ import argparse
 import shlex
 from pathlib import Path
 
+from ..settings import python_arguments
 from .common import add_scoring_arguments, engine_of, load_scorer, number
 
 HELP = "show what a selection kept, and why, on one page that opens offline"
 EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"
-# Options that a manifest answers where they are not given.
-_FROM_MANIFEST = ("revision", "dtype", "backend", "max_length", "truncation", "turn", "strict")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,11 +80,9 @@ def _take_settings(args: argparse.Namespace, manifest: dict | None) -> None:
     settings, ranker = manifest.get("settings") or {}, manifest.get("ranker") or {}
     if settings.get("formatting_func") is not None:
         raise ValueError("The selection was read by a `formatting_func` of Python: use ranking.report() there.")
-    found = {**settings, "model": ranker.get("model"), "revision": ranker.get("revision")}
-    found["columns"] = ",".join(settings["columns"]) if settings.get("columns") else None
-    for name in (*_FROM_MANIFEST, "model", "columns"):
-        if getattr(args, name) == parser.get_default(name) and found.get(name) is not None:
-            setattr(args, name, found[name])
+    for name, value in python_arguments({**settings, **ranker}).items():
+        if getattr(args, name) == parser.get_default(name):
+            setattr(args, name, value)
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -16,13 +16,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import Shard
-from ..loading import BUNDLED_RANKER
 from ..pairs import check_rows
 from ..planning import cut_chunks
 from ..runs.run import rows_of_shard
 from ..score_cache import ChunkScores, ScoreCache
 from ..scoring import NOT_FINITE, ScarScorer
 from ..selection import ScoredRows, score_rows
+from ..settings import BUNDLED_RANKER
 
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 # More cores than this do not score a chunk much faster; more actors do.
@@ -193,7 +193,7 @@ def _items(
     state = scorer.__getstate__()
     if scorer.model_name != BUNDLED_RANKER and Path(scorer.model_name).exists():
         state["model"] = str(Path(scorer.model_name).absolute())
-    options = {"tokens_per_batch": scorer.tokens_per_batch, "attn_implementation": scorer.attn_implementation}
+    options = {name: getattr(scorer.settings, name) for name in ("tokens_per_batch", "attn_implementation")}
     reader = restore_scorer(state, options)
     work = ray.put(Work(without_rows(shards), reader, _known(kept)))
     reading: dict[str, Any] = {"num_cpus": _CPUS_FOR_READING}
@@ -285,7 +285,7 @@ def _raise_as_in_one_process(shards: Sequence[Shard], scorer: ScarScorer) -> Non
     seen = 0
     for shard in shards:
         for chunk in cut_chunks(rows_of_shard(shard, scorer.reader)):
-            if scorer.strict:
+            if scorer.settings.strict:
                 check_rows(chunk.rows, seen)
             seen += len(chunk.rows)
 

@@ -101,7 +101,7 @@ def read_shard(number: int, work: Any) -> Iterator[pa.Table]:
     try:
         for chunk in cut_chunks(rows_of_shard(_opened(shared.shards[number]), scorer.reader)):
             problems = {i: row.problem for i, row in enumerate(chunk.rows) if row.problem is not None}
-            if scorer.strict and problems:
+            if scorer.settings.strict and problems:
                 yield _item(kind=READ_ERROR, shard=number, error=f"ValueError:{next(iter(problems.values()))}")
                 return
             is_known = chunk.digest in shared.known
@@ -170,9 +170,7 @@ class ScoringActor:
 def restore_scorer(state: dict[str, Any], options: dict[str, Any]) -> ScarScorer:
     """Make the scorer that the driver has."""
     scorer = ScarScorer.__new__(ScarScorer)
-    scorer.__setstate__(state)
-    for name, value in options.items():
-        setattr(scorer, name, value)
+    scorer.__setstate__(state | options)
     return scorer
 
 

@@ -68,7 +68,7 @@ def describe_files(data: str | Path, shards: Sequence[Shard], scorer: ScarScorer
     Returns:
         `dict`: as [`~scar_hf.provenance.describe_run`].
     """
-    return describe_run(str(data), hash_inputs(data, shards), _parent(data), scorer.settings(), options)
+    return describe_run(str(data), hash_inputs(data, shards), _parent(data), scorer.describe(), options)
 
 
 def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
