@@ -42,6 +42,8 @@ class ScarConfig(PreTrainedConfig):
             reference set, `num_rows` and `data`, the size and description of that set.
         training (`dict`, *optional*):
             Where the weights come from: base encoder, data with licences, recipe and metrics.
+        probe (`dict`, *optional*):
+            A pair of texts with its token ids and its score, by which a damaged ranker is known when it is loaded.
 
     Example:
 
@@ -67,6 +69,7 @@ class ScarConfig(PreTrainedConfig):
     sigma: float = 5.0
     calibration: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
+    probe: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs):
         if self.encoder_config is None:

@@ -94,7 +94,7 @@ def convert_scar_tool_checkpoint(
     encoder_config = _native_encoder_config(_read_config(encoder, "the base encoder; pass another as `encoder`"))
     weights = _renamed(_read_weights(checkpoint, revision), checkpoint)
     # An empty config, as the checkpoint's own is of a type that transformers does not know.
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=revision, config=PreTrainedConfig())
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, revision=revision, config=PreTrainedConfig(), trust_remote_code=False)
     positions = encoder_config.get("max_position_embeddings") or _MAX_LENGTH
     config = ScarConfig(
         encoder_config=encoder_config,

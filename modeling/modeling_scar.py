@@ -1,6 +1,7 @@
 """The SCAR ranker: an encoder, two vectors of style, one score."""
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -133,7 +134,7 @@ class ScarModel(ScarPreTrainedModel):
         Returns:
             [`ScarModel`]: in evaluation mode.
         """
-        pretrained = AutoModel.from_pretrained(encoder, **kwargs)
+        pretrained = AutoModel.from_pretrained(encoder, **{"trust_remote_code": False, **kwargs})
         settings = config.to_diff_dict() if config is not None else {}
         if config is not None and config.surprisal_size == config.head_size:
             settings.pop("surprisal_size", None)
@@ -194,6 +195,42 @@ class ScarModel(ScarPreTrainedModel):
         surprisal = self.surprisal_head(torch.cat([instruction_first, response_first], dim=-1))
         scores = self.score_head(torch.cat([surprisal, linguistic_form], dim=-1)).squeeze(-1)
         return scores, surprisal
+
+    @torch.no_grad()
+    def measure_probe(self, probe: dict[str, Any]) -> dict[str, float]:
+        """
+        Score the pair of texts by which a damaged ranker is known.
+
+        Args:
+            probe (`dict`): as in [`ScarConfig`], of which `instruction_ids` and `response_ids` are read.
+
+        Returns:
+            `dict`: the `score`, and the norms of the vectors `linguistic_form` and `instructional_surprisal`, without
+            dropout.
+        """
+        training = self.training
+        try:
+            ids = [torch.tensor([probe[name]], device=self.device) for name in ("instruction_ids", "response_ids")]
+            output = self.eval()(*ids)
+            vectors = {name: output[name].float().norm() for name in ("linguistic_form", "instructional_surprisal")}
+            return {name: round(float(value), 5) for name, value in {"score": output.scores[0], **vectors}.items()}
+        finally:
+            self.train(training)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """
+        Save the ranker, as of every transformers model. The score of the config's probe is that of the weights now.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): where to.
+            kwargs: as for [`~transformers.PreTrainedModel.save_pretrained`].
+        """
+        if self.config.probe is not None:
+            # Weights that are elsewhere, sharded or in a `state_dict` of their own, cannot be scored here.
+            here = kwargs.get("state_dict") is None and all(p.is_floating_point() and not p.is_meta for p in self.parameters())
+            probe = self.config.probe
+            self.config.probe = {**probe, **self.measure_probe(probe)} if here else None
+        super().save_pretrained(save_directory, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs):
         """
@@ -377,10 +414,10 @@ def _build_encoder(config: ScarConfig) -> PreTrainedModel:
     """Build the encoder with random weights, with the pooler that its type has by default unless the config wants none."""
     if not config.use_pooler:
         try:
-            return AutoModel.from_config(config.encoder_config, add_pooling_layer=False)
+            return AutoModel.from_config(config.encoder_config, trust_remote_code=False, add_pooling_layer=False)
         except TypeError:  # encoders that never have a pooler do not know the argument
             pass
-    return AutoModel.from_config(config.encoder_config)
+    return AutoModel.from_config(config.encoder_config, trust_remote_code=False)
 
 
 __all__ = ["ScarModel", "ScarOutput", "ScarPreTrainedModel"]

@@ -1,18 +1,27 @@
 """Rankers on disk and on the Hub: where they are, whether they are whole, and what tells them apart."""
 
+import json
+import os
 import platform
+import time
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from .modeling import ScarConfig, ScarModel
 from .settings import BUNDLED_RANKER
 
 _CHECKPOINTS = Path(__file__).parent / "checkpoints"
+# Whatever transformers may read weights, config or tokenizer from.
+_READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".tiktoken")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+# A file that was changed this short a time ago may be changed again with the same times.
+_SETTLED = 2.0
 # Flags of /proc/cpuinfo: x86 with bfloat16 dot products, and Arm with the same.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
@@ -103,7 +112,9 @@ def load_ranker(
     read_config(path, revision)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
-        model, info = ScarModel.from_pretrained(path, revision=revision, dtype=dtype, output_loading_info=True, **options)
+        model, info = ScarModel.from_pretrained(
+            path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+        )
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(
             f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
@@ -119,6 +130,28 @@ def load_ranker(
     return model.eval()
 
 
+def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """
+    Load a ranker's tokenizer, without running code that a checkpoint brings.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        [`~transformers.PreTrainedTokenizerBase`].
+
+    Raises:
+        `ValueError`: if its files are missing or damaged.
+    """
+    if Path(path).is_dir() and not any(file.is_file() for name in _TOKENIZER_FILES for file in Path(path).glob(name)):
+        raise ValueError(f"{path!r} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there. Save it again, whole.")
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises plain exceptions for what it cannot read
+        raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {error}") from error
+
+
 def checkpoint_identity(path: str, revision: str | None = None) -> str:
     """
     Tell a checkpoint from all others by its content.
@@ -128,19 +161,18 @@ def checkpoint_identity(path: str, revision: str | None = None) -> str:
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
 
     Returns:
-        `str`: SHA-256 over a folder's config, tokenizer and weights; of a Hub id the commit that its revision means now.
+        `str`:
+            SHA-256 over all files of a folder that config, tokenizer or weights may be read from; of a Hub id the commit
+            that its revision means now.
 
     Raises:
         `ValueError`: if a Hub id cannot be reached and is not in the local cache.
     """
     folder = Path(path)
     if folder.is_dir():
-        names = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
-        files = [file for file in (*(folder / name for name in names), *sorted(folder.glob("*.safetensors"))) if file.is_file()]
         digest = sha256()
-        for file in files:
-            stat = file.stat()
-            digest.update(file.name.encode() + _file_hash(str(file), stat.st_mtime_ns, stat.st_size))
+        for file in _files_read(folder):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + _hash_of(file))
         return digest.hexdigest()
     read_config(path, revision)
     config = cached_file(path, "config.json", revision=revision)
@@ -183,8 +215,32 @@ def _cpu_flags() -> set[str]:
     return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
 
 
-@lru_cache(maxsize=256)
-def _file_hash(file: str, mtime: int, size: int) -> bytes:
+def _files_read(folder: Path) -> list[Path]:
+    """What a checkpoint may be read from, with the weights that an index names wherever they lie in the folder."""
+    files = {file for file in folder.iterdir() if file.suffix in _READ and file.is_file()}
+    for index in folder.glob("*.index.json"):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            files |= {folder / name for name in names if (folder / name).is_file()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # loading says what is wrong with it
+    return sorted(files)
+
+
+def _hash_of(file: Path) -> bytes:
     """SHA-256 of a file, read once as long as it does not change."""
+    stat = file.stat()
+    # The time of the last change cannot be set back, as that of the last writing can; Windows has none.
+    if os.name == "nt" or time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED:
+        return _read_hash(str(file))
+    return _known_hash(str(file), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _known_hash(file: str, *stat: int) -> bytes:
+    return _read_hash(file)
+
+
+def _read_hash(file: str) -> bytes:
     with open(file, "rb") as stream:
         return file_digest(stream, "sha256").digest()

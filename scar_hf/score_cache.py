@@ -49,6 +49,7 @@ class ScoreCache:
     def __init__(self, settings: Mapping[str, Any], folder: str | Path | None = None):
         key = sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         self.folder = Path(folder or cache_folder() / "scores") / key[:32]
+        self._key = key.encode()
         self._writable = True
 
     def get(self, digest: str, rows: int) -> ChunkScores | None:
@@ -58,7 +59,7 @@ class ScoreCache:
         except OSError:
             return None
         checksum, payload = data[:32], data[32:]
-        if sha256(payload).digest() != checksum or len(payload) != rows * _ROW.itemsize:
+        if self._checksum(digest, payload) != checksum or len(payload) != rows * _ROW.itemsize:
             logger.warning("The cached scores in %s are damaged and are computed again.", self._path(digest))
             return None
         table = np.frombuffer(payload, dtype=_ROW)
@@ -74,12 +75,16 @@ class ScoreCache:
         path = self._path(digest)
         try:
             with atomic_write(path) as out:
-                out.write(sha256(payload).digest() + payload)
+                out.write(self._checksum(digest, payload) + payload)
         except OSError as error:
             self._writable = False
             logger.warning(
                 "Scores are no longer kept in %s (%s): a run that is interrupted now starts over.", self.folder, error
             )
+
+    def _checksum(self, digest: str, payload: bytes) -> bytes:
+        """Of the scores and of what they belong to: those of other texts or another ranker do not pass for them."""
+        return sha256(self._key + digest.encode() + payload).digest()
 
     def _path(self, digest: str) -> Path:
         return self.folder / digest[:2] / digest[2:]

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from threading import Event, Lock
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import torch
 from datasets.fingerprint import Hasher
 from tqdm.auto import tqdm
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ._version import __version__
 from .chunk_scoring import embed_chunk, score_chunk
@@ -23,12 +24,14 @@ from .loading import (
     checkpoint_identity,
     default_device,
     load_ranker,
+    load_tokenizer,
     read_config,
     resolve_checkpoint,
 )
 from .modeling import ScarModel
 from .pairs import PairReader, RowPairs, check_rows, pair_problem
 from .planning import Chunk, cut_chunks
+from .probing import check_probe
 from .score_cache import ChunkScores, ScoreCache
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
 from .tokenization import TokenizedTexts, tokenize
@@ -90,6 +93,7 @@ class ScarScorer:
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._encoder: Any = None
         self._in_memory = False
+        self._identity: str | None = None  # of the checkpoint, once it is loaded; expected of it, where it was sent
         self._loading, self._tokenizing = Lock(), Lock()
         self._threads: int | None = None
         self._warned = False
@@ -269,7 +273,7 @@ class ScarScorer:
 
     def cache(self, folder: str | None = None) -> ScoreCache:
         """The [`~scar_hf.score_cache.ScoreCache`] of this scorer's scores."""
-        settings = self.identity()
+        settings = self.identity() | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
         # How rows are read decides what is scored, which the cache knows by its content.
         for name in settings_that_decide(ROWS):
             settings.pop(name)
@@ -293,7 +297,8 @@ class ScarScorer:
             )
         own = {
             "scar_hf": __version__,
-            "weights": checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision),
+            # What is loaded counts, whatever has become of its folder since.
+            "weights": self._identity or checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision),
             "conversion": self._conversion(),
         }
         return own | {name: self._meaning(name) for name in settings_that_decide(SCORES, ROWS)}
@@ -328,13 +333,21 @@ class ScarScorer:
             if self._encoder is not None:
                 return
             path = resolve_checkpoint(self.model_name)
-            if self._model is None:
-                model = load_ranker(path, self.settings.revision, attn_implementation=self.settings.attn_implementation)
+            revision, from_disk = self.settings.revision, self._model is None
+            before = checkpoint_identity(path, revision) if from_disk else None
+            if self._identity is not None and before is not None and before != self._identity:
+                raise ValueError(
+                    f"The ranker {self.model_name!r} is not the one that this scorer was made with: it has changed."
+                )
+            if from_disk:
+                model = load_ranker(path, revision, attn_implementation=self.settings.attn_implementation)
+                tokenizer = load_tokenizer(path, revision)
+                check_probe(model, tokenizer, self.model_name)
                 if self.backend == "torch":
                     model.to(self.device).encoder.to(self.dtype)
                     prefer_cpu_attention(model)
-                self._tokenizer = AutoTokenizer.from_pretrained(path, revision=self.settings.revision)
-                self._model = model
+                self._tokenizer, self._model = tokenizer, model
+            assert self._model is not None
             limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
             if self.settings.max_length and limit and self.settings.max_length > limit:
                 raise ValueError(
@@ -349,12 +362,16 @@ class ScarScorer:
                 options: dict[str, Any] = (
                     {} if self.settings.tokens_per_batch is None else {"tokens_per_batch": self.settings.tokens_per_batch}
                 )
-                self._encoder = OpenVinoEncoder(
-                    path, revision=self.settings.revision, precision=self._precision, num_threads=threads, **options
+                encoder: Any = OpenVinoEncoder(
+                    path, revision=revision, precision=self._precision, num_threads=threads, **options
                 )
             else:
                 pad = getattr(self._tokenizer, "pad_token_id", None)
-                self._encoder = TorchEncoder(self._model, pad or 0, self.settings.tokens_per_batch, threads)
+                encoder = TorchEncoder(self._model, pad or 0, self.settings.tokens_per_batch, threads)
+            if from_disk and checkpoint_identity(path, revision) != before:
+                self._model = self._tokenizer = None
+                raise ValueError(f"The ranker {self.model_name!r} was changed while it was loaded. Load it again.")
+            self._encoder, self._identity = encoder, before
 
     @property
     def _precision(self) -> str:
@@ -364,6 +381,8 @@ class ScarScorer:
         """What tells a converted model from another; `None` where the ranker's own is used."""
         if self.backend == "torch":
             return None
+        if self._encoder is not None:
+            return self._encoder.key
         from .encoders.openvino_encoder import conversion_key
 
         return conversion_key(resolve_checkpoint(self.model_name), self.settings.revision, self._precision)
@@ -378,6 +397,7 @@ class ScarScorer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**{name: value for name, value in state.items() if name in BY_NAME})  # type: ignore[misc]
+        self._identity = state["weights"]
 
 
 @with_settings

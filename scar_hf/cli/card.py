@@ -27,6 +27,9 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group-by", metavar="COLUMN", help="column whose values rows are counted by, e.g. source")
     group.add_argument("--style", action="store_true", help="measure the consistency of style before and after")
     group.add_argument("--lm", metavar="MODEL", help="language model for surprisal, with --style")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that the language model of --lm brings (default: never)"
+    )
     group = parser.add_argument_group("rankers")
     group.add_argument("--licences", metavar="FILE", help="YAML: the licence of each source of the training data")
 
@@ -73,6 +76,8 @@ def selection_options(args: argparse.Namespace) -> dict[str, Any]:
         reading = {name: manifest["settings"].get(name) for name in ("columns", "turn") if manifest["settings"].get(name)}
         if args.language:
             reading["language"] = args.language[0]
+        if args.lm:
+            reading["trust_remote_code"] = args.trust_remote_code
         options["consistency"] = compare(read_dataset(data), read_dataset(args.source), lm=args.lm, **reading)
     return options
 

@@ -18,8 +18,9 @@ def run(args: argparse.Namespace) -> int:
     import shutil
     from pathlib import Path
 
-    from ..loading import check_ranker_folder, load_ranker, resolve_checkpoint
+    from ..loading import check_ranker_folder, load_ranker, load_tokenizer, resolve_checkpoint
     from ..modeling import ScarConfig
+    from ..probing import add_probe, check_probe
 
     source = Path(resolve_checkpoint(args.model))
     if not source.is_dir():
@@ -27,8 +28,9 @@ def run(args: argparse.Namespace) -> int:
     output = check_ranker_folder(args.output or Path(args.model).name, args.overwrite)
     if output.resolve() == source.resolve():
         raise ValueError(f"The output must be a folder other than the ranker's own, got {output}.")
-    load_ranker(str(source))
+    check_probe(load_ranker(str(source)), load_tokenizer(str(source)), args.model)
     shutil.copytree(source, output, dirs_exist_ok=args.overwrite)
+    add_probe(output)
     ScarConfig.from_pretrained(output).save_pretrained(output)
     print(
         f'Wrote {output}. Load it with AutoModel.from_pretrained("{output}") after `import scar_hf`, or where scar-hf is not '

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group-by", metavar="COLUMN", help="column to break the selection down by, e.g. source")
     parser.add_argument("--lm", metavar="MODEL", help="causal language model, a folder, GGUF file or Hub id: adds surprisal")
     parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that the language model of --lm brings (default: never)"
+    )
+    parser.add_argument(
         "--lm-rows", type=int, default=400, metavar="N", help="rows it reads of either set (default: %(default)s)"
     )
     parser.add_argument("--language", default="en", metavar="CODE", help="of the responses (default: %(default)s)")
@@ -44,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{page} exists. Name another page with -o, or pass --overwrite.")
     if args.after is not None:
         _take_settings(args, manifest_of(args.after))
+    from ..style import Surprisal
+
+    lm = None if args.lm is None else Surprisal(args.lm, trust_remote_code=args.trust_remote_code)
     report = report_files(
         args.data,
         args.after,
@@ -53,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         cache=not args.no_cache,
         engine=engine_of(args),
         group_by=args.group_by,
-        lm=args.lm,
+        lm=lm,
         language=args.language,
         sample=args.sample,
         lm_rows=args.lm_rows,

@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
 
-from ..loading import checkpoint_identity, load_ranker, read_config, resolve_checkpoint
+from ..loading import checkpoint_identity, load_ranker, load_tokenizer, read_config, resolve_checkpoint
 from ..modeling import ScarModel
 from ..planning import batches_by_tokens
 from ..score_cache import cache_folder
@@ -258,7 +257,7 @@ def _example(model: ScarModel, lengths: Sequence[int]) -> tuple[torch.Tensor, to
 def _calibration_ids(path: str, revision: str | None, max_length: int) -> list[list[int]]:
     """The texts whose activations set the ranges of int8; always the same, so that everybody has the same model."""
     texts = [json.loads(line)["text"] for line in _CALIBRATION.read_text(encoding="utf-8").splitlines()]
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    tokenizer = load_tokenizer(path, revision)
     return tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
 
 

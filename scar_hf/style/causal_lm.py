@@ -15,7 +15,7 @@ _POSITIONS_AT_ONCE = 256
 
 
 def load_causal_lm(
-    lm: str | Path, dtype: torch.dtype, device: str, revision: str | None = None
+    lm: str | Path, dtype: torch.dtype, device: str, revision: str | None = None, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     Load a causal language model for evaluation.
@@ -25,6 +25,7 @@ def load_causal_lm(
         dtype (`torch.dtype`): precision of the weights in memory.
         device (`str`): where to.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the model brings may run.
 
     Returns:
         `tuple`: the model and its tokenizer.
@@ -34,6 +35,7 @@ def load_causal_lm(
         `ImportError`: if a GGUF file needs the package gguf.
     """
     source, options = _located(Path(lm)) if Path(lm).exists() else (str(lm), {})
+    options["trust_remote_code"] = trust_remote_code
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **options)
         model, info = AutoModelForCausalLM.from_pretrained(

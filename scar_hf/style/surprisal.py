@@ -44,6 +44,7 @@ class Surprisal:
         chat_template (`bool`, *optional*): whether to use the tokenizer's; by default if it has one.
         tokens_per_batch (`int`, *optional*): tokens, padding included, that pass through at once.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the model brings may run.
 
     Example:
 
@@ -67,6 +68,7 @@ class Surprisal:
         chat_template: bool | None = None,
         tokens_per_batch: int | None = None,
         revision: str | None = None,
+        trust_remote_code: bool = False,
     ):
         if max_length < 8:
             raise ValueError(f"`max_length` must be at least 8 tokens, got {max_length}.")
@@ -83,6 +85,7 @@ class Surprisal:
         self.max_length = max_length
         self.tokens_per_batch = tokens_per_batch or (_CPU_TOKENS if self.device.startswith("cpu") else _GPU_TOKENS)
         self.revision = revision
+        self.trust_remote_code = trust_remote_code
         self._chat_template = chat_template
         self._tokenizer = tokenizer
         self._model = lm.eval() if isinstance(lm, PreTrainedModel) else None
@@ -183,7 +186,9 @@ class Surprisal:
         if self._is_ready:
             return
         if self._model is None:
-            self._model, self._tokenizer = load_causal_lm(self.name, self.dtype, self.device, self.revision)
+            self._model, self._tokenizer = load_causal_lm(
+                self.name, self.dtype, self.device, self.revision, self.trust_remote_code
+            )
         model, tokenizer = self._model, self._tokenizer
         assert tokenizer is not None
         check_causal(model, self.name)

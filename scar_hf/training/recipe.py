@@ -31,6 +31,7 @@ class RecipeArguments:
 
     Args:
         encoder (`str`): folder or Hub id of the pretrained encoder.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the encoder brings may run.
         encoder_name (`str`, *optional*): what the ranker's config calls it, where `encoder` is a folder.
         train_files (`list[str]`): files of triples, as [`load_triples`] reads them.
         data_dir (`str`, *optional*, defaults to `"."`): folder that relative file names are in.
@@ -53,6 +54,7 @@ class RecipeArguments:
 
     encoder: str = field(metadata={"help": "folder or Hub id of the pretrained encoder"})
     train_files: list[str] = field(metadata={"help": "files of triples"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code that the encoder brings"})
     encoder_name: str | None = field(default=None, metadata={"help": "what the config calls the encoder"})
     data_dir: str = field(default=".", metadata={"help": "folder that relative file names are in"})
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "train, validation and test shares"})
@@ -99,7 +101,7 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     train, validation, test = split_by_prompt(
         [triple for triple in triples if triple.source not in recipe.held_out_sources], recipe.split, recipe.split_seed
     )
-    tokenizer = AutoTokenizer.from_pretrained(recipe.encoder)
+    tokenizer = AutoTokenizer.from_pretrained(recipe.encoder, trust_remote_code=recipe.trust_remote_code)
     model = _new_ranker(recipe)
     dataset = TripleDataset(
         train,
@@ -163,7 +165,7 @@ def _new_ranker(recipe: RecipeArguments) -> ScarModel:
         name: getattr(recipe, name)
         for name in ("max_length", "use_pooler", "alpha", "triplet_margin", "triplet_weight", "sigma")
     }
-    model = ScarModel.from_encoder(recipe.encoder, ScarConfig(**settings))
+    model = ScarModel.from_encoder(recipe.encoder, ScarConfig(**settings), trust_remote_code=recipe.trust_remote_code)
     if recipe.dropout is not None:
         for module in model.encoder.modules():
             if isinstance(module, torch.nn.Dropout):

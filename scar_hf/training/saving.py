@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling import ScarConfig, ScarModel
+from ..probing import make_probe
 from ..scoring import ScarScorer
 
 _QUANTILES = 1001
@@ -36,7 +37,8 @@ def save_ranker(
 ) -> None:
     """
     Save a ranker with its tokenizer. The weights are stored in `dtype`; the config asks for float32, so that they are
-    computed in single precision unless the user says otherwise.
+    computed in single precision unless the user says otherwise, and holds the
+    probe by which damage is known.
 
     Args:
         model ([`ScarModel`]): the ranker; left as it is.
@@ -44,9 +46,12 @@ def save_ranker(
         folder (`str` or `Path`): where to; made if it does not exist.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float16`): precision of the stored weights.
     """
-    deepcopy(model).to(dtype).save_pretrained(folder)
+    stored = deepcopy(model).to(dtype)
+    stored.config.probe = None
+    stored.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     config = ScarConfig.from_pretrained(folder)
     config.dtype = config.encoder_config.dtype = torch.float32
     config.encoder_config._name_or_path = ""  # a path of the machine that trained it tells nobody anything
+    config.probe = make_probe(stored.float(), tokenizer)
     config.save_pretrained(folder)
