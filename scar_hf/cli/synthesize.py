@@ -1,6 +1,7 @@
 """`scar-hf synthesize`: let language models answer instructions and rewrite their human responses."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 HELP = "let language models answer instructions and rewrite their human responses, for triples to train a ranker with"
@@ -39,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name models, and what they may cost."""
     group = parser.add_argument_group("models")
-    group.add_argument("--model", action="append", required=True, metavar="NAME", help="its name at the endpoint; repeatable")
+    group.add_argument(
+        "--model",
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="its name at the endpoint; without one, a folder or GGUF file that is run on this machine; repeatable",
+    )
     group.add_argument(
         "--base-url",
         action="append",
@@ -57,6 +64,9 @@ def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="seconds for one answer (default: %(default)s)"
     )
+    group.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="chats at a time on this machine (default: %(default)s)"
+    )
     group.add_argument("--max-requests", type=int, metavar="N", help="stop after N requests; 0 writes what there is")
     group.add_argument("--max-total-tokens", type=int, metavar="N", help="stop before prompts and answers exceed N tokens")
 
@@ -72,8 +82,17 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, temperature: float, 
 
 def backends_of(args: argparse.Namespace) -> list[Any]:
     """The models that the arguments name."""
-    from ..synthesis import EndpointBackend
+    from ..synthesis import EndpointBackend, local_backend
 
+    if not args.base_url and not args.provider:
+        missing = [model for model in args.model if not Path(model).exists()]
+        if missing:
+            raise ValueError(
+                f"No endpoint, and no such file or folder: {', '.join(missing)}. Pass --base-url with the address of an "
+                "OpenAI-compatible server, such as http://127.0.0.1:8000/v1, or --provider; or as --model a model's folder or "
+                "GGUF file."
+            )
+        return [local_backend(model, args.batch_size) for model in args.model]
     urls = args.base_url or [None]
     if len(urls) not in (1, len(args.model)):
         raise ValueError(f"Pass --base-url once, or once for each --model; got {len(urls)} for {len(args.model)} models.")

@@ -5,6 +5,7 @@ from .completion_log import CompletionLog
 from .endpoint import EndpointBackend
 from .engine import Usage
 from .human_rows import RowChoice
+from .local import LlamaCppBackend, TransformersBackend, local_backend
 from .runs import synthesize_files
 from .synthesizing import Synthesis, synthesize
 
@@ -15,10 +16,13 @@ __all__ = [
     "CompletionError",
     "CompletionLog",
     "EndpointBackend",
+    "LlamaCppBackend",
     "RowChoice",
     "Sampling",
     "Synthesis",
+    "TransformersBackend",
     "Usage",
+    "local_backend",
     "synthesize",
     "synthesize_files",
 ]

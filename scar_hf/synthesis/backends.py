@@ -17,7 +17,7 @@ class Sampling:
         top_p (`float`, *optional*): share of the probability that is sampled from, in (0, 1].
         max_tokens (`int`, *optional*, defaults to 512): tokens after which an answer is cut off.
         seed (`int`, *optional*): makes an answer repeatable, where the backend can.
-        response_format (`dict`, *optional*): a JSON schema that the answer must follow, where the backend can.
+        schema (`dict`, *optional*): a JSON schema that the answer must follow, where the backend can.
 
     Raises:
         `ValueError`: if a value is out of range.
@@ -27,7 +27,7 @@ class Sampling:
     top_p: float | None = None
     max_tokens: int = 512
     seed: int | None = None
-    response_format: Mapping[str, Any] | None = field(default=None, hash=False)
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if self.temperature is not None and not 0 <= self.temperature <= 10:

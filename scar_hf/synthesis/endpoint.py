@@ -76,6 +76,7 @@ class EndpointBackend:
         self._client: Any = None
         self._resume_at = 0.0
         self._answered = False
+        self._takes_schemas = True
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
         """Answer a chat, see [`Backend`]."""
@@ -116,7 +117,7 @@ class EndpointBackend:
         from huggingface_hub.utils import httpx
 
         try:
-            output = await self._open().chat_completion([dict(m) for m in messages], model=self.model, **sampling.settings())
+            output = await self._send([dict(message) for message in messages], sampling)
         except InferenceTimeoutError as error:
             raise _RetryableError(f"gave no answer within {self.timeout:g} seconds") from error
         except HfHubHTTPError as error:
@@ -129,6 +130,22 @@ class EndpointBackend:
                 f"sent something other than a chat completion ({self._without_key(str(error))[:200]})"
             ) from error
         return self._completion(output)
+
+    async def _send(self, messages: list[dict[str, str]], sampling: Sampling) -> Any:
+        """Send one request; where the endpoint takes no schema, without it."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        settings = sampling.settings()
+        schema = settings.pop("schema", None)
+        if schema is not None and self._takes_schemas:
+            try:
+                extra = {"response_format": _response_format(schema)}
+                return await self._open().chat_completion(messages, model=self.model, extra_body=extra, **settings)
+            except HfHubHTTPError as error:
+                if error.response.status_code not in (400, 422, 501):
+                    raise
+                self._takes_schemas = False
+        return await self._open().chat_completion(messages, model=self.model, **settings)
 
     def _completion(self, output: Any) -> Completion:
         try:
@@ -190,6 +207,11 @@ class _RetryableError(Exception):
     def __init__(self, message: str, *, retry_after: float | None = None, first_attempts: int = 1 << 30):
         super().__init__(message)
         self.retry_after, self.first_attempts = retry_after, first_attempts
+
+
+def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema as TGI (`value`) and llama.cpp (`schema`) take it; the client turns OpenAI's form into TGI's."""
+    return {"type": "json_object", "value": schema, "schema": schema}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
