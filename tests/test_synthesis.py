@@ -34,6 +34,13 @@ def answer(request: dict) -> str:
     return f"Clay from pit {number} is fired slowly for about {len(text)} hours until all of it rings like a bell."
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """The client of huggingface_hub talks to nobody in offline mode, not even to loopback."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+
 @pytest.fixture
 def human(tmp_path):
     """A file with so many human answers, and prompt files whose messages a test can tell apart."""
@@ -159,6 +166,14 @@ def test_without_a_key_nobody_gets_the_hugging_face_token(tmp_path, human, comma
         main(command(human(1), "--key-variable", "OTHER_KEY", url=server.url, output="b.jsonl"))
         assert "Bearer other" in server.authorization
     assert "other" not in (tmp_path / "b.jsonl.manifest.json").read_text()
+
+
+def test_offline_mode_is_told(human, command, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with endpoint(answer) as server:
+        assert main(command(human(3), url=server.url)) == 2
+        assert not server.asked
+    assert "HF_HUB_OFFLINE=0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

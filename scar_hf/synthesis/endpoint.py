@@ -113,11 +113,16 @@ class EndpointBackend:
 
     async def _request(self, messages: Messages, sampling: Sampling) -> Completion:
         """Send one request and tell apart what a second attempt may cure."""
-        from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
+        from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
         from huggingface_hub.utils import httpx
 
         try:
             output = await self._send([dict(message) for message in messages], sampling)
+        except OfflineModeIsEnabled as error:
+            raise BackendError(
+                f"{self._where} is not asked, as HF_HUB_OFFLINE is set, which holds for servers of your own, too. Set "
+                "HF_HUB_OFFLINE=0 for this command."
+            ) from error
         except InferenceTimeoutError as error:
             raise _RetryableError(f"gave no answer within {self.timeout:g} seconds") from error
         except HfHubHTTPError as error:

@@ -1,5 +1,6 @@
 """Why a model's response is left out."""
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -127,6 +128,7 @@ def drops(text: str, source: str) -> bool:
     return len(said) >= _LEAST_STEMS and len(said & _stems(text)) < _LEAST_KEPT * len(said)
 
 
+@functools.cache
 def language_finder() -> Language:
     """
     Return what tells a text's language: py3langid where it is installed, else the script that most letters are of.
