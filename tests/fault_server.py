@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # What may become of a request, in the order in which the digits of its hash choose.
 FAULTS = ("429 with Retry-After", "429", "500", "half a JSON", "nothing", "slow", "closed", "closed midway")
-Answer = Callable[[dict], str | dict]
+Answer = Callable[[dict], str | dict | int]
 
 
 class Endpoint:
@@ -19,7 +19,7 @@ class Endpoint:
     What the server knows: `asked` and `answered` count requests by the last message's text, `headers` are the last request's.
 
     Args:
-        answer: from a request to the text of the answer, or to the whole reply.
+        answer: from a request to the text of the answer, to the whole reply, or to the status of an error.
         faulty (`bool`): whether half of the requests fail once or twice before they are answered.
         status (`int`): of every reply, with `body`.
     """
@@ -78,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         if endpoint.status != 200:
             return self.send(endpoint.status, endpoint.body, endpoint.reply_headers)
         answer = endpoint.answer(request)
+        if isinstance(answer, int):
+            return self.send(answer, b'{"error": "not like that"}')
         if isinstance(answer, str):
             usage = {"prompt_tokens": len(text.split()), "completion_tokens": len(answer.split())}
             message = {"role": "assistant", "content": answer}

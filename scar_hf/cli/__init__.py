@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
-from . import card, convert, evaluate, explain, export, push, report, score, select, sft, synthesize, train, verify
+from . import card, convert, evaluate, explain, export, judge, push, report, score, select, sft, synthesize, train, verify
 
 _COMMANDS = {
     "select": select,
@@ -18,6 +18,7 @@ _COMMANDS = {
     "export": export,
     "convert": convert,
     "synthesize": synthesize,
+    "judge": judge,
     "train": train,
     "evaluate": evaluate,
     "sft": sft,

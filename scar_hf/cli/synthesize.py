@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar="TEXT", help=f"the {name} of all rows")
 
 
-def add_backend_arguments(parser: argparse.ArgumentParser) -> None:
+def add_backend_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Add the options that name models, and what they may cost."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model",
         action="append",
-        required=True,
+        required=required,
         metavar="NAME",
         help="its name at the endpoint; without one, a folder or GGUF file that is run on this machine; repeatable",
     )

@@ -5,6 +5,9 @@ from .completion_log import CompletionLog
 from .endpoint import EndpointBackend
 from .engine import Usage
 from .human_rows import RowChoice
+from .judge_check import JudgeCheck, check_judge
+from .judge_runs import judge_files
+from .judging import HumanRatings, Judgement
 from .local import LlamaCppBackend, TransformersBackend, local_backend
 from .runs import synthesize_files
 from .synthesizing import Synthesis, synthesize
@@ -16,12 +19,17 @@ __all__ = [
     "CompletionError",
     "CompletionLog",
     "EndpointBackend",
+    "HumanRatings",
+    "JudgeCheck",
+    "Judgement",
     "LlamaCppBackend",
     "RowChoice",
     "Sampling",
     "Synthesis",
     "TransformersBackend",
     "Usage",
+    "check_judge",
+    "judge_files",
     "local_backend",
     "synthesize",
     "synthesize_files",

@@ -94,10 +94,10 @@ def synthesize_files(
     result.passed_over = dict(passed_over)
     write_shard(output, [result.triples])
     write_shard(side_of(output, REJECTED), [result.rejected])
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": 1,
         "data": str(data),
-        "inputs": [{"path": str(file), "sha256": _sha256(file)} for shard in shards for file in shard.files()],
+        "inputs": [{"path": str(file), "sha256": sha256_of(file)} for shard in shards for file in shard.files()],
         "reading": {"columns": reader.columns, "turn": reader.turn, "split": split},
         "choice": vars(choice),
         "columns": dict(kept or {}),
@@ -106,12 +106,17 @@ def synthesize_files(
         "sampling": sampling.settings(),
         "rows": {"answered": len(rows), "written": len(result.triples), "passed_over": result.passed_over},
         "responses": result.counts,
-        "output": {"name": output.name, "sha256": _sha256(output), "rows": len(result.triples)},
+        "output": {"name": output.name, "sha256": sha256_of(output), "rows": len(result.triples)},
         "versions": {name: version(name) for name in ("scar-hf", "huggingface-hub")},
     }
+    write_manifest(output, manifest)
+    return result
+
+
+def write_manifest(output: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest next to an output."""
     with atomic_write(side_of(output, MANIFEST)) as file:
         file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-    return result
 
 
 def _batches(shards: Sequence[Shard]) -> Iterator[Mapping[str, Sequence[Any]]]:
@@ -125,6 +130,7 @@ def _batches(shards: Sequence[Shard]) -> Iterator[Mapping[str, Sequence[Any]]]:
                 yield {name: columns.get(name, [None] * len(batch)) for name in seen}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file (`str`), in hexadecimal."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

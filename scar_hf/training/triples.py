@@ -15,6 +15,8 @@ from ..files import read_dataset, read_json_rows
 from .augmentation import Augmentation
 
 MEMBERS = ("direct", "referenced", "human")
+# The rating of a response that a judge has seen and given no rating that can be read.
+UNREADABLE = float("-inf")
 
 
 @dataclass
@@ -43,7 +45,8 @@ def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> li
     Args:
         data (`str`, `Path`, [`~datasets.Dataset`] or an iterable of mappings):
             Rows with `instruction`, any two of `direct`, `referenced` and `human` (each a text or `{model: text}`), and
-            optionally `ratings` (`{kind: number}`), `source` and `domain`.
+            optionally `ratings` (`{kind: number}`; `None` next to a number keeps that response out of the ranked pairs),
+            `source` and `domain`.
 
     Returns:
         `list[Triple]`: rows with fewer than two kinds of response are left out.
@@ -79,10 +82,14 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
         texts = [text for text in given if isinstance(text, str) and text.strip()]
         if texts:
             responses[member] = texts
-    ratings = {kind: float(value) for kind, value in (row.get("ratings") or {}).items() if value is not None}
+    given_ratings = row.get("ratings") or {}
+    ratings = {kind: float(value) for kind, value in given_ratings.items() if value is not None}
     unknown = set(ratings) - set(MEMBERS)
     if unknown or any(not 0 <= value <= 9 for value in ratings.values()):
         raise ValueError(f"{where}: `ratings` must map {', '.join(MEMBERS)} to numbers from 0 to 9, got {ratings}.")
+    if ratings:
+        # Of a row that was judged, a response whose rating could not be read is in no ranked pair.
+        ratings |= {kind: UNREADABLE for kind in responses if given_ratings.get(kind, UNREADABLE) is None}
     return Triple(instruction, responses, ratings, row.get("source") or "unknown", row.get("domain") or "unknown")
 
 
