@@ -1,0 +1,163 @@
+"""Tell whether a response refuses, deflects or says nothing."""
+
+import re
+from collections.abc import Iterator
+
+from .refusal_phrases import (
+    AI_DISCLAIMER,
+    ASKS_BACK,
+    DEFLECTION,
+    DEFLECTS,
+    DISCLAIMS,
+    EMPTY,
+    EMPTY_PHRASE,
+    FOREIGN,
+    LEAD,
+    NARRATED,
+    NEUTRAL,
+    NO_ANSWER,
+    PERHAPS_REFUSES,
+    QUESTION,
+    REFUSAL,
+    REFUSES,
+    SURELY_REFUSES,
+    TURN,
+)
+
+# Characters that are read: a refusal comes first, and a response that answers nothing is short.
+_READ = 800
+# Sentences among which a refusal may come after its reason.
+_OPENING = 3
+# Words after "I cannot ..., but" that are an answer.
+_ANSWER_WORDS = 6
+# Characters of a response that is a refusal and its reasons, and no answer with a reservation.
+_LONGEST_REFUSAL = 1200
+# Of a sentence that says nothing by itself, and nothing against an answer.
+_NEITHER = "neither"
+_CHARACTERS = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "\u00a0": " "})
+_FENCE = re.compile(r"(?:```|~~~).*?(?:```|~~~|\Z)", re.DOTALL)
+_QUOTED = re.compile(r'"[^"\n]*"')
+_MARKUP = re.compile(r"^[ \t]*(?:(?:#{1,6}|>|[-*+])[ \t]+)+|(?<!\w)[*_]{1,3}(?=\S)|(?<=\S)[*_]{1,3}(?!\w)", re.MULTILINE)
+_LABEL = re.compile(r"\s*(?:answer|response|assistant|output|bot|chatgpt|note)(?::|\s*\n)\s*(?=\S)")
+_LETTER = re.compile(r"\s*(?:dear|to whom it may)\b|\s*subject:")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"')]*\s+|\n+")
+# One spelling of each phrase, without the adverbs that change nothing.
+_SPELLINGS = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"\bcan't\b|\bcan not\b|\bcant\b", "cannot"),
+        (r"\bwon't\b", "will not"),
+        (r"n't\b", " not"),
+        (r"'m\b", " am"),
+        (r"'re\b", " are"),
+        (r"'d\b", " would"),
+        (r"'ve\b", " have"),
+        (r"'ll\b", " will"),
+        (r"\b(it|that|there|here|what)'s\b", r"\1 is"),
+        (r"\blet's\b", "let us"),
+        (
+            r"\b(?:simply|just|really|truly|very|deeply|terribly|sincerely|therefore|also|currently|personally|actually|kindly"
+            r"|respectfully|directly|still|yet|sadly|regrettably|unfortunately|and will not|in good conscience|at this time"
+            r"|at the moment|please)\b,? ?",
+            "",
+        ),
+        (r"\s+", " "),
+    )
+]
+
+
+def refusal_reason(response: str) -> str | None:
+    """
+    Tell whether a response refuses, deflects or says nothing. Whether an answer is right is not judged.
+
+    Args:
+        response (`str`): plain text or Markdown, in English; of other languages only a few fixed openings are known.
+
+    Returns:
+        `str`: `"refusal"`; `"deflection"` if it asks back, sends the reader elsewhere or does not know; `"empty phrase"`, also for
+        an empty text; `"AI disclaimer"` if it begins like "As an AI language model", whether or not an answer follows. `None`
+        for an answer, even if it states its limits first.
+
+    Example:
+
+    ```python
+    >>> from scar_hf.curation.refusals import refusal_reason
+    >>> refusal_reason("**I'm sorry**, but I can't help with that.")
+    'refusal'
+    >>> refusal_reason("Sure! I hope this helps.")
+    'empty phrase'
+    >>> refusal_reason("Unfortunately, the model was discontinued in 2010.") is None
+    True
+    ```
+    """
+    text = _plain(response)
+    if not text:
+        return EMPTY_PHRASE
+    for kind, pattern in FOREIGN:
+        if pattern.match(text):
+            return kind
+    if _LETTER.match(text):
+        return None
+    said: set[str] = set()
+    states_something = False
+    for number, sentence in enumerate(_sentences(text)):
+        kind, is_firm = _kind(sentence)
+        if is_firm and not states_something and (kind == AI_DISCLAIMER or len(response) <= _LONGEST_REFUSAL):
+            return kind
+        if number < _OPENING and SURELY_REFUSES.search(sentence) and not NARRATED.search(sentence):
+            return REFUSAL
+        states_something |= kind is None
+        if states_something and number >= _OPENING - 1:
+            return None
+        said.add(kind or _NEITHER)
+    if states_something or len(response) > _READ:
+        return None
+    return next((kind for kind in (REFUSAL, DEFLECTION, EMPTY_PHRASE) if kind in said), None)
+
+
+def _kind(sentence: str) -> tuple[str | None, bool]:
+    """What a sentence does, `None` if it states something, and whether this decides about the response."""
+    if NEUTRAL.fullmatch(sentence):
+        return _NEITHER, False
+    if EMPTY.fullmatch(sentence):
+        return EMPTY_PHRASE, False
+    rest = sentence
+    while lead := LEAD.match(rest):
+        rest = rest[lead.end() :]
+    if not any(map(str.isalnum, rest)) or EMPTY.fullmatch(rest):
+        return EMPTY_PHRASE, False
+    if DISCLAIMS.match(rest):
+        return AI_DISCLAIMER, True
+    if NARRATED.search(rest):
+        return None, False
+    for pattern, kind, is_firm in ((REFUSES, REFUSAL, True), (DEFLECTS, DEFLECTION, False), (PERHAPS_REFUSES, REFUSAL, False)):
+        if (found := pattern.match(rest)) and not _turns_to_answer(rest[found.end() :]):
+            return kind, is_firm
+    if ASKS_BACK.fullmatch(rest):
+        return DEFLECTION, False
+    return (_NEITHER if QUESTION.fullmatch(rest) else None), False
+
+
+def _turns_to_answer(rest: str) -> bool:
+    turn = TURN.search(rest)
+    return turn is not None and len(turn["after"].split()) >= _ANSWER_WORDS and not NO_ANSWER.search(turn["after"])
+
+
+def _plain(text: str) -> str:
+    """The beginning of a text in lower case, without Markdown, labels, code and quotations."""
+    text = text[:_READ].translate(_CHARACTERS).strip()
+    if len(text) > 2 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
+        text = text[1:-1]
+    text = _MARKUP.sub("", _FENCE.sub("\ncode\n", text)).lower()
+    while label := _LABEL.match(text):
+        text = text[label.end() :]
+    return _QUOTED.sub('"quotation"', text).strip()
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The sentences of a plain text, in one spelling; those without a letter or digit are left out."""
+    for part in _SENTENCE_END.split(text):
+        if any(map(str.isalnum, part)):
+            for pattern, words in _SPELLINGS:
+                part = pattern.sub(words, part)
+            yield part.strip()
