@@ -50,6 +50,8 @@ def _curation(step: Mapping[str, Any]) -> list[str]:
     """The options of a step of curation, as far as the command line has them."""
     if step.get("step") == "duplicates":
         return ["--drop-duplicates"]
+    if step.get("step") == "refusals":
+        return ["--drop-refusals"]
     if step.get("step") == "near-duplicates":
         seed = ["--curation-seed", str(step["seed"])] if step.get("seed") else []
         return ["--drop-near-duplicates", str(step.get("threshold")), *seed]

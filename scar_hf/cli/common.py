@@ -51,6 +51,11 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluation", action="append", metavar="DATA", help="leave out rows that overlap with this evaluation set; repeatable"
     )
     group.add_argument("--languages", metavar="CODES", help="leave out rows surely in other languages, e.g. en or en,de")
+    group.add_argument(
+        "--drop-refusals",
+        action="store_true",
+        help="leave out responses that refuse, deflect, say nothing, or begin 'As an AI'",
+    )
     choice = parser.add_argument_group("choice", "besides the score")
     choice.add_argument("--stratify-by", metavar="COLUMN", help="each value of this column keeps its share of the data")
     choice.add_argument(
@@ -66,9 +71,9 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
 def curation_of(args: argparse.Namespace) -> Any:
     """The steps that the arguments ask for, those that judge a row by itself first; `None` without any."""
     near = args.drop_near_duplicates
-    if not (args.drop_duplicates or near is not None or args.evaluation or args.languages):
+    if not (args.drop_duplicates or near is not None or args.evaluation or args.languages or args.drop_refusals):
         return None
-    from ..curation import Contamination, Curation, ExactDuplicates, Languages, NearDuplicates
+    from ..curation import Contamination, Curation, ExactDuplicates, Languages, NearDuplicates, Refusals
     from ..files import open_shards
     from ..pairs import PairReader
     from ..runs import rows_of_shard
@@ -81,6 +86,8 @@ def curation_of(args: argparse.Namespace) -> Any:
         steps.append(
             Contamination({p: (row for s in found for row in rows_of_shard(s, PairReader())) for p, found in shards.items()})
         )
+    if args.drop_refusals:
+        steps.append(Refusals())
     if args.drop_duplicates:
         steps.append(ExactDuplicates())
     if near is not None:

@@ -33,6 +33,12 @@ def print_summary(result: RunResult) -> None:
         console.print(f"{len(result.dropped):,} rows were left out before: {reasons_in_words(kinds)}")
     if not n or seen is None:
         return
+    if seen.refusals:
+        sampled = "" if seen.measured_kept == result.kept else f" of a sample of {seen.measured_kept:,}"
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in seen.refusals.most_common())
+        console.print(
+            Text(f"{seen.refusals.total():,} rows kept{sampled} look like a refusal or an empty phrase: {kinds}", "yellow")
+        )
     console.print(_examples("Best", seen.best, result))
     console.print(_examples("Worst", seen.worst, result))
     if seen.group_by is not None:

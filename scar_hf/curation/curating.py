@@ -21,7 +21,7 @@ Formatting = Callable[[dict[str, Any]], Any] | None
 
 
 class Step(Protocol):
-    """What [`Curation`] takes: [`Languages`], [`Contamination`], [`ExactDuplicates`], [`NearDuplicates`], and the like."""
+    """What [`Curation`] takes, such as [`Languages`], [`Contamination`], [`Refusals`] and [`NearDuplicates`]."""
 
     def __len__(self) -> int: ...
 

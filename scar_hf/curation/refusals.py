@@ -1,8 +1,11 @@
 """Tell whether a response refuses, deflects or says nothing."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+from ..pairs import RowPairs
 from .refusal_phrases import (
     AI_DISCLAIMER,
     ASKS_BACK,
@@ -23,6 +26,8 @@ from .refusal_phrases import (
     SURELY_REFUSES,
     TURN,
 )
+from .row_step import RowStep
+from .texts import batches_of
 
 # Characters that are read: a refusal comes first, and a response that answers nothing is short.
 _READ = 800
@@ -32,6 +37,8 @@ _OPENING = 3
 _ANSWER_WORDS = 6
 # Characters of a response that is a refusal and its reasons, and no answer with a reservation.
 _LONGEST_REFUSAL = 1200
+# Characters of a response that a reason quotes.
+_SHOWN = 60
 # Of a sentence that says nothing by itself, and nothing against an answer.
 _NEITHER = "neither"
 _CHARACTERS = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "\u00a0": " "})
@@ -57,8 +64,8 @@ _SPELLINGS = [
         (r"\blet's\b", "let us"),
         (
             r"\b(?:simply|just|really|truly|very|deeply|terribly|sincerely|therefore|also|currently|personally|actually|kindly"
-            r"|respectfully|directly|still|yet|sadly|regrettably|unfortunately|and will not|in good conscience|at this time"
-            r"|at the moment|please)\b,? ?",
+            r"|respectfully|directly|still|yet|sadly|regrettably|unfortunately|and will not|in good (?:conscience|faith)"
+            r"|at this time|at the moment|please)\b,? ?",
             "",
         ),
         (r"\s+", " "),
@@ -74,9 +81,9 @@ def refusal_reason(response: str) -> str | None:
         response (`str`): plain text or Markdown, in English; of other languages only a few fixed openings are known.
 
     Returns:
-        `str`: `"refusal"`; `"deflection"` if it asks back, sends the reader elsewhere or does not know; `"empty phrase"`, also for
-        an empty text; `"AI disclaimer"` if it begins like "As an AI language model", whether or not an answer follows. `None`
-        for an answer, even if it states its limits first.
+        `str`: `"refusal"`; `"deflection"` if it asks back, sends the reader elsewhere or does not know; `"empty phrase"`, also
+        for an empty text; `"AI disclaimer"` if it begins like "As an AI language model", whether or not an answer follows.
+        `None` for an answer, even if it states its limits first.
 
     Example:
 
@@ -113,6 +120,49 @@ def refusal_reason(response: str) -> str | None:
     if states_something or len(response) > _READ:
         return None
     return next((kind for kind in (REFUSAL, DEFLECTION, EMPTY_PHRASE) if kind in said), None)
+
+
+def count_refusals(responses: Iterable[str]) -> Counter[str]:
+    """
+    Count responses that refuse, deflect or say nothing.
+
+    Args:
+        responses (`Iterable[str]`): texts.
+
+    Returns:
+        `Counter[str]`: how many there are of each kind that [`refusal_reason`] knows; empty if there are none.
+    """
+    return Counter(kind for kind in map(refusal_reason, responses) if kind is not None)
+
+
+class Refusals(RowStep):
+    """
+    A step of a curation that finds rows whose response refuses, deflects, says nothing, or begins like "As an AI language
+    model". Of a row with several responses one is enough.
+
+    Example:
+
+    ```python
+    >>> finder = Refusals()
+    >>> finder.add(rows_of(ds, PairReader()))
+    >>> finder.dropped()
+    {5: "refusal ('I can't help with that.')", 9: "empty phrase ('Sure!')"}
+    ```
+    """
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result, for a manifest."""
+        return {"step": "refusals"}
+
+    def add(self, rows: Iterable[RowPairs]) -> None:
+        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        for batch in batches_of(rows):
+            for number, row in enumerate(batch, self._count):
+                for _, response in () if row.problem is not None else row.pairs:
+                    if (kind := refusal_reason(response)) is not None:
+                        self._dropped[number] = f"{kind} ('{' '.join(response[:_SHOWN].split())}')"
+                        break
+            self._count += len(batch)
 
 
 def _kind(sentence: str) -> tuple[str | None, bool]:

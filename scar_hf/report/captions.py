@@ -10,7 +10,21 @@ def lead_of(numbers: Mapping[str, Any]) -> str:
     ranker = (numbers["manifest"].get("ranker") or {}).get("model") or "a ranker in memory"
     kept = f", selected as {output}" if output else ""
     truncated = f" Of {counts['truncated']:,} rows only the beginning was read." if counts["truncated"] else ""
-    return f"{numbers['name']}{kept}, ranked by {ranker}.{truncated}"
+    return f"{numbers['name']}{kept}, ranked by {ranker}.{truncated}{_refusals(numbers)}"
+
+
+def _refusals(numbers: Mapping[str, Any]) -> str:
+    found, kept = numbers["refusals"], numbers["counts"]["kept"]
+    if not found["rows"]:
+        return ""
+    of = f"the {kept:,} rows kept" if found["rows"] == kept else f"a sample of {found['rows']:,} rows kept"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())
+    count = sum(found["kinds"].values())
+    return (
+        f" Of {of}, {count:,} look like a refusal or an empty phrase ({kinds})."
+        if count
+        else f" Of {of}, none looks like a refusal."
+    )
 
 
 def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from ..curation.refusals import count_refusals
 from ..scoring import ScarScorer
 from ..selection import kind_of_reason, threshold_of
 from ..style import SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
@@ -160,6 +161,12 @@ def reasons_of(selected: Selected) -> list[dict[str, Any]]:
     # What stands before the colon or the other row's number is the kind: "near-duplicate of row 17 (Jaccard 0.83)".
     kinds.update(("curated", kind_of_reason(reason)[:_MOST_REASON]) for reason in selected.dropped.values())
     return [{"what": what, "reason": reason, "rows": count} for (what, reason), count in kinds.most_common(20)]
+
+
+def refusals_of(seen: Seen, samples: Samples) -> dict[str, Any]:
+    """How many of the sampled rows that were kept refuse, deflect or say nothing, by kind."""
+    kinds = count_refusals(seen.rows[i].response for i in samples.after.tolist())
+    return {"rows": len(samples.after), "kinds": dict(kinds.most_common())}
 
 
 def _by_number(numbers: np.ndarray, values: np.ndarray) -> dict[int, float]:

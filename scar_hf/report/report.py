@@ -21,6 +21,7 @@ from .numbers import (
     form_map,
     measure,
     reasons_of,
+    refusals_of,
     shares_by_group,
     shares_by_length,
 )
@@ -250,6 +251,7 @@ def _numbers(
         "output": selected.output,
         "counts": counts_of(selected),
         "reasons": reasons_of(selected),
+        "refusals": refusals_of(seen, samples),
         "scores": score_histogram(selected.scored.scores, selected.kept),
         "style": style.change.to_dict(),
         "surprisal": style.densities,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..curation.refusals import refusal_reason
 from ..files import Batch, columns_of, take
 from ..pairs import PairReader, RowPairs
 from ..selection import order_of
@@ -46,6 +47,8 @@ class Observations:
         self.examples: dict[int, tuple[RowPairs, str | None]] = {}
         self.counts_in: Counter[str] = Counter()
         self.counts_kept: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.measured_kept = int(np.count_nonzero(self._of_kept))
         self.before: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
         self.after: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
 
@@ -74,6 +77,8 @@ class Observations:
             number = start + i
             if i in shown:
                 self.examples[number] = (row, None if groups is None else groups[i])
+            if self._of_kept[number] and (kind := refusal_reason(row.response)) is not None:
+                self.refusals[kind] += 1
             if i in measured:
                 for name, measure in MEASURES:
                     value = float(measure(row.response))
