@@ -15,13 +15,21 @@ from .sections import Markdown, amend, code, escape, headings_of_others, read_ca
 # The Hub's metadata names results by it, so that ours are found again among others.
 _TASK, _DATASET = "text-ranking", "scar-triples"
 _Z = 1.959964  # of a 95 % interval
-_COLUMNS = (
-    ("LLM above human", "llm_human", "pairs"),
-    ("lengths within 25 %", "length_matched", "length_matched_pairs"),
-    ("Markdown stripped", "markdown_stripped", None),
-    ("comments stripped", "comments_stripped", None),
-    ('"the longer wins"', "longer_wins", None),
-)
+_COLUMNS = {
+    "llm_human": "LLM above human",
+    "length_matched": "lengths within 25 %",
+    "markdown_stripped": "Markdown stripped",
+    "comments_stripped": "comments stripped",
+    "longer_wins": '"the longer wins"',
+    "cross_instruction": "across instructions (AUC)",
+    "refusal_below_human": "refusal below human",
+    "refusal_below_llm": "refusal below LLM",
+    "right_question_human": "right question, human",
+    "right_question_llm": "right question, LLM",
+    "truncated_below": "truncated below itself",
+}
+# Rankers of earlier versions have no intervals in their metrics; Wilson's need the number of comparisons.
+_COUNTS = {"llm_human": "pairs", "length_matched": "length_matched_pairs"}
 _PARTS = {"test": "instructions held out from training", "held_out": "sources held out from training"}
 # Sections of the template by their headings.
 _SECTIONS = {
@@ -108,7 +116,9 @@ def ranker_card(
         example=code(_example(repo_id or Path(ranker).name), "python"),
         sources=_sources(training, licences or {}),
         facts=_facts(training) if training else [],
-        columns=[title for title, _, _ in _COLUMNS],
+        columns=[_COLUMNS[metric] for metric in _measured(metrics)],
+        measured=_measured(metrics),
+        intervals=any("intervals" in values for values in metrics.values()),
         evaluations=evaluations,
         max_length=str(config.get("max_length")),
         trained=bool(training),
@@ -166,11 +176,16 @@ def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
+def _measured(metrics: Mapping[str, Any]) -> list[str]:
+    """The columns that any part has."""
+    return [metric for metric in _COLUMNS if any(metric in values.get("all", {}) for values in metrics.values())]
+
+
 def _evaluations(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "title": _PARTS.get(part, part),
-            "rows": _evaluation_rows(values),
+            "rows": _evaluation_rows(values, _measured(metrics)),
             "macro": Markdown(f"{values['macro']:.3f}") if "macro" in values else None,
         }
         for part, values in metrics.items()
@@ -178,20 +193,33 @@ def _evaluations(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _evaluation_rows(values: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    def row(name: str, m: Mapping[str, Any], bold: bool = False) -> tuple[str, ...]:
+def _evaluation_rows(values: Mapping[str, Any], columns: Sequence[str]) -> list[tuple[str, ...]]:
+    intervals = values.get("intervals", {})
+
+    def row(name: str, m: Mapping[str, Any], ends: Mapping[str, Any], bold: bool = False) -> tuple[str, ...]:
         cells = [Markdown(f"**{escape(name)}**") if bold else name, Markdown(f"{m['pairs']:,}")]
-        for _, key, count in _COLUMNS:
-            cell = "–" if key not in m else f"{m[key]:.3f}"
-            if key in m and count and m.get(count):
-                low, high = wilson(m[key], m[count])
-                cell += f" ({low:.3f} to {high:.3f})"
-            cells.append(Markdown(cell))
+        for metric in columns:
+            cell = "–" if metric not in m else f"{m[metric]:.3f}"
+            found = _interval(metric, m, ends)
+            cells.append(Markdown(cell if found is None else f"{cell} ({found[0]:.3f} to {found[1]:.3f})"))
         return tuple(cells)
 
-    rows = [row(name, m, bold=True) for name, m in sorted(values.get("domain", {}).items()) if name and m.get("pairs")]
-    rows += [row(name, m) for name, m in sorted(values.get("source", {}).items()) if name and m.get("pairs")]
-    return [*rows, row("all", values["all"], bold=True)]
+    rows = [
+        row(name, m, intervals.get(kind, {}).get(name, {}), bold=kind == "domain")
+        for kind in ("domain", "source")
+        for name, m in sorted(values.get(kind, {}).items())
+        if name and m.get("pairs")
+    ]
+    return [*rows, row("all", values["all"], intervals.get("all", {}), bold=True)]
+
+
+def _interval(metric: str, m: Mapping[str, Any], ends: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The interval over instructions, or Wilson's over pairs where none was measured."""
+    if metric in ends:
+        low, high = ends[metric]
+        return low, high
+    count = m.get(_COUNTS.get(metric, ""))
+    return wilson(m[metric], count) if metric in m and count else None
 
 
 def _calibration(calibration: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -211,10 +239,12 @@ def _model_index(metrics: Mapping[str, Any]) -> list[EvalResult]:
     results = []
     for part, values in metrics.items():
         groups = [(None, values.get("all", {})), *sorted(values.get("source", {}).items())]
+        intervals = values.get("intervals", {})
         for source, m in groups:
             if not m.get("pairs"):
                 continue
-            low, high = wilson(m["llm_human"], m["pairs"])
+            ends = intervals.get("all", {}) if source is None else intervals.get("source", {}).get(source, {})
+            low, high = _interval("llm_human", m, ends) or (0.0, 1.0)
             results.append(
                 EvalResult(
                     task_type=_TASK,

@@ -179,9 +179,9 @@ def check_names(caller: str, given: Mapping[str, Any]) -> None:
             raise TypeError(f"{caller} has no setting {name!r}.{hint} Settings: {', '.join(BY_NAME)}.")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each setting."""
-    for name in OPTIONS:
+def add_options(parser: argparse.ArgumentParser, names: Sequence[str] = OPTIONS) -> None:
+    """Add an option for each setting, or for those named."""
+    for name in names:
         found = BY_NAME[name]
         meta, flag = found.metadata, f"--{name.replace('_', '-')}"
         if meta["option"] is bool and found.default is False:

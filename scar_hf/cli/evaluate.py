@@ -4,8 +4,11 @@ import argparse
 import json
 from typing import Any
 
+from ..settings import add_options
+
 HELP = "measure how well rankers order responses that they were not trained on, side by side"
 EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"
+_SETTINGS = ("device", "dtype", "backend", "max_length", "tokens_per_batch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,17 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--samples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; by default a GPU if there is one")
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        help="precision (default: bfloat16 where the device is good at it, else float32)",
-    )
-    parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"), help="(default: %(default)s)")
-    parser.add_argument(
-        "--max-length", type=int, metavar="N", help="tokens of each text that are read; by default the ranker's"
-    )
+    add_options(parser, _SETTINGS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     triples = [triple for path in args.triples for triple in load_triples(path)]
     if args.max_rows is not None:
         triples = spread_rows(triples, args.max_rows)
-    settings: dict[str, Any] = {name: getattr(args, name) for name in ("device", "dtype", "backend", "max_length")}
+    settings: dict[str, Any] = {name: getattr(args, name) for name in _SETTINGS}
     # All are loaded first, so that a wrong name shows before the others have scored for minutes.
     scorers = {model: ScarScorer.from_pretrained(model, **settings) for model in models}
     evaluations = {

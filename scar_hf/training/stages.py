@@ -1,0 +1,130 @@
+"""The stages of a long recipe, one after the other: what is there and unchanged is not made again."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_write
+
+
+@dataclass(frozen=True)
+class Stage:
+    """
+    A step that makes files out of files.
+
+    Args:
+        name (`str`): its name, distinct in a recipe.
+        settings (`Mapping[str, Any]`): all that decides what it makes, as JSON takes it.
+        inputs (`Sequence[Path]`): files and folders that it reads; what is not there counts as absent.
+        outputs (`Sequence[Path]`): files that it makes.
+        run (`Callable[[float], bool]`):
+            Makes them. It is given when the stage began, in seconds since 1970: earlier than now if an interrupted run had
+            begun it with the same settings and inputs. Returns whether it is complete; if not, the next stages run
+            with what there is, and the next command runs it again.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    inputs: Sequence[Path]
+    outputs: Sequence[Path]
+    run: Callable[[float], bool]
+
+
+def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], None] = print) -> list[str]:
+    """
+    Run stages in their order, except those whose outputs are there, made with the same settings of the same inputs.
+
+    Args:
+        stages (`Sequence[Stage]`): the stages.
+        record (`Path`): a JSON file that remembers what was made; made if it does not exist.
+        report (`Callable[[str], None]`, *optional*, defaults to `print`): told what is run and what is not.
+
+    Returns:
+        `list[str]`: the names of the stages that ran.
+
+    Raises:
+        `ValueError`: if the record cannot be read, or a stage did not make one of its outputs.
+    """
+    known = _read(record)
+    ran = []
+    for number, stage in enumerate(stages, 1):
+        title = f"[{number}/{len(stages)}] {stage.name}"
+        # Inputs are outputs of earlier stages: their digests are taken only now.
+        key = _key(stage)
+        entry = known.get(stage.name, {})
+        same = entry.get("key") == key
+        if same and entry.get("complete") and all(output.exists() for output in stage.outputs):
+            report(f"{title}: unchanged, {', '.join(map(str, stage.outputs))}")
+            continue
+        report(f"{title}: {'continues' if same and not entry.get('complete') else 'starts'}")
+        began = entry.get("began") if same and not entry.get("complete") else None
+        began = began if isinstance(began, int | float) else time.time()
+        known[stage.name] = {"key": key, "began": began, "complete": False}
+        _write(record, known)
+        complete = stage.run(began)
+        missing = [str(output) for output in stage.outputs if not output.exists()]
+        if missing:
+            raise ValueError(f"The stage {stage.name} did not make {', '.join(missing)}.")
+        known[stage.name]["complete"] = complete
+        _write(record, known)
+        report(f"{title}: {'done' if complete else 'not complete; the same command tries the rest again'}")
+        ran.append(stage.name)
+    return ran
+
+
+def last_checkpoint(folder: Path, began: float) -> str | None:
+    """
+    Find the checkpoint that an interrupted training can go on from.
+
+    Args:
+        folder (`Path`): the trainer's output folder.
+        began (`float`): when the training began, in seconds since 1970: older checkpoints are of another training.
+
+    Returns:
+        `str`: its path, or `None`.
+    """
+    found = {
+        int(state.parent.name.removeprefix("checkpoint-")): state.parent
+        for state in folder.glob("checkpoint-*/trainer_state.json")
+        if state.parent.name.removeprefix("checkpoint-").isdigit() and state.stat().st_mtime >= began
+    }
+    return str(found[max(found)]) if found else None
+
+
+def _key(stage: Stage) -> str:
+    inputs = {str(path): _digest(path) for path in stage.inputs}
+    text = json.dumps({"settings": stage.settings, "inputs": inputs}, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file, or of the files of a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return sha256("\n".join(f"{file.relative_to(path)} {_digest(file)}" for file in files).encode()).hexdigest()
+
+
+def _read(record: Path) -> dict[str, dict[str, Any]]:
+    if not record.exists():
+        return {}
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{record} is not valid JSON ({error}). Move it away to run all stages again.") from error
+    if not isinstance(known, dict) or not all(isinstance(entry, dict) for entry in known.values()):
+        raise ValueError(f"{record} is not a record of stages. Move it away to run all stages again.")
+    return known
+
+
+def _write(record: Path, known: Mapping[str, Any]) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(record) as file:
+        file.write(json.dumps(known, indent=2).encode() + b"\n")
