@@ -292,6 +292,37 @@ def test_what_was_left_out_is_counted_with_the_reason(tmp_path, human, command, 
     assert (row["source"], row["licence"], row["human"]) == ("pots", "MIT", "Pot 3: clay, wheel, kiln.")
 
 
+def test_what_was_cut_off_can_be_kept_up_to_its_last_sentence(tmp_path, human, command, capsys):
+    def cut(request: dict) -> dict:
+        text = f"{answer(request)} It is glazed with ash and salt. Then the pot"
+        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "length"}]}
+
+    with endpoint(cut) as server:
+        main(command(human(2), "--kinds", "direct", url=server.url))
+        assert lines(tmp_path / "triples.jsonl") == []
+        main(command(tmp_path / "human.jsonl", "--kinds", "direct", "--trim", url=server.url))
+        assert sum(server.asked.values()) == 2
+    assert "of those kept, 2 were cut off" in capsys.readouterr().out
+    assert all(row["direct"]["m"].endswith("ash and salt.") for row in lines(tmp_path / "triples.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("One. Two! Thr", "One. Two!"),
+        ("It is made in steps:\n\n1. **Mix** the clay.\n2. **Dry", "It is made in steps:\n\n1. **Mix** the clay."),
+        ("Use this:\n\n```python\nx = 1\n```\n\nThen", "Use this:\n\n```python\nx = 1\n```"),
+        ("It is easy. Use this:\n\n```python\nx = 1\ny", "It is easy."),
+        ("Clay is old.\n\n### Steps:\n\n- ", "Clay is old."),
+        ("no end at al", ""),
+    ],
+)
+def test_the_end_of_a_whole_sentence(text, whole):
+    from scar_hf.synthesis.filters import finished
+
+    assert finished(text) == whole
+
+
 HUMAN = "The dam at Aswan was built between 1960 and 1970 to control the yearly floods of the Nile and to produce electricity."
 GOOD = (
     "Between 1960 and 1970 a dam went up at Aswan; it tames the floods that the Nile brings yearly, and produces electricity."

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--kinds", default="direct,referenced", metavar="KINDS", help="of response (default: %(default)s)")
     group.add_argument("--direct-prompt", metavar="FILE", help="prompt file with {instruction}, in place of the bundled one")
     group.add_argument("--referenced-prompt", metavar="FILE", help="prompt file with {response}, and {instruction} if wanted")
+    group.add_argument(
+        "--trim",
+        action="store_true",
+        help="keep responses that were cut off at --max-tokens, up to their last whole sentence; by default they are left out",
+    )
     group = parser.add_argument_group("rows")
     group.add_argument("--rows", type=int, metavar="N", help="answer N rows drawn at random; more later keep these")
     group.add_argument("--draw-seed", type=int, default=0, metavar="N", help="of that draw (default: %(default)s)")
@@ -130,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         kept={name: getattr(args, name) for name in ("source", "domain", "licence") if getattr(args, name)},
         split=args.split,
         overwrite=args.overwrite,
+        trim=args.trim,
     )
     print(summary(result))
     print(f"Wrote {len(result.triples):,} triples to {args.output}.")
@@ -147,6 +153,8 @@ def summary(result: Any) -> str:
             lines.append(
                 f"{kind}, {model}: kept {counts.get('kept', 0):,}; left out {sum(left_out.values()):,}{reasons}{missing}"
             )
+    if result.trimmed:
+        lines.append(f"of those kept, {result.trimmed:,} were cut off and end at their last whole sentence")
     if result.passed_over:
         lines.append("rows passed over: " + ", ".join(f"{reason} {n:,}" for reason, n in result.passed_over.items()))
     usage = result.usage

@@ -28,11 +28,15 @@ _MENTION = re.compile(
     r"rephrasing|reworded|revised|paraphrased?|new answer|new version|rewording)"
     r"|\b(?:rewritten|rephrased|reworded|paraphrased|revised) (?:answer|response|version|text)\b"
     r"|\b(?:new|better|rewritten) answer (?:to|is|would|could)\b"
+    r"|\bthis (?:paraphrase|rewrite|rewording|rewritten|reworded|paraphrased)\b"
+    r"|\b(?:mentioned|stated|given|listed) in the (?:answer|text|notes)\b"
     r"|\bin (?:my|your) own words\b|\bthe notes (?:say|state|mention|do not|don't)\b",
     re.IGNORECASE,
 )
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _MARKS = re.compile(r"<\|[a-z_]{2,20}\|>|\[/?INST\]|</?s>(?:\s|$)|^(?:assistant|user|human)\s*:", re.IGNORECASE | re.MULTILINE)
+# What announces something that does not follow: a list's mark, a heading, a line that ends in a colon.
+_DANGLING = re.compile(r"(?:(?:(?:^|\n)\s*(?:\d+[.)]|[-*+]|#{1,6}[^\n]*)|(?:^|\n|(?<=[.!?]) )[^\n.!?]*:)\s*)+$")
 _GRAM = 5  # words
 _MOST_COPIED = 0.7  # share of a rewrite's 5-grams of words that the human response has too
 _LEAST_DISTINCT = 0.7  # share of distinct 4-grams of words
@@ -101,6 +105,23 @@ def problem_of(
         if expected and found and expected != found:
             return "another language"
     return None
+
+
+def finished(text: str) -> str:
+    """
+    Take away what follows the last whole sentence or line of a text that was cut off, and code that was not finished.
+
+    Args:
+        text (`str`): a text that ends anywhere.
+
+    Returns:
+        `str`: its beginning; empty if there is no whole sentence.
+    """
+    if text.count("```") % 2:
+        text = text[: text.rindex("```")].rstrip()
+        return _DANGLING.sub("", text)
+    ends = [match.end() for match in re.finditer(r"[.!?][\"')*]*(?=\s)|```(?=\s|$)|\n", text)]
+    return _DANGLING.sub("", text[: ends[-1]].rstrip()).rstrip() if ends else ""
 
 
 def repeats_itself(text: str) -> bool:

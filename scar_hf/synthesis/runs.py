@@ -60,6 +60,7 @@ def synthesize_files(
     split: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    trim: bool = False,
 ) -> Synthesis:
     """
     Read human responses from files, and write triples. The same call continues one that was interrupted, and grows an output
@@ -70,7 +71,7 @@ def synthesize_files(
         output (`str` or `Path`):
             A .jsonl(.gz, .zst) file. Next to it are kept every completion (`.completions.jsonl`), the responses left out
             (`.rejected.jsonl`) and what it was made of and with (`.manifest.json`).
-        backends, prompts, sampling, usage, progress: see [`synthesize_rows`].
+        backends, prompts, sampling, usage, progress, trim: see [`synthesize_rows`].
         reader ([`~scar_hf.pairs.PairReader`], *optional*): finds instruction and response.
         choice ([`RowChoice`], *optional*): which rows are answered.
         kept (`Mapping[str, Any]`, *optional*): columns to add.
@@ -90,7 +91,7 @@ def synthesize_files(
     shards = open_shards(data, split)
     rows, passed_over = read_human_rows(_batches(shards), reader, choice, kept)
     log = CompletionLog(side_of(output, LOG))
-    result = synthesize_rows(rows, backends, prompts, sampling, log, usage, progress)
+    result = synthesize_rows(rows, backends, prompts, sampling, log, usage, progress, trim)
     result.passed_over = dict(passed_over)
     write_shard(output, [result.triples])
     write_shard(side_of(output, REJECTED), [result.rejected])
@@ -106,6 +107,7 @@ def synthesize_files(
         "sampling": sampling.settings(),
         "rows": {"answered": len(rows), "written": len(result.triples), "passed_over": result.passed_over},
         "responses": result.counts,
+        "trimmed": result.trimmed,
         "output": {"name": output.name, "sha256": sha256_of(output), "rows": len(result.triples)},
         "versions": {name: version(name) for name in ("scar-hf", "huggingface-hub")},
     }

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..pairs import PairReader
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
 from .engine import Request, Usage, complete_all, run_blocking
-from .filters import clean, language_finder, problem_of
+from .filters import clean, finished, language_finder, problem_of
 from .human_rows import HumanRow, RowChoice, read_human_rows
 from .prompts import Prompt, load_prompt
 
@@ -29,6 +29,7 @@ class Synthesis:
     Args:
         triples (`list[dict]`): rows with at least one response that passed the filters, as `load_triples` reads them.
         rejected (`list[dict]`): responses that were left out, each with its `reason`.
+        trimmed (`int`): responses kept that were cut off and end at their last whole sentence.
         counts (`dict`): by kind and model: responses kept, left out by reason, and missing.
         passed_over (`dict[str, int]`): input rows that were not answered, by reason.
         usage ([`Usage`]): what the run cost.
@@ -39,6 +40,7 @@ class Synthesis:
     counts: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    trimmed: int = 0
 
     @property
     def missing(self) -> int:
@@ -78,6 +80,7 @@ def synthesize_rows(
     log: CompletionLog,
     usage: Usage,
     progress: bool = True,
+    trim: bool = False,
 ) -> Synthesis:
     """
     Ask each model for each row's responses, as far as the log does not hold them, and filter what came back.
@@ -90,6 +93,8 @@ def synthesize_rows(
         log ([`CompletionLog`]): where completions are kept.
         usage ([`Usage`]): the budget.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
+        trim (`bool`, *optional*, defaults to `False`):
+            Whether a response that was cut off stays, up to its last whole sentence, if that is half of it or more.
 
     Returns:
         [`Synthesis`].
@@ -104,7 +109,7 @@ def synthesize_rows(
         run_blocking(complete_all(requests, log, usage, progress))
     finally:
         log.close()
-    return _collect(rows, asked, requests, log, usage)
+    return _collect(rows, asked, requests, log, usage, trim)
 
 
 def synthesize(
@@ -123,6 +128,7 @@ def synthesize(
     max_tokens: int | None = None,
     kept: Mapping[str, Any] | None = None,
     progress: bool = True,
+    trim: bool = False,
 ) -> Dataset:
     """
     Let models answer instructions (*direct* responses) and rewrite their human responses (*referenced* responses).
@@ -141,6 +147,7 @@ def synthesize(
         max_requests, max_tokens (`int`, *optional*): the budget of this call.
         kept (`Mapping[str, Any]`, *optional*): columns to add, such as `{"source": "dolly", "licence": "CC BY-SA 3.0"}`.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
+        trim (`bool`, *optional*, defaults to `False`): whether cut-off responses stay, up to their last whole sentence.
 
     Returns:
         [`~datasets.Dataset`]: `instruction`, `human`, `direct` and `referenced` (both `{model: text}`), and `source`, `domain`
@@ -162,7 +169,7 @@ def synthesize(
     batches = (ds[i : i + _BATCH] for i in range(0, len(ds), _BATCH))
     rows, _ = read_human_rows(batches, PairReader(columns, turn), choice or RowChoice(), kept)
     usage = Usage(max_requests, max_tokens)
-    result = synthesize_rows(rows, models, prompts, sampling or Sampling(), CompletionLog(log), usage, progress)
+    result = synthesize_rows(rows, models, prompts, sampling or Sampling(), CompletionLog(log), usage, progress, trim)
     return Dataset.from_list(result.triples)
 
 
@@ -177,6 +184,7 @@ def _collect(
     requests: Sequence[tuple[Backend, Request]],
     log: CompletionLog,
     usage: Usage,
+    trim: bool,
 ) -> Synthesis:
     """Sort what the log holds into triples and responses left out."""
     result = Synthesis(usage=usage)
@@ -188,7 +196,14 @@ def _collect(
         if completion is None:
             counts[kind][backend.model]["missing"] += 1
             continue
-        reason = problem_of(kind, completion, row.instruction, row.human, request.messages[-1]["content"], language)
+        asked_in = request.messages[-1]["content"]
+        reason = problem_of(kind, completion, row.instruction, row.human, asked_in, language)
+        if trim and reason == "cut off":
+            whole = finished(clean(completion.text))
+            if 2 * len(whole) >= len(completion.text):
+                completion = replace(completion, text=whole, finish_reason="stop")
+                reason = problem_of(kind, completion, row.instruction, row.human, asked_in, language)
+                result.trimmed += reason is None
         counts[kind][backend.model][reason or "kept"] += 1
         if reason is None:
             responses[id(row)][kind][backend.model] = clean(completion.text)
