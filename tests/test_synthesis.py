@@ -369,6 +369,16 @@ def test_without_a_language_library_the_script_tells():
     assert problem_of("direct", Completion(GOOD), "Why?", HUMAN, language=script_of) is None
 
 
+def test_a_folder_of_triples_holds_no_other_rows(tmp_path, human, command):
+    with endpoint(answer) as server:
+        assert main(command(human(3), url=server.url, output="triples")) == 0
+    assert {path.name for path in (tmp_path / "triples").glob("[a-z]*")} == {
+        "train.jsonl",
+        *(f"train.jsonl.{name}" for name in ("completions.jsonl", "rejected.jsonl", "manifest.json")),
+    }
+    assert len(load_triples(tmp_path / "triples")) == 3
+
+
 def test_several_models_and_prompts_and_equal_rows_once(tmp_path):
     rows = [{"prompt": f"What is {i % 10}?", "completion": f"A number, namely {i % 10}."} for i in range(20)]
     prompt = tmp_path / "direct.yaml"

@@ -13,7 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("data", metavar="TRIPLES", help="rows with instruction, direct, referenced and human")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="the rated rows, .jsonl(.gz, .zst); the same command continues it"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="the rated rows, .jsonl(.gz, .zst) or a folder; the same command continues it",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that this command did not write")
     add_backend_arguments(parser, required=False)

@@ -14,7 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data", metavar="HUMAN", help="instructions with human responses, in any format that scar-hf select reads"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="the triples, .jsonl(.gz, .zst); the same command continues it"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="the triples, .jsonl(.gz, .zst) or a folder; the same command continues it",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that this command did not write")
     parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")

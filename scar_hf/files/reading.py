@@ -20,7 +20,14 @@ from .text import csv_header, text_rows
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NOT_DATA = ("manifest.json", "skipped.jsonl", "dropped.jsonl", "README.md")
-NOT_DATA_ENDINGS = (".manifest.json", ".skipped.jsonl", ".dropped.jsonl")
+NOT_DATA_ENDINGS = (
+    ".manifest.json",
+    ".skipped.jsonl",
+    ".dropped.jsonl",
+    ".completions.jsonl",
+    ".rejected.jsonl",
+    ".unrated.jsonl",
+)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from .backends import Backend, BackendError, Completion, CompletionError, Sampli
 from .completion_log import CompletionLog
 from .endpoint import EndpointBackend
 from .engine import Usage
+from .from_files import synthesize_files
 from .human_rows import RowChoice
 from .judge_check import JudgeCheck, check_judge
-from .judge_runs import judge_files
+from .judge_from_files import judge_files
 from .judging import HumanRatings, Judgement
 from .local import LlamaCppBackend, TransformersBackend, local_backend
-from .runs import synthesize_files
 from .synthesizing import Synthesis, synthesize
 
 __all__ = [

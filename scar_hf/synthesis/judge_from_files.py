@@ -9,10 +9,10 @@ from ..files import open_shards, write_shard
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
 from .engine import Usage
+from .from_files import LOG, check_triples_path, sha256_of, side_of, write_manifest
 from .judge_check import JudgeCheck, check_judge
 from .judging import HumanRatings, Judgement, judge_rows
 from .prompts import Prompt
-from .runs import LOG, check_triples_path, sha256_of, side_of, write_manifest
 
 UNRATED = "unrated.jsonl"
 
@@ -64,7 +64,8 @@ def judge_files(
     Args:
         data (`str` or `Path`): triples.
         output (`str` or `Path`):
-            A .jsonl(.gz, .zst) file with the rows of two ratings or more. Next to it are kept the other rows
+            A .jsonl(.gz, .zst) file, or a folder for `train.jsonl`, with the rows of two ratings or more. Next
+            to the file are kept the other rows
             (`.unrated.jsonl`), every reply of the judge (`.completions.jsonl`) and the counts (`.manifest.json`).
         backend ([`Backend`], *optional*): the judge; `None` with human ratings only.
         prompt ([`Prompt`], *optional*): what it is asked.

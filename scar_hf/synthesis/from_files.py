@@ -24,18 +24,20 @@ def check_triples_path(output: str | Path, overwrite: bool = False) -> Path:
     Check where triples are to be written.
 
     Args:
-        output (`str` or `Path`): a .jsonl, .jsonl.gz or .jsonl.zst file.
+        output (`str` or `Path`): a .jsonl, .jsonl.gz or .jsonl.zst file, or a folder for `train.jsonl`.
         overwrite (`bool`, *optional*, defaults to `False`): whether it may exist.
 
     Returns:
-        `Path`: the same path.
+        `Path`: the file.
 
     Raises:
         `ValueError`: if it has another suffix, or exists and was not written by this command.
     """
     path = Path(output)
+    if not suffix_of(path):
+        path /= "train.jsonl"
     if not suffix_of(path).startswith(".jsonl"):
-        raise ValueError(f"The output {path} must be a .jsonl, .jsonl.gz or .jsonl.zst file.")
+        raise ValueError(f"The output {path} must be a .jsonl, .jsonl.gz or .jsonl.zst file, or a folder.")
     if path.exists() and not (overwrite or side_of(path, MANIFEST).exists()):
         raise ValueError(f"The output {path} exists and has no manifest of this command. Pass --overwrite, or another path.")
     return path
@@ -69,7 +71,8 @@ def synthesize_files(
     Args:
         data (`str` or `Path`): files of any format that `scar-hf select` reads, or a dataset's id on the Hub.
         output (`str` or `Path`):
-            A .jsonl(.gz, .zst) file. Next to it are kept every completion (`.completions.jsonl`), the responses left out
+            A .jsonl(.gz, .zst) file, or a folder for `train.jsonl`. Next to the file are kept every
+            completion (`.completions.jsonl`), the responses left out
             (`.rejected.jsonl`) and what it was made of and with (`.manifest.json`).
         backends, prompts, sampling, usage, progress, trim: see [`synthesize_rows`].
         reader ([`~scar_hf.pairs.PairReader`], *optional*): finds instruction and response.
