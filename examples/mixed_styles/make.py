@@ -1,48 +1,116 @@
-"""Put together mixed_styles.jsonl from Dolly and from a small model's answers to Dolly's prompts.
+"""
+Put together mixed_styles.jsonl: Dolly's human answers, and a language model's answers to other prompts of Dolly. No instruction
+comes twice, so that nothing is compared with an answer to the same question.
 
 Example:
 
-    python recipes/generate_smollm2.py dolly15k.jsonl -o smollm2_triples.jsonl --rows 768
-    python examples/mixed_styles/make.py dolly15k.jsonl smollm2_triples.jsonl
+    scar-hf synthesize dolly15k.jsonl -o triples.jsonl --model MODEL
+    python examples/mixed_styles/make.py dolly15k.jsonl triples.jsonl
 """
 
 import argparse
 import json
 import random
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from scar_hf.curation.refusals import refusal_reason
+from scar_hf.files import read_json_rows
 
 OUTPUT = Path(__file__).parent / "mixed_styles.jsonl"
-HUMAN, MODEL = 700, 240
+ROWS = 1000
+# Shares of the rows; the others are human.
+DIRECT, REFERENCED = 0.3, 0.15
+# Words of an instruction at most, and of a human response.
+INSTRUCTION = 40
+RESPONSE = range(12, 101)
 
 
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def key_of(instruction: str) -> str:
+    """What instructions are told apart by: their words, whatever the case and the spaces."""
+    return " ".join(instruction.lower().split())
+
+
+def most_frequent_model(triples: Sequence[Mapping[str, Any]]) -> str:
+    """The model that gave the most responses, of equally many the first by name."""
+    counts = Counter(model for triple in triples for kind in ("direct", "referenced") for model in triple.get(kind) or {})
+    if not counts:
+        raise ValueError("The triples have no direct or referenced response; give the file that `scar-hf synthesize` wrote.")
+    return min(counts, key=lambda model: (-counts[model], model))
+
+
+def mixed_rows(
+    dolly: Sequence[Mapping[str, Any]], triples: Sequence[Mapping[str, Any]], model: str | None = None, rows: int = ROWS
+) -> list[dict[str, str]]:
+    """
+    Choose the rows: the same ones for the same input.
+
+    Args:
+        dolly (`Sequence[Mapping]`): rows with `instruction` and `response`.
+        triples (`Sequence[Mapping]`): rows with `instruction`, and `direct` and `referenced`, each `{model: text}`. Those whose
+            instruction is not in `dolly` are left out, and so are responses that refuse, deflect or say nothing.
+        model (`str`, *optional*): whose responses to take; by default those of the model that gave the most.
+        rows (`int`, *optional*, defaults to 1000): how many rows are wanted. Where the triples have fewer responses than the
+            shares ask for, there are fewer of all kinds.
+
+    Returns:
+        `list[dict]`: `instruction`, `response` and `source`, one of `"human"`, `"direct"` and `"referenced"`, in random order.
+
+    Raises:
+        `ValueError`: if nothing can be made of the input.
+    """
+    rng = random.Random(13)
+    model = model or most_frequent_model(triples)
+    answered = {key_of(triple["instruction"]) for triple in triples}
+    humans = {
+        key_of(row["instruction"]): row
+        for row in dolly
+        if len(row["instruction"].split()) <= INSTRUCTION and refusal_reason(row["response"]) is None
+    }
+    given: dict[str, dict[str, str]] = {}
+    for triple in triples:
+        texts = {kind: (triple.get(kind) or {}).get(model) for kind in ("direct", "referenced")}
+        fine = {kind: text for kind, text in texts.items() if text and refusal_reason(text) is None}
+        if fine and key_of(triple["instruction"]) in humans:
+            given.setdefault(key_of(triple["instruction"]), fine)
+    # Prompts that have both serve as referenced first: there are fewer of those.
+    prompts = sorted(given)
+    rng.shuffle(prompts)
+    referenced = [key for key in prompts if "referenced" in given[key]][: round(REFERENCED * rows)]
+    direct = [key for key in prompts if "direct" in given[key] and key not in set(referenced)][: round(DIRECT * rows)]
+    left = [key for key, row in sorted(humans.items()) if key not in answered and len(row["response"].split()) in RESPONSE]
+    rows = min(rows, round((len(direct) + len(referenced)) / (DIRECT + REFERENCED)))
+    human = rng.sample(left, min(len(left), rows - len(direct) - len(referenced)))
+    if not human or not direct or not referenced:
+        raise ValueError(
+            f"Found {len(human)} human, {len(direct)} direct and {len(referenced)} referenced responses; there must be some of "
+            f"each. Are the triples of {model!r} made from other prompts of the same Dolly file?"
+        )
+    chosen = [(humans[key]["instruction"], humans[key]["response"], "human") for key in human]
+    for source, keys in (("direct", direct), ("referenced", referenced)):
+        chosen += [(humans[key]["instruction"], given[key][source], source) for key in keys]
+    rng.shuffle(chosen)
+    return [{"instruction": i, "response": r, "source": source} for i, r, source in chosen]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dolly", type=Path, help="JSONL with instruction and response")
-    parser.add_argument("triples", type=Path, help="what recipes/generate_smollm2.py wrote")
+    parser.add_argument("dolly", type=Path, help="JSON Lines with instruction and response")
+    parser.add_argument("triples", type=Path, help="what `scar-hf synthesize` wrote from some of these rows")
+    parser.add_argument("--model", help="whose responses to take; by default of the model that gave the most")
+    parser.add_argument("--rows", type=int, default=ROWS, help="how many rows to make (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, default=OUTPUT, help="where to write (default: mixed_styles.jsonl here)")
     args = parser.parse_args()
-
-    rng = random.Random(13)
-    triples = [t for t in rows_of(args.triples) if t["direct"]][:MODEL]
-    rows = []
-    for t in triples:
-        for kind in ("direct", "referenced"):
-            rows += [
-                {"instruction": t["instruction"], "response": text, "source": f"{model} {kind}"}
-                for model, text in t[kind].items()
-            ]
-    answered = {t["instruction"] for t in rows_of(args.triples)}
-    humans = [r for r in rows_of(args.dolly) if r["instruction"] not in answered and len(r["instruction"].split()) <= 40]
-    humans = [r for r in humans if 12 <= len(r["response"].split()) <= 100]
-    rows += [
-        {"instruction": r["instruction"], "response": r["response"], "source": "Dolly human"} for r in rng.sample(humans, HUMAN)
-    ]
-    rng.shuffle(rows)
-    OUTPUT.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    print(f"{len(rows)} rows in {OUTPUT}")
+    try:
+        rows = mixed_rows(list(read_json_rows(args.dolly)), list(read_json_rows(args.triples)), args.model, args.rows)
+    except (OSError, ValueError) as error:
+        sys.exit(f"make.py: {error}")
+    args.output.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    counts = Counter(row["source"] for row in rows)
+    print(f"{len(rows)} rows in {args.output}: " + ", ".join(f"{n} {source}" for source, n in counts.most_common()))
 
 
 if __name__ == "__main__":
