@@ -8,6 +8,8 @@ from typing import Any
 from transformers import AutoConfig, BertConfig, PreTrainedConfig
 
 PIPELINE_TASK = "scar-ranking"
+POOLINGS = ("first_token", "mean")
+SURPRISAL_FEATURES = ("concat", "interaction")
 # Where those who have no scar-hf find the classes: in the files ..._scar.py, saved beside the weights.
 _AUTO_MAP = {"AutoConfig": "configuration_scar.ScarConfig", "AutoModel": "modeling_scar.ScarModel"}
 _CUSTOM_PIPELINES = {PIPELINE_TASK: {"impl": "pipeline_scar.ScarRankingPipeline", "pt": ["AutoModel"], "type": "text"}}
@@ -27,6 +29,13 @@ class ScarConfig(PreTrainedConfig):
         use_pooler (`bool`, *optional*, defaults to `True`):
             Whether a text's first-token vector is the encoder's `pooler_output` instead of its last hidden state at
             the first token. A model whose encoder has no pooler sets this to `False`.
+        pooling (`str`, *optional*, defaults to `"first_token"`):
+            What stands for a text in the surprisal head: `"first_token"`, the paper's form, or `"mean"`, the mean of its
+            last hidden states. With `"mean"` no pooler is used.
+        surprisal_features (`str`, *optional*, defaults to `"concat"`):
+            What the surprisal head reads of instruction x and response y: `"concat"`, the paper's `[h_x; h_y]`, or
+            `"interaction"`, `[h_x; h_y; h_x * h_y; |h_x - h_y|]` of vectors scaled to unit variance. Only the latter was
+            seen to learn whether the response answers the instruction.
         max_length (`int`, *optional*, defaults to 512):
             Tokens of an instruction, and of a response, that are read. Longer texts are cut at the end.
         alpha (`float`, *optional*, defaults to 0.5):
@@ -35,6 +44,9 @@ class ScarConfig(PreTrainedConfig):
             Margin of the two triplet losses on the representations.
         triplet_weight (`float`, *optional*, defaults to 0.1):
             Weight lambda of the triplet losses.
+        cross_instruction_weight (`float`, *optional*, defaults to 0.0):
+            Weight of an in-batch ranking loss that the paper does not have: each direct response above the human responses
+            to other instructions, which is what selection compares.
         sigma (`float`, *optional*, defaults to 5.0):
             Quality both members of a pair must exceed for the pair to count, in [0, 9]. Read only where ratings are given.
         calibration (`dict`, *optional*):
@@ -62,10 +74,13 @@ class ScarConfig(PreTrainedConfig):
     head_size: int | None = None
     surprisal_size: int | None = None
     use_pooler: bool = True
+    pooling: str = "first_token"
+    surprisal_features: str = "concat"
     max_length: int = 512
     alpha: float = 0.5
     triplet_margin: float = 1.0
     triplet_weight: float = 0.1
+    cross_instruction_weight: float = 0.0
     sigma: float = 5.0
     calibration: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
@@ -80,6 +95,11 @@ class ScarConfig(PreTrainedConfig):
             raise TypeError(f"`encoder_config` must be a dict or a PreTrainedConfig, got {type(self.encoder_config).__name__}.")
         if self.max_length < 3:
             raise ValueError(f"`max_length` must be at least 3 (two special tokens and a word), got {self.max_length}.")
+        for name, known in (("pooling", POOLINGS), ("surprisal_features", SURPRISAL_FEATURES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(map(repr, known))}, got {getattr(self, name)!r}.")
+        if self.pooling == "mean":
+            self.use_pooler = False
         self.head_size = self.head_size or self.hidden_size
         self.surprisal_size = self.surprisal_size or self.head_size
         if not __name__.startswith("transformers_modules."):

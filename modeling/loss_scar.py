@@ -1,21 +1,23 @@
-"""The two losses of a ranker (paper, section 3)."""
+"""The losses of a ranker: the paper's two (section 3), and one across instructions."""
 
 import torch
 from torch.nn import functional as F
 
-# Pairs that the ranking loss orders, as positions in a triple: direct, referenced, human.
+# Pairs that the ranking loss orders, as positions in a triple: direct, referenced, human, and a negative below them all.
 ORDERED_PAIRS = ((0, 1), (1, 2), (0, 2))
+NEGATIVE_PAIRS = ((0, 3), (1, 3), (2, 3))
 
 
 def ranking_loss(
     scores: torch.Tensor, present: torch.Tensor, ratings: torch.Tensor | None = None, alpha: float = 0.5, sigma: float = 5.0
 ) -> torch.Tensor:
     """
-    Hinge loss `max(0, alpha - R_a + R_b)` over the pairs direct > referenced > human, direct > human (paper, section 3).
+    Hinge loss `max(0, alpha - R_a + R_b)` over the pairs direct > referenced > human, direct > human (paper, section 3),
+    and over each of them > negative where there is one.
 
     Args:
-        scores (`torch.FloatTensor` of shape `(B, 3)`): scores of direct, referenced and human.
-        present (`torch.BoolTensor` of shape `(B, 3)`): which of them each row has.
+        scores (`torch.FloatTensor` of shape `(B, 3)` or `(B, 4)`): of direct, referenced, human and a negative.
+        present (`torch.BoolTensor` of the same shape): which of them each row has.
         ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
         alpha (`float`): the margin.
         sigma (`float`): the quality that both of a pair must exceed.
@@ -25,9 +27,13 @@ def ranking_loss(
     """
     scores, total = scores.float(), scores.new_zeros(len(scores), dtype=torch.float32)
     counted = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-    good = present if ratings is None else present & (ratings.isnan() | (ratings > sigma))
-    for a, b in ORDERED_PAIRS:
-        pair = good[:, a] & good[:, b]
+    good = _good(present, ratings, sigma)
+    pairs = [(good, pair) for pair in ORDERED_PAIRS]
+    if present.shape[1] > 3:
+        # However poor an answer is, a refusal or an answer to another question is poorer: ratings do not matter here.
+        pairs += [(present, pair) for pair in NEGATIVE_PAIRS]
+    for usable, (a, b) in pairs:
+        pair = usable[:, a] & usable[:, b]
         total = total + torch.where(pair, F.relu(alpha - scores[:, a] + scores[:, b]), 0.0)
         counted |= pair
     return total.sum() / counted.sum().clamp(min=1)
@@ -58,4 +64,33 @@ def representation_loss(
     return torch.where(complete, loss, 0.0).sum() / complete.sum().clamp(min=1)
 
 
-__all__ = ["ranking_loss", "representation_loss"]
+def cross_instruction_loss(
+    scores: torch.Tensor, present: torch.Tensor, ratings: torch.Tensor | None = None, alpha: float = 0.5, sigma: float = 5.0
+) -> torch.Tensor:
+    """
+    Hinge loss `max(0, alpha - R(x_i, d_i) + R(x_j, h_j))` over all direct responses i and human responses j of a batch, i
+    other than j. The paper compares responses to one instruction, selection compares responses to different ones.
+
+    Args:
+        scores (`torch.FloatTensor` of shape `(B, T)`, T at least 3): scores of direct, referenced and human.
+        present (`torch.BoolTensor` of the same shape): which of them each row has.
+        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
+        alpha (`float`): the margin.
+        sigma (`float`): the quality that both of a pair must exceed.
+
+    Returns:
+        `torch.FloatTensor`: the mean over these pairs; 0 with a gradient if there is none.
+    """
+    scores, good = scores.float(), _good(present, ratings, sigma)
+    pair = good[:, None, 0] & good[None, :, 2] & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    loss = F.relu(alpha - scores[:, None, 0] + scores[None, :, 2])
+    return torch.where(pair, loss, 0.0).sum() / pair.sum().clamp(min=1)
+
+
+def _good(present: torch.Tensor, ratings: torch.Tensor | None, sigma: float) -> torch.Tensor:
+    """Which of the three members are there and not rated poor."""
+    members = present[:, :3]
+    return members if ratings is None else members & (ratings.isnan() | (ratings > sigma))
+
+
+__all__ = ["cross_instruction_loss", "ranking_loss", "representation_loss"]

@@ -14,7 +14,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_scar import ScarConfig
-from .loss_scar import ranking_loss, representation_loss
+from .loss_scar import cross_instruction_loss, ranking_loss, representation_loss
 from .pipeline_scar import score_pairs
 
 
@@ -22,11 +22,11 @@ from .pipeline_scar import score_pairs
 class ScarOutput(ModelOutput):
     """
     Output of [`ScarModel`]. For a batch of B pairs T is absent from the shapes; for B triples T is 3, in the order
-    direct, referenced, human, and what belongs to an absent member is NaN.
+    direct, referenced, human, or 4 with a negative at the end, and what belongs to an absent member is NaN.
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
-            Ranking loss plus `triplet_weight` times the two triplet losses; given for triples.
+            Ranking loss plus the weighted triplet and cross-instruction losses; given for triples.
         scores (`torch.FloatTensor` of shape `(B,)` or `(B, T)`):
             The ranker's score R(x, y), higher is better.
         linguistic_form (`torch.FloatTensor` of shape `(B, H)` or `(B, T, H)`):
@@ -82,7 +82,8 @@ class ScarModel(ScarPreTrainedModel):
     r"""
     The SCAR ranker (paper, section 3). Token states H of one encoder give, for instruction x and response y,
     linguistic form `v_p = maxpool(H_y)`, instructional surprisal `v_c = MLP_c([h_x; h_y])` with the first-token
-    vectors h, and the score `R(x, y) = MLP_r([v_c; v_p])`.
+    vectors h, and the score `R(x, y) = MLP_r([v_c; v_p])`. [`ScarConfig`] has two options beyond the paper: `pooling`
+    makes h the mean of the states, and `surprisal_features` adds products and differences of h_x and h_y.
 
     Args:
         config ([`ScarConfig`]):
@@ -114,7 +115,8 @@ class ScarModel(ScarPreTrainedModel):
             config.use_pooler = False
         width, head_size = config.hidden_size, config.head_size or config.hidden_size
         surprisal_size = config.surprisal_size or head_size
-        self.surprisal_head = ScarMLP(2 * width, head_size, surprisal_size)
+        features = 4 if config.surprisal_features == "interaction" else 2
+        self.surprisal_head = ScarMLP(features * width, head_size, surprisal_size)
         self.score_head = ScarMLP(surprisal_size + width, head_size, 1)
         self.post_init()
 
@@ -166,7 +168,8 @@ class ScarModel(ScarPreTrainedModel):
                 1 on real tokens, 0 on padding; without it all tokens are real.
 
         Returns:
-            `tuple(torch.FloatTensor)`: the first-token vectors h and the maximum over tokens, each of shape `(N, H)`.
+            `tuple(torch.FloatTensor)`: the text vectors h (first-token or mean, by `config.pooling`) and the maximum over
+            tokens, each of shape `(N, H)`.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -175,24 +178,33 @@ class ScarModel(ScarPreTrainedModel):
         input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         states = output.last_hidden_state
-        first = output.pooler_output if self.config.use_pooler else states[:, 0]
         padding = attention_mask.unsqueeze(-1) == 0
-        return first, states.masked_fill(padding, torch.finfo(states.dtype).min).amax(dim=1)
+        if self.config.pooling == "mean":
+            summed = states.masked_fill(padding, 0.0).sum(dim=1, dtype=torch.float32)
+            text = (summed / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)).to(states.dtype)
+        else:
+            text = output.pooler_output if self.config.use_pooler else states[:, 0]
+        return text, states.masked_fill(padding, torch.finfo(states.dtype).min).amax(dim=1)
 
     def rank(
-        self, instruction_first: torch.Tensor, response_first: torch.Tensor, linguistic_form: torch.Tensor
+        self, instruction: torch.Tensor, response: torch.Tensor, linguistic_form: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Score encoded pairs.
 
         Args:
-            instruction_first, response_first, linguistic_form (`torch.FloatTensor` of shape `(..., H)`):
+            instruction, response, linguistic_form (`torch.FloatTensor` of shape `(..., H)`):
                 h of the instruction, h of the response and the response's maximum over tokens, from [`ScarModel.encode`].
 
         Returns:
             `tuple(torch.FloatTensor)`: scores of shape `(...)` and instructional surprisal of shape `(..., C)`.
         """
-        surprisal = self.surprisal_head(torch.cat([instruction_first, response_first], dim=-1))
+        features = [instruction, response]
+        if self.config.surprisal_features == "interaction":
+            # Unit variance: the mean of x * y is then their cosine, and no text counts more for its vector's length.
+            x, y = (F.normalize(h, dim=-1) * math.sqrt(h.shape[-1]) for h in features)
+            features = [x, y, x * y, (x - y).abs()]
+        surprisal = self.surprisal_head(torch.cat(features, dim=-1))
         scores = self.score_head(torch.cat([surprisal, linguistic_form], dim=-1)).squeeze(-1)
         return scores, surprisal
 
@@ -299,6 +311,8 @@ class ScarModel(ScarPreTrainedModel):
         referenced_attention_mask: torch.Tensor | None = None,
         human_input_ids: torch.Tensor | None = None,
         human_attention_mask: torch.Tensor | None = None,
+        negative_input_ids: torch.Tensor | None = None,
+        negative_attention_mask: torch.Tensor | None = None,
         present: torch.Tensor | None = None,
         ratings: torch.Tensor | None = None,
         **kwargs,
@@ -315,12 +329,15 @@ class ScarModel(ScarPreTrainedModel):
                 1 on real tokens. Padding may stand on either side.
             direct_input_ids, referenced_input_ids, human_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
                 Members of the triples, each with its `..._attention_mask`. Widths may differ; at least two are needed.
-            present (`torch.BoolTensor` of shape `(B, 3)`, *optional*):
-                Which of direct, referenced and human each row has; by default all that are passed. Absent members are
-                not encoded.
+            negative_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
+                A response that must rank below all members of its row: a refusal, an answer to another question. Counts
+                as one of the two that are needed.
+            present (`torch.BoolTensor` of shape `(B, 3)`, or `(B, 4)` with a negative, *optional*):
+                Which of direct, referenced, human and negative each row has; by default all that are passed. Absent
+                members are not encoded.
             ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*):
                 Quality of each member in [0, 9]. A pair counts where both exceed `config.sigma`; a NaN rating counts
-                as not given.
+                as not given. A negative has none: every member ranks above it.
 
         Returns:
             [`ScarOutput`].
@@ -333,12 +350,14 @@ class ScarModel(ScarPreTrainedModel):
             (referenced_input_ids, referenced_attention_mask),
             (human_input_ids, human_attention_mask),
         ]
+        if negative_input_ids is not None:
+            members.append((negative_input_ids, negative_attention_mask))
         given = sum(ids is not None for ids, _ in members)
         if (response_input_ids is None) == (given < 2) or (response_input_ids is not None and given):
             raise ValueError(
-                "ScarModel takes `response_input_ids` to score pairs, or two or three of `direct_input_ids`, "
-                f"`referenced_input_ids` and `human_input_ids` to train; got {'a' if response_input_ids is not None else 'no'} "
-                f"response and {given} member(s)."
+                "ScarModel takes `response_input_ids` to score pairs, or at least two of `direct_input_ids`, "
+                "`referenced_input_ids`, `human_input_ids` and `negative_input_ids` to train; "
+                f"got {'a' if response_input_ids is not None else 'no'} response and {given} member(s)."
             )
         instruction = (instruction_input_ids, instruction_attention_mask)
         if response_input_ids is None:
@@ -348,9 +367,9 @@ class ScarModel(ScarPreTrainedModel):
         return ScarOutput(scores=scores, linguistic_form=v_p, instructional_surprisal=v_c)
 
     def _forward_triples(self, instruction, members, present, ratings) -> ScarOutput:
-        batch, device = instruction[0].shape[0], instruction[0].device
+        batch, device, size = instruction[0].shape[0], instruction[0].device, len(members)
         passed = torch.tensor([ids is not None for ids, _ in members], device=device)
-        present = passed.expand(batch, 3) if present is None else present.bool() & passed
+        present = passed.expand(batch, size) if present is None else present.bool() & passed
         texts, keep = [instruction], [torch.ones(batch, dtype=torch.bool, device=device)]
         for position, member in enumerate(members):
             if member[0] is not None:
@@ -358,18 +377,21 @@ class ScarModel(ScarPreTrainedModel):
                 keep.append(present[:, position])
         firsts, forms = self._encode_all(texts, keep)
 
-        h_y = firsts[0].new_full((batch, 3, firsts[0].shape[-1]), float("nan"))
-        v_p = forms[0].new_full((batch, 3, forms[0].shape[-1]), float("nan"))
+        h_y = firsts[0].new_full((batch, size, firsts[0].shape[-1]), float("nan"))
+        v_p = forms[0].new_full((batch, size, forms[0].shape[-1]), float("nan"))
         for position, slot in zip(passed.nonzero().flatten().tolist(), range(1, len(texts)), strict=True):
             h_y[:, position], v_p[:, position] = firsts[slot], forms[slot]
         # An absent member's vectors are zeros on the way to the loss: NaN would poison the gradient through a mask.
         absent = ~present.unsqueeze(-1)
         safe_h, safe_p = h_y.masked_fill(absent, 0.0), v_p.masked_fill(absent, 0.0)
-        scores, v_c = self.rank(firsts[0].unsqueeze(1).expand(-1, 3, -1), safe_h, safe_p)
+        scores, v_c = self.rank(firsts[0].unsqueeze(1).expand(-1, size, -1), safe_h, safe_p)
         loss = ranking_loss(scores, present, ratings, self.config.alpha, self.config.sigma)
         if self.config.triplet_weight:
-            triplets = representation_loss(safe_p, v_c, present, self.config.triplet_margin)
+            triplets = representation_loss(safe_p[:, :3], v_c[:, :3], present[:, :3], self.config.triplet_margin)
             loss = loss + self.config.triplet_weight * triplets
+        if self.config.cross_instruction_weight:
+            across = cross_instruction_loss(scores, present, ratings, self.config.alpha, self.config.sigma)
+            loss = loss + self.config.cross_instruction_weight * across
         nan = float("nan")
         return ScarOutput(
             loss=loss,

@@ -50,7 +50,7 @@ def score_chunk(
     Raises:
         `concurrent.futures.CancelledError`: if it was stopped.
     """
-    pairs = _encode(chunk, encoder, tokens_of, stop, bar)
+    pairs = _encode(chunk, encoder, tokens_of, model.config.pooling, stop, bar)
     scores = _rank(model, pairs.instructions, pairs.responses, pairs.forms)
     means = _means(scores, pairs.owner, len(chunk.rows)).astype(np.float32)
     means[~np.isfinite(means)] = np.nan
@@ -63,6 +63,7 @@ def embed_chunk(
     chunk: Chunk,
     encoder: Encoder,
     tokens_of: Callable[[list[str]], TokenizedTexts],
+    pooling: str,
     bar: tqdm | None = None,
 ) -> np.ndarray:
     """
@@ -71,12 +72,13 @@ def embed_chunk(
     Args:
         chunk ([`~scar_hf.planning.Chunk`]): n rows.
         encoder, tokens_of, bar: as for [`score_chunk`].
+        pooling (`str`): what the encoder's text vectors are, as in [`ScarConfig`].
 
     Returns:
-        `np.ndarray` of shape `(n, 2, H)`, float32: first-token vectors of instruction and response; of a row with several
+        `np.ndarray` of shape `(n, 2, H)`, float32: text vectors of instruction and response; of a row with several
         pairs their mean, NaN where there is none.
     """
-    pairs = _encode(chunk, encoder, tokens_of, Event(), bar)
+    pairs = _encode(chunk, encoder, tokens_of, pooling, Event(), bar)
     vectors = np.stack([pairs.instructions, pairs.responses], axis=1)
     return _means(vectors, pairs.owner, len(chunk.rows)).astype(np.float32)
 
@@ -96,6 +98,7 @@ def _encode(
     chunk: Chunk,
     encoder: Encoder,
     tokens_of: Callable[[list[str]], TokenizedTexts],
+    pooling: str,
     stop: Event,
     bar: tqdm | None,
 ) -> _Pairs:
@@ -118,10 +121,10 @@ def _encode(
         if bar is not None:
             bar.update(done)
 
-    firsts, forms = texts.merge(*encoder.encode(texts.token_ids, advance))
+    vectors, forms = texts.merge(*encoder.encode(texts.token_ids, advance), pooling)
     if bar is not None:
         bar.update(len(chunk.rows) - shown)
-    return _Pairs(owner, firsts[x], firsts[y], forms[y], texts.truncated[x] | texts.truncated[y])
+    return _Pairs(owner, vectors[x], vectors[y], forms[y], texts.truncated[x] | texts.truncated[y])
 
 
 @torch.inference_mode()

@@ -266,9 +266,9 @@ class ScarScorer:
             `np.ndarray` of shape `(n, 2, H)`, float32: the first-token vectors of instruction and response; of a row with
             several pairs their mean, NaN where it has none.
         """
-        hidden_size = self.model.config.hidden_size
+        hidden_size, pooling = self.model.config.hidden_size, self.model.config.pooling
         with one_thread_per_operation():
-            parts = [embed_chunk(chunk, self._encoder, self._tokens_of, bar) for chunk in cut_chunks(rows)]
+            parts = [embed_chunk(chunk, self._encoder, self._tokens_of, pooling, bar) for chunk in cut_chunks(rows)]
         return np.concatenate(parts) if parts else np.empty((0, 2, hidden_size), dtype=np.float32)
 
     def cache(self, folder: str | None = None) -> ScoreCache:

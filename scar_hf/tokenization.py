@@ -32,20 +32,26 @@ class TokenizedTexts:
         picked = np.asarray(windows, dtype=np.int64)
         return self.text_of[picked[self.is_first[picked]]]
 
-    def merge(self, firsts: np.ndarray, forms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def merge(self, vectors: np.ndarray, forms: np.ndarray, pooling: str) -> tuple[np.ndarray, np.ndarray]:
         """
-        Make one of the vectors of a text's windows: the maximum over tokens is that of all, and the first token the first's.
+        Make one of the vectors of a text's windows: the maximum over tokens is that of all windows, the first-token vector
+        is the first window's, and a mean over tokens is that of all windows.
 
         Args:
-            firsts, forms (`np.ndarray` of shape `(W, H)`): first-token vectors and maxima of the windows.
+            vectors, forms (`np.ndarray` of shape `(W, H)`): text vectors and maxima of the windows.
+            pooling (`str`): what the text vectors are, as in [`ScarConfig`].
 
         Returns:
             `tuple(np.ndarray)`: the same of the texts, of shape `(N, H)`.
         """
         starts = np.flatnonzero(self.is_first)
         if len(starts) == len(forms):
-            return firsts, forms
-        return firsts[starts], np.maximum.reduceat(forms, starts)
+            return vectors, forms
+        forms = np.maximum.reduceat(forms, starts)
+        if pooling == "first_token":
+            return vectors[starts], forms
+        lengths = np.array([len(ids) for ids in self.token_ids], dtype=np.float32)[:, None]
+        return np.add.reduceat(vectors * lengths, starts) / np.add.reduceat(lengths, starts), forms
 
 
 def tokenize(

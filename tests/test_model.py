@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from scar_hf.modeling.modeling_scar import ranking_loss, representation_loss
+from scar_hf.modeling.loss_scar import cross_instruction_loss, ranking_loss, representation_loss
 from transformers import AutoConfig, AutoModel
 
 from scar_hf import ScarConfig, ScarModel
@@ -130,6 +130,78 @@ def test_loss_is_ranking_plus_weighted_triplets(tiny_model):
     torch.testing.assert_close(output.loss, ranking + 0.3 * torch.stack(triplets).mean(), atol=1e-4, rtol=1e-4)
 
 
+def test_mean_pooling_and_interaction_follow_their_definition(tiny_model, encoder):
+    model = tiny_model(encoder, pooling="mean", surprisal_features="interaction")
+    assert not model.config.use_pooler
+    x, y = texts(), texts(seed=2, left=True)
+    with torch.no_grad():
+        output = model(x[0], y[0], x[1], y[1])
+        for row, length in enumerate(LENGTHS):
+            states_x = model.encoder(input_ids=x[0][row : row + 1, :length]).last_hidden_state[0]
+            states_y = model.encoder(input_ids=y[0][row : row + 1, -length:]).last_hidden_state[0]
+            h_x, h_y = (states.mean(dim=0) / states.mean(dim=0).norm() * 32**0.5 for states in (states_x, states_y))
+            v_c = model.surprisal_head(torch.cat([h_x, h_y, h_x * h_y, (h_x - h_y).abs()]))
+            expected = model.score_head(torch.cat([v_c, states_y.max(dim=0).values]))[0]
+            torch.testing.assert_close(output.instructional_surprisal[row], v_c, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(output.scores[row], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_paper_s_head_is_the_default_and_unknown_ones_are_refused():
+    config = ScarConfig()
+    assert (config.pooling, config.surprisal_features, config.cross_instruction_weight) == ("first_token", "concat", 0.0)
+    for setting in ("pooling", "surprisal_features"):
+        with pytest.raises(ValueError, match=f"`{setting}` must be one of .*, got 'other'"):
+            ScarConfig(**{setting: "other"})
+
+
+def test_negatives_rank_below_every_member_whatever_the_ratings():
+    nan = float("nan")
+    scores = torch.tensor([[3.0, 2.0, 1.0, 0.9], [nan, nan, 1.0, 2.0], [3.0, 2.0, 1.0, 9.0]], requires_grad=True)
+    present = ~scores.isnan()
+    present[2, 3] = False
+    poor = torch.zeros(3, 3)
+    safe = scores.nan_to_num(0.0)
+    # Rated poor, no pair of members counts; against the negatives all members still do.
+    loss = ranking_loss(safe, present, poor, alpha=0.5)
+    assert loss.item() == pytest.approx((0.4 + 1.5) / 2)
+
+
+def test_the_loss_across_instructions_compares_each_direct_with_all_other_humans():
+    scores = torch.tensor([[1.0, 0.0, 0.0], [2.0, 0.0, 3.0], [0.0, 0.0, 0.2]])
+    present = torch.tensor([[True, False, True], [True, False, True], [False, False, True]])
+    # direct 0 against humans 1 and 2, direct 1 against humans 0 and 2
+    expected = (2.5 + 0.0 + 0.0 + 0.0) / 4
+    assert cross_instruction_loss(scores, present, alpha=0.5).item() == pytest.approx(expected)
+    rated = torch.tensor([[9.0, 9.0, 9.0], [9.0, 9.0, 1.0], [9.0, 9.0, 9.0]])
+    assert cross_instruction_loss(scores, present, rated, alpha=0.5).item() == 0
+    assert cross_instruction_loss(scores, torch.zeros_like(present), alpha=0.5).item() == 0
+
+
+def test_the_loss_across_instructions_counts_by_its_weight(tiny_model):
+    losses = []
+    for weight in (0.0, 0.3):
+        with torch.no_grad():
+            output = tiny_model("bert", cross_instruction_weight=weight)(**triple())
+        losses.append(output.loss)
+    across = cross_instruction_loss(output.scores, torch.ones(4, 3, dtype=torch.bool))
+    torch.testing.assert_close(losses[1], losses[0] + 0.3 * across)
+
+
+def test_a_negative_takes_part_in_the_loss_and_nowhere_else(tiny_model):
+    model, batch = tiny_model("bert"), triple()
+    ids, mask = texts(seed=20)
+    present = torch.ones(4, 4, dtype=torch.bool)
+    present[1:, 3] = False
+    with torch.no_grad():
+        output = model(**batch, negative_input_ids=ids, negative_attention_mask=mask, present=present)
+        without = model(**batch)
+        pair = score(model, (batch["instruction_input_ids"], batch["instruction_attention_mask"]), (ids, mask))
+    torch.testing.assert_close(output.scores[:, :3], without.scores, atol=1e-5, rtol=0)
+    assert output.scores[0, 3] == pytest.approx(pair[0].item(), abs=1e-5) and output.scores[1:, 3].isnan().all()
+    against = torch.relu(0.5 - output.scores[0, :3] + output.scores[0, 3]).sum() / 4
+    torch.testing.assert_close(output.loss, without.loss + against, atol=1e-5, rtol=1e-5)
+
+
 def test_triple_scores_are_pair_scores(tiny_model):
     model, batch = tiny_model("bert"), triple()
     with torch.no_grad():
@@ -192,7 +264,7 @@ def test_a_step_calls_the_encoder_at_most_twice_and_pads_little(tiny_model):
 
 def test_wrong_calls_say_what_is_missing(tiny_model):
     model, batch = tiny_model("bert"), triple()
-    with pytest.raises(ValueError, match="two or three of"):
+    with pytest.raises(ValueError, match="at least two of"):
         model(batch["instruction_input_ids"])
     with pytest.raises(ValueError, match="1 member"):
         model(batch["instruction_input_ids"], human_input_ids=batch["human_input_ids"])

@@ -82,6 +82,21 @@ def test_long_texts_are_cut_counted_or_read_in_windows(scorer, caplog):
     assert found == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_the_mean_over_tokens_is_that_of_all_windows(tiny_model, tokenizer):
+    model = tiny_model(vocab_size=len(tokenizer), pooling="mean", surprisal_features="interaction")
+    windows = ScarScorer.from_model(model, tokenizer, truncation=False, max_length=16)
+    body = " ".join(f"word{i % 97}" for i in range(40))
+    ids = tokenizer(body, add_special_tokens=False)["input_ids"]
+    pieces = [[tokenizer.cls_token_id, *ids[i : i + 14], tokenizer.sep_token_id] for i in range(0, len(ids), 14)]
+    with torch.no_grad():
+        encoded = [model.encode(torch.tensor([piece])) for piece in pieces]
+        mean = sum(vector * len(piece) for (vector, _), piece in zip(encoded, pieces, strict=True)) / sum(map(len, pieces))
+        form = torch.stack([form for _, form in encoded]).amax(dim=0)
+        question, _ = model.encode(tokenizer("Q", return_tensors="pt")["input_ids"])
+        expected, _ = model.rank(question, mean, form)
+    assert windows.score(["Q"], [body])[0] == pytest.approx(expected.item(), abs=1e-5)
+
+
 def test_a_conversation_scores_the_mean_of_its_turns(scorer):
     chat = [("user", "Hi?"), ("assistant", "Hello."), ("tool", "{}"), ("user", "What is moss?"), ("assistant", "A plant.")]
     messages = [{"role": role, "content": text} for role, text in chat]

@@ -23,6 +23,8 @@ from scar_hf.training import (
     split_by_prompt,
 )
 from scar_hf.training.augmentation import Augmentation, cut_to, strip_comments, strip_markdown
+from scar_hf.training.collator import TripleCollator
+from scar_hf.training.negatives import HELD_OUT_REFUSALS
 
 CPU = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no"}
 
@@ -93,6 +95,63 @@ def test_split_keeps_a_prompt_on_one_side():
     assert split_by_prompt(triples, (0.8, 0.1, 0.1), seed=1) != parts
     with pytest.raises(ValueError, match="sum to 1"):
         split_by_prompt(triples, (0.8, 0.1))
+
+
+def test_split_keeps_together_what_belongs_together():
+    def row(i, human, group=None):
+        return Triple(f"prompt {i}", {"direct": ["a"], "human": [human]}, group=group)
+
+    # 0 and 1 share a human text, 1 and 2 a group: each trio falls on one side, and so do all trios of a longer chain.
+    triples = [t for i in range(0, 300, 3) for t in (row(i, f"h{i}"), row(i + 1, f"h{i}", f"g{i}"), row(i + 2, "x", f"g{i}"))]
+    for i, triple in enumerate(triples):
+        if i % 3 == 2:
+            triple.responses["human"] = [f"other {i}"]
+    parts = split_by_prompt(triples, (0.5, 0.5))
+    assert all(30 < len(part) < 270 for part in parts)
+    for part in parts:
+        trios = [int(t.instruction.split()[1]) // 3 for t in part]
+        assert all(trios.count(trio) == 3 for trio in trios)
+
+
+def test_negatives_are_what_their_kind_says():
+    texts = [f"The answer to number {i} is long. It has {i} parts, and each part is explained in some detail here." for i in range(40)]
+    triples = [Triple(f"What is number {i}?", {"direct": [text]}, source="ab"[i % 2]) for i, text in enumerate(texts)]
+    drawn = {}
+    for kind in ("mismatch", "refusal", "truncated", "echo", "loop"):
+        dataset = TripleDataset(triples, negatives={kind: 1.0})
+        drawn[kind] = [dataset[i] for i in range(len(dataset))]
+        assert all(row["negative"] for row in drawn[kind])
+    for row in drawn["mismatch"]:
+        number = row["instruction"].split()[-1].rstrip("?")
+        other = texts.index(row["negative"])
+        assert row["negative"] != row["direct"] and other % 2 == int(number) % 2
+    assert all(row["direct"].startswith(row["negative"]) and row["negative"] != row["direct"] for row in drawn["truncated"])
+    assert not any(row["negative"].endswith(".") for row in drawn["truncated"])
+    assert all(row["instruction"] in row["negative"] for row in drawn["echo"])
+    assert all(len(set(row["negative"].split(". "))) <= 2 and len(row["negative"]) > 60 for row in drawn["loop"])
+    assert len({row["negative"] for row in drawn["refusal"]}) > 15
+    assert not {row["negative"] for row in drawn["refusal"]} & set(HELD_OUT_REFUSALS)
+
+
+def test_negatives_come_at_their_share_and_always_to_lone_members():
+    triples = load_triples(triple_rows(400)) + [Triple("Why?", {"human": ["Because of the weather in May."]}, source="alone")]
+    dataset = TripleDataset(triples, {"alone": 50}, negatives={"refusal": 0.1, "mismatch": 0.2})
+    rows = [dataset[i] for i in range(len(dataset))]
+    alone = [row for row in rows if row["direct"] is None and row["referenced"] is None]
+    assert len(alone) == 50 and all(row["negative"] for row in alone)
+    assert 70 < sum(row["negative"] is not None for row in rows if row not in alone) < 170
+    assert all(row["negative"] is None for row in map(TripleDataset(load_triples(triple_rows(50))).__getitem__, range(50)))
+    for wrong, message in (({"sarcasm": 0.1}, "unknown kinds"), ({"echo": 0.7, "loop": 0.7}, "sum to at most 1")):
+        with pytest.raises(ValueError, match=message):
+            TripleDataset(triples, negatives=wrong)
+
+
+def test_a_batch_carries_negatives_only_where_there_are_some(tokenizer):
+    rows = [TripleDataset(load_triples(triple_rows(4)), negatives={"refusal": share})[0] for share in (0.0, 1.0)]
+    collator = TripleCollator(tokenizer, 32)
+    assert "negative_input_ids" not in collator(rows[:1])
+    batch = collator(rows)
+    assert batch["present"][:, 3].tolist() == [False, True] and batch["negative_input_ids"].shape[0] == 2
 
 
 def test_draws_change_with_the_epoch_and_follow_from_the_seed():
@@ -246,8 +305,12 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     recipe = {
         "train_files": ["triples.jsonl"],
         "held_out_sources": ["shop"],
-        "rows_per_source": {"web": 30},
-        "excluded_files": [str(humans)],
+        "rows_per_source": {"web": 30, "humans": 10},
+        "instruction_files": ["humans.jsonl"],
+        "negatives": {"refusal": 0.3, "mismatch": 0.2},
+        "pooling": "mean",
+        "surprisal_features": "interaction",
+        "cross_instruction_weight": 0.2,
         "calibration_files": ["humans.jsonl"],
         "early_stopping_patience": 3,
         "eval_strategy": "epoch",
@@ -282,6 +345,7 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     assert set(metrics) == {"test", "held_out"} and set(metrics["held_out"]["source"]) == {"shop"}
     assert set(metrics["test"]["source"]) <= {"web", "lab"} and metrics["held_out"]["all"]["llm_human"] > 0.8
     config = ScarConfig.from_pretrained(out)
+    assert config.surprisal_features == "interaction" and config.cross_instruction_weight == 0.2
     assert config.alpha == 0.6 and config.training["sources"] == ["lab", "web"]
     quantiles = config.calibration["quantiles"]
     assert len(quantiles) == 1001 and quantiles == sorted(quantiles) and config.calibration["num_rows"] > 20

@@ -26,12 +26,16 @@ class TripleCollator:
     instruction_max_length: int | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return B padded instructions and members, each with its mask, `present` `(B, 3)` and, where given, `ratings`."""
+        """
+        Return B padded instructions, members and, if a row has one, negatives, each with its mask; `present`, `(B, 3)` or
+        with negatives `(B, 4)`; and, where given, `ratings`.
+        """
         batch = self._pad("instruction", [row["instruction"] for row in rows], self.instruction_max_length or self.max_length)
-        for member in MEMBERS:
+        members = (*MEMBERS, "negative") if any(row["negative"] is not None for row in rows) else MEMBERS
+        for member in members:
             # An absent member is an empty text here and is not encoded by the model.
             batch |= self._pad(member, [row[member] or "" for row in rows], self.max_length)
-        batch["present"] = torch.tensor([[row[member] is not None for member in MEMBERS] for row in rows])
+        batch["present"] = torch.tensor([[row[member] is not None for member in members] for row in rows])
         if any(not math.isnan(rating) for row in rows for rating in row["ratings"]):
             batch["ratings"] = torch.tensor([row["ratings"] for row in rows])
         return batch

@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from ..files import read_dataset, read_json_rows
 from .augmentation import Augmentation
+from .negatives import Negatives
 
 MEMBERS = ("direct", "referenced", "human")
 # The rating of a response that a judge has seen and given no rating that can be read.
@@ -29,6 +30,7 @@ class Triple:
         responses (`dict[str, list[str]]`): texts of `direct`, `referenced` and `human`; absent kinds are left out.
         ratings (`dict[str, float]`): quality of a kind in [0, 9], mean of helpfulness and correctness; may be empty.
         source, domain (`str`): where the row comes from; metrics are given for each.
+        group (`str`, *optional*): rows of one group, such as those made from one human text, are never split.
     """
 
     instruction: str
@@ -36,6 +38,7 @@ class Triple:
     ratings: dict[str, float] = field(default_factory=dict)
     source: str = "unknown"
     domain: str = "unknown"
+    group: str | None = None
 
 
 def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> list[Triple]:
@@ -46,7 +49,7 @@ def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> li
         data (`str`, `Path`, [`~datasets.Dataset`] or an iterable of mappings):
             Rows with `instruction`, any two of `direct`, `referenced` and `human` (each a text or `{model: text}`), and
             optionally `ratings` (`{kind: number}`; `None` next to a number keeps that response out of the ranked pairs),
-            `source` and `domain`.
+            `source`, `domain` and `group`.
 
     Returns:
         `list[Triple]`: rows with fewer than two kinds of response are left out.
@@ -90,12 +93,20 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
     if ratings:
         # Of a row that was judged, a response whose rating could not be read is in no ranked pair.
         ratings |= {kind: UNREADABLE for kind in responses if given_ratings.get(kind, UNREADABLE) is None}
-    return Triple(instruction, responses, ratings, row.get("source") or "unknown", row.get("domain") or "unknown")
+    group = row.get("group")
+    return Triple(
+        instruction,
+        responses,
+        ratings,
+        row.get("source") or "unknown",
+        row.get("domain") or "unknown",
+        None if group is None else str(group),
+    )
 
 
 def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: int = 13) -> list[list[Triple]]:
     """
-    Split triples so that all rows of one instruction fall on one side.
+    Split triples so that all rows of one instruction, one human response or one group fall on one side.
 
     Args:
         triples (`Sequence[Triple]`): the rows.
@@ -108,8 +119,7 @@ def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: in
     if abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"`shares` must sum to 1, got {list(shares)}.")
     parts: list[list[Triple]] = [[] for _ in shares]
-    for triple in triples:
-        key = " ".join(triple.instruction.lower().split())
+    for triple, key in zip(triples, _together(triples), strict=True):
         position = int.from_bytes(hashlib.sha256(f"{seed}\n{key}".encode()).digest()[:8], "big") / 2**64
         part = 0
         while part < len(shares) - 1 and position >= shares[part]:
@@ -117,6 +127,29 @@ def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: in
             part += 1
         parts[part].append(triple)
     return parts
+
+
+def _together(triples: Sequence[Triple]) -> list[str]:
+    """For each row a key that it shares with all rows that it is linked to by instruction, human response or group."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    firsts = []
+    for triple in triples:
+        keys = [" ".join(triple.instruction.lower().split())]
+        keys += [f"human\n{text}" for text in triple.responses.get("human", ())]
+        keys += [] if triple.group is None else [f"group\n{triple.group}"]
+        for key in keys:
+            # The smaller key becomes the root, so that the order of the rows does not matter.
+            low, high = sorted((root(keys[0]), root(key)))
+            parent[high] = low
+        firsts.append(keys[0])
+    return [root(key) for key in firsts]
 
 
 class TripleDataset(torch.utils.data.Dataset):
@@ -131,6 +164,9 @@ class TripleDataset(torch.utils.data.Dataset):
             rows. Rows are spread evenly over the source's instructions, so that one prompt with hundreds of answers
             counts no more than another.
         augmentation ([`Augmentation`], *optional*): what is done to a row's texts.
+        negatives (`dict[str, float]`, *optional*):
+            The share of rows that get a negative of each kind; see [`~scar_hf.training.negatives.Negatives`]. A row with
+            only one kind of response always gets one.
         seed (`int`, *optional*, defaults to 13): the seed of all draws.
     """
 
@@ -140,8 +176,15 @@ class TripleDataset(torch.utils.data.Dataset):
         rows_per_source: Mapping[str, int] | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 13,
+        negatives: Mapping[str, float] | None = None,
     ):
         self.triples = list(triples)
+        self.negatives = Negatives(
+            negatives or {},
+            [triple.source for triple in self.triples],
+            [triple.instruction for triple in self.triples],
+            [[text for texts in triple.responses.values() for text in texts] for triple in self.triples],
+        )
         self.rows_per_source = dict(rows_per_source or {})
         self.augmentation = augmentation or Augmentation()
         self.seed = seed
@@ -170,8 +213,11 @@ class TripleDataset(torch.utils.data.Dataset):
         triple = self.triples[self._rows[position]]
         rng = random.Random(f"{self.seed}-{self.epoch}-{position}")
         texts = {member: rng.choice(triple.responses[member]) for member in MEMBERS if member in triple.responses}
-        texts = self.augmentation(texts, triple.domain, rng)
-        row: dict[str, Any] = {"instruction": triple.instruction}
+        negative = self.negatives.draw(self._rows[position], rng, always=len(texts) == 1)
+        if negative is None:
+            # Not beside a negative: responses cut short are what a negative may be.
+            texts = self.augmentation(texts, triple.domain, rng)
+        row: dict[str, Any] = {"instruction": triple.instruction, "negative": negative}
         row.update({member: texts.get(member) for member in MEMBERS})
         row["ratings"] = [triple.ratings.get(member, float("nan")) for member in MEMBERS]
         return row
