@@ -114,7 +114,7 @@ def test_split_keeps_together_what_belongs_together():
 
 
 def test_negatives_are_what_their_kind_says():
-    texts = [f"The answer to number {i} is long. It has {i} parts, and each part is explained in some detail here." for i in range(40)]
+    texts = [f"The answer to number {i} is long. It has {i} parts, and each is explained in some detail." for i in range(40)]
     triples = [Triple(f"What is number {i}?", {"direct": [text]}, source="ab"[i % 2]) for i, text in enumerate(texts)]
     drawn = {}
     for kind in ("mismatch", "refusal", "truncated", "echo", "loop"):
@@ -134,7 +134,8 @@ def test_negatives_are_what_their_kind_says():
 
 
 def test_negatives_come_at_their_share_and_always_to_lone_members():
-    triples = load_triples(triple_rows(400)) + [Triple("Why?", {"human": ["Because of the weather in May."]}, source="alone")]
+    alone = Triple("Why?", {"human": ["Because of the weather in May."]}, source="alone")
+    triples = [*load_triples(triple_rows(400)), alone]
     dataset = TripleDataset(triples, {"alone": 50}, negatives={"refusal": 0.1, "mismatch": 0.2})
     rows = [dataset[i] for i in range(len(dataset))]
     alone = [row for row in rows if row["direct"] is None and row["referenced"] is None]
@@ -301,7 +302,7 @@ def test_lora_trains_adapters_and_merges_them(encoder_folder, tmp_path):
 
 def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     data = write_jsonl(triple_rows(120, sources=("web", "lab", "shop")), "triples.jsonl")
-    humans = write_jsonl([{"instruction": r["instruction"], "response": r["human"]} for r in triple_rows(20)], "humans.jsonl")
+    write_jsonl([{"instruction": r["instruction"], "response": r["human"]} for r in triple_rows(20)], "humans.jsonl")
     recipe = {
         "train_files": ["triples.jsonl"],
         "held_out_sources": ["shop"],
