@@ -39,7 +39,7 @@ class RecipeArguments:
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the encoder brings may run.
         encoder_name (`str`, *optional*): what the ranker's config calls it, where `encoder` is a folder.
         train_files (`list[str]`): files of triples, as [`load_triples`] reads them.
-        data_dir (`str`, *optional*, defaults to `"."`): folder that relative file names are in.
+        data_dir (`str`, *optional*, defaults to `"."`): folder that file names are looked up in first.
         split (`list[float]`, *optional*, defaults to the paper's .8, .1, .1): shares of the instructions for training,
             validation (early stopping, choice of settings) and test (the metrics stored with the ranker).
         split_seed (`int`): which instruction falls where.
@@ -67,7 +67,7 @@ class RecipeArguments:
     train_files: list[str] = field(metadata={"help": "files of triples"})
     trust_remote_code: bool = field(default=False, metadata={"help": "run code that the encoder brings"})
     encoder_name: str | None = field(default=None, metadata={"help": "what the config calls the encoder"})
-    data_dir: str = field(default=".", metadata={"help": "folder that relative file names are in"})
+    data_dir: str = field(default=".", metadata={"help": "folder that file names are looked up in first"})
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "train, validation and test shares"})
     split_seed: int = field(default=13, metadata={"help": "which instruction falls where"})
     held_out_sources: list[str] = field(default_factory=list, metadata={"help": "sources kept from training whole"})
@@ -111,7 +111,7 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     set_seed(args.seed)
     data_dir = Path(recipe.data_dir)
     excluded = {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
-    triples = [t for name in recipe.train_files for t in load_triples(data_dir / name) if t.instruction not in excluded]
+    triples = [t for name in recipe.train_files for t in load_triples(_found(data_dir, name)) if t.instruction not in excluded]
     unknown = set(recipe.held_out_sources) - {triple.source for triple in triples}
     if unknown:
         raise ValueError(f"`held_out_sources` names sources that the data does not have: {sorted(unknown)}.")
@@ -123,7 +123,7 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     train = [triple for triple in train if quotas.get(triple.source) != 0]
     tokenizer = AutoTokenizer.from_pretrained(recipe.encoder, trust_remote_code=recipe.trust_remote_code)
     model = _new_ranker(recipe, args)
-    only_above_negatives = [triple for name in recipe.instruction_files for triple in _human_rows(data_dir / name)]
+    only_above_negatives = [triple for name in recipe.instruction_files for triple in _human_rows(_found(data_dir, name))]
     dataset = TripleDataset(
         [*train, *(triple for triple in only_above_negatives if triple.instruction not in excluded)],
         {source: rows for source, rows in quotas.items() if rows},
@@ -206,6 +206,12 @@ def _mapping(option: dict[str, Any] | str | None) -> dict[str, Any]:
     return json.loads(option) if isinstance(option, str) else option or {}
 
 
+def _found(data_dir: Path, name: str) -> Path:
+    """A file in the data folder or, if it is not there, where its name says."""
+    file = data_dir / name
+    return Path(name) if not file.exists() and Path(name).exists() else file
+
+
 def _human_rows(file: Path) -> list[Triple]:
     """The rows of an instruction set that can be scored, each with its response as the human one."""
     rows = PairReader().read(read_dataset(file)[:])
@@ -231,7 +237,7 @@ def _calibration_set(recipe: RecipeArguments, train: list[Triple]) -> tuple[list
     """The instruction sets' own responses and one LLM answer of each training row."""
     instructions, responses = [], []
     for name in recipe.calibration_files:
-        usable = [row for row in PairReader().read(read_dataset(Path(recipe.data_dir) / name)[:]) if row.problem is None]
+        usable = [row for row in PairReader().read(read_dataset(_found(Path(recipe.data_dir), name))[:]) if row.problem is None]
         instructions += [row.instruction for row in usable]
         responses += [row.response for row in usable]
     humans = len(responses)

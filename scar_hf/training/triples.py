@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from ..files import read_dataset, read_json_rows
+from ..files import read_dataset, read_json_rows, suffix_of
 from .augmentation import Augmentation
 from .negatives import Negatives
 
@@ -61,7 +61,7 @@ def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> li
         name, path = str(data), Path(data)
         # Read row by row: one table cannot hold a member that is a text here and {model: text} there.
         rows: Iterable[Mapping[str, Any]] = (
-            read_json_rows(path) if path.suffix == ".jsonl" and path.exists() else read_dataset(path)
+            read_json_rows(path) if suffix_of(path).startswith(".jsonl") and path.exists() else read_dataset(path)
         )
     else:
         name, rows = "the data", data
