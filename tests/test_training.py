@@ -1,5 +1,6 @@
 """Training: data, draws, augmentation, metrics, and the real trainer from a recipe to a loaded ranker."""
 
+import gzip
 import json
 import random
 import re
@@ -65,6 +66,9 @@ def test_triples_are_read_from_every_kind_of_file(write_jsonl, tmp_path):
     ]
     assert triples[0].responses["direct"] == ["A plain text."]
     assert len(triples[2].responses["direct"]) == 2 and triples[2].ratings == {"direct": 8.0, "human": 7.5}
+    packed = tmp_path / "packed.jsonl.gz"
+    packed.write_bytes(gzip.compress(write_jsonl(rows).read_bytes()))
+    assert load_triples(packed) == triples
     table = Dataset.from_list(triple_rows(4))
     table.to_parquet(tmp_path / "t.parquet")
     assert load_triples(tmp_path / "t.parquet") == load_triples(table) == load_triples(triple_rows(4))
