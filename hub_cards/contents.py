@@ -1,6 +1,7 @@
 """The files of a repository on the Hub: those of a selection or of a ranker, with their card and pictures."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from huggingface_hub import RepoCard
 
-from ..files import atomic_write, columns_of, open_shards, read_dataset, suffix_of, write_dataset
+from ..files import atomic_write, columns_of, file_named, open_shards, read_dataset, suffix_of, write_dataset
 from ..loading import load_ranker, resolve_checkpoint
 from ..modeling import ScarConfig
 from ..quotas import StratifyBy
@@ -42,18 +43,10 @@ _CAPTIONS = {
     "calibration": "The share of the reference data that a threshold keeps",
 }
 # Everything else that a training run leaves in the folder, such as checkpoints and the optimizer, is not uploaded.
-_RANKER_FILES = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "metrics.json",
-    "LICENSE*",
-    "NOTICE*",
+_RANKER_FILES = re.compile(
+    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|tokenizer(_config)?\.json|special_tokens_map\.json|"
+    r"added_tokens\.json|vocab\.(txt|json)|merges\.txt|(spiece|sentencepiece\.bpe|tokenizer)\.model|chat_template\.jinja|"
+    r"metrics\.json|(LICENSE|NOTICE)(\.txt|\.md)?"
 )
 
 
@@ -81,7 +74,7 @@ def selection_contents(
     path, manifest = read_selection(output)
     named = [file["name"] for file in manifest["output"]["files"]]
     for name, entry in zip(named, manifest["output"]["files"], strict=True):
-        place = path.parent / name
+        place = file_named(path.parent, name)
         if not place.is_file() or hash_file(place) != entry["sha256"]:
             raise ValueError(
                 f"{place} is missing or has changed since it was written: run the selection again before you push it."
@@ -93,12 +86,12 @@ def selection_contents(
     contents, reasons = dict(rows), {}
     for key, name in (("skipped_rows", "skipped.jsonl"), ("dropped_rows", "dropped.jsonl")):
         if manifest.get(key):
-            contents[name] = path.parent / manifest[key]
+            contents[name] = file_named(path.parent, manifest[key])
             manifest[key] = name
             lines = contents[name].read_text(encoding="utf-8").splitlines()
             reasons[name.removesuffix(".jsonl")] = count_reasons(json.loads(line)["reason"] for line in lines)
     scores = np.concatenate([_column(shard, SCORE_COLUMN) for shard in open_shards(output)]).astype(np.float32)
-    own_card = output / CARD if output.is_dir() else None
+    own_card = file_named(output, CARD) if output.is_dir() else None
     card = {"card": own_card, "source": source_metadata(manifest, data, token), "reasons": reasons} | card
     return contents | _described(manifest, rows, folder, scores, _kept_of(scores, manifest["selection"]), card)
 
@@ -153,7 +146,8 @@ def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict
         raise ValueError(f"No ranker {str(ranker)!r}: expected 'scar-ranker' or a folder with a ranker.")
     calibration = load_ranker(str(source)).config.calibration
     ScarConfig.from_pretrained(source).save_pretrained(folder)
-    contents = {file.name: file for pattern in _RANKER_FILES for file in sorted(source.glob(pattern))}
+    names = sorted(file.name for file in source.iterdir() if _RANKER_FILES.fullmatch(file.name))
+    contents = {name: path for name in names if (path := file_named(source, name)).is_file()}
     contents |= {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
     pictures = draw_pictures(folder, {"calibration": calibration["quantiles"]}) if calibration else []
     contents |= {name: folder / name for name, _ in pictures}

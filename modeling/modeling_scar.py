@@ -53,6 +53,10 @@ class ScarMLP(nn.Module):
         return self.out_proj(F.relu(self.dense(hidden_states)))
 
 
+# What `from_pretrained` takes to find a config, which must not ask for more than it did.
+_READING = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
 class ScarPreTrainedModel(PreTrainedModel):
     """Weight initialisation and loading of SCAR rankers."""
 
@@ -156,6 +160,31 @@ class ScarModel(ScarPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
+
+    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
+        """As of every transformers model; the new size is noted in the encoder's config, from which it is built again."""
+        embeddings = self.encoder.resize_token_embeddings(*args, **kwargs)
+        self.config.encoder_config.vocab_size = self.encoder.config.vocab_size
+        return embeddings
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args, **kwargs) -> Any:
+        """
+        Load a ranker, as of every transformers model.
+
+        Raises:
+            `ValueError`: if it is another model, such as an encoder: [`ScarModel.from_encoder`] starts a ranker from one.
+        """
+        path = pretrained_model_name_or_path
+        if path is not None and kwargs.get("config") is None:
+            reading = {name: kwargs[name] for name in _READING if name in kwargs}
+            values, _ = ScarConfig.get_config_dict(path, **reading)
+            if values.get("model_type", ScarConfig.model_type) != ScarConfig.model_type:
+                raise ValueError(
+                    f"{str(path)!r} is a model of type {values['model_type']!r}, not a SCAR ranker. Start a ranker with new "
+                    f"heads from it by ScarModel.from_encoder({str(path)!r})."
+                )
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -315,6 +344,7 @@ class ScarModel(ScarPreTrainedModel):
         negative_attention_mask: torch.Tensor | None = None,
         present: torch.Tensor | None = None,
         ratings: torch.Tensor | None = None,
+        return_loss: bool = True,
         **kwargs,
     ) -> ScarOutput:
         r"""
@@ -339,12 +369,17 @@ class ScarModel(ScarPreTrainedModel):
                 Quality of each member in [0, 9]. A pair counts where both exceed `config.sigma`; a NaN rating counts
                 as not given. A negative has none: every member ranks above it.
 
+            return_loss (`bool`, *optional*, defaults to `True`):
+                Whether triples have a loss; by this [`~transformers.Trainer`] knows that they do.
+
         Returns:
             [`ScarOutput`].
 
         Raises:
+            `TypeError`: if an argument is none of these.
             `ValueError`: if neither a response nor two members are passed, or both.
         """
+        _check_arguments(kwargs)
         members = [
             (direct_input_ids, direct_attention_mask),
             (referenced_input_ids, referenced_attention_mask),
@@ -361,7 +396,9 @@ class ScarModel(ScarPreTrainedModel):
             )
         instruction = (instruction_input_ids, instruction_attention_mask)
         if response_input_ids is None:
-            return self._forward_triples(instruction, members, present, ratings)
+            output = self._forward_triples(instruction, members, present, ratings)
+            output.loss = output.loss if return_loss else None
+            return output
         (h_x, h_y), (_, v_p) = self._encode_all([instruction, (response_input_ids, response_attention_mask)])
         scores, v_c = self.rank(h_x, h_y, v_p)
         return ScarOutput(scores=scores, linguistic_form=v_p, instructional_surprisal=v_c)
@@ -406,6 +443,9 @@ class ScarModel(ScarPreTrainedModel):
         all_ids = torch.cat([F.pad(ids, (0, width - ids.shape[1])) for ids, _ in texts])
         masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]
         all_masks = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
+        if _is_traced():  # a graph has no groups that depend on the data
+            first, form = self.encode(all_ids, all_masks)
+            return list(first.chunk(len(texts))), list(form.chunk(len(texts)))
         every = torch.ones(len(all_ids), dtype=torch.bool, device=all_ids.device)
         kept = (every if keep is None else torch.cat(keep)).nonzero().flatten()
         lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)
@@ -423,6 +463,20 @@ class ScarModel(ScarPreTrainedModel):
         back[kept] = torch.arange(len(kept), device=all_ids.device)
         first, form = torch.cat(firsts)[back], torch.cat(forms)[back]
         return list(first.chunk(len(texts))), list(form.chunk(len(texts)))
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def _check_arguments(kwargs: dict[str, Any]) -> None:
+    """Refuse what `forward` does not know; the Trainer passes the number of examples to all models."""
+    asked = [name for name in ("output_hidden_states", "output_attentions") if kwargs.pop(name, None)]
+    if asked:
+        raise ValueError(f"ScarModel returns vectors of texts, and no {asked[0]}: call `model.encoder` with it.")
+    kwargs.pop("num_items_in_batch", None)
+    if kwargs:
+        raise TypeError(f"ScarModel.forward() got unexpected arguments: {', '.join(sorted(kwargs))}.")
 
 
 def _two_groups(lengths: list[int]) -> list[tuple[int, int]]:

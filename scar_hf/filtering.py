@@ -11,14 +11,14 @@ import datasets.fingerprint
 import datasets.iterable_dataset
 import numpy as np
 from datasets import Dataset
-from datasets.formatting.formatting import LazyBatch
 
+from .batch_formats import as_columns
 from .dataset_scoring import score_dataset
 from .loading import read_config, resolve_checkpoint
 from .pairs import check_rows
 from .planning import cut_chunks, short_hash
 from .scoring import SCORE_COLUMN, ScarScorer
-from .selection import check_k, top_indices
+from .selection import check_k, check_selected, top_indices
 from .settings import BUNDLED_RANKER, with_settings
 
 logger = logging.getLogger(__name__)
@@ -99,10 +99,8 @@ class ScarFilter:
         Raises:
             `ValueError`: if the dataset that a row is of cannot be known, or is another than the one fitted.
         """
-        if not isinstance(row, Mapping):
-            raise ValueError(f"scar_filter takes whole rows, got {type(row).__name__}: call `filter` without input_columns.")
-        is_batch = self._is_batch(row)
-        rows = self.scorer.reader.read(row if is_batch else {name: [value] for name, value in row.items()})
+        columns, is_batch = as_columns(row, self.scorer.reader)
+        rows = self.scorer.reader.read(columns)
         if not self._fitted_by_hand:
             self._follow_caller()
         if self._decisions is None:
@@ -128,6 +126,8 @@ class ScarFilter:
             logger.warning("The data has a column %r, which is not read: rows are scored anew.", SCORE_COLUMN)
         scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress)
         kept = np.flatnonzero(scored.scores >= self.threshold) if self.k is None else top_indices(scored.scores, self.k)
+        if self.k is not None:
+            check_selected(kept, len(ds), scored.skipped)
         self._decisions = _Decisions.of(scored.hashes, kept, ds._fingerprint)
 
     def _by_score(self, rows: list) -> list[bool]:
@@ -168,15 +168,6 @@ class ScarFilter:
             f"{self.k:.1%}",
         )
         return self._stream_threshold
-
-    def _is_batch(self, row: Mapping[str, Any]) -> bool:
-        if isinstance(row, LazyBatch):
-            return True
-        names = self.scorer.reader.needed(list(row))
-        if names is None:  # a `formatting_func` may read anything
-            return False
-        value = row[names[0]]
-        return isinstance(value, (list, tuple, np.ndarray)) and len(value) > 0 and not isinstance(value[0], Mapping)
 
     def __getstate__(self) -> dict[str, Any]:
         """

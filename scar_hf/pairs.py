@@ -132,14 +132,9 @@ class PairReader:
             if missing:
                 raise ValueError(f"`columns` names {missing}, but the data has the columns {list(names)}.")
             return list(self.columns)
-        for name in _CHAT_COLUMNS:
-            if name in names:
-                return [name]
-        for instruction, response, extensions in _PLAIN_COLUMNS:
-            if instruction in names and response in names:
-                return [instruction, response, *(name for name in extensions if name in names)]
-        if _TEXT_COLUMN in names:
-            return [_TEXT_COLUMN]
+        formats = _formats(names)
+        if formats:
+            return list(dict.fromkeys(name for columns in formats for name in columns))
         tokens = (
             " These rows are tokens already: select before tokenising, or pass "
             'formatting_func=lambda row: {"text": tokenizer.decode(row["input_ids"])}.'
@@ -165,11 +160,11 @@ class PairReader:
         Raises:
             `ValueError`: if the columns fit no format.
         """
-        names = self.needed(list(batch))
-        if names is None:
-            names = list(batch)
+        needed = self.needed(list(batch))
+        names = list(batch) if needed is None else needed
+        formats = [] if needed is None else [tuple(self.columns)] if self.columns is not None else _formats(names)
         values = zip(*(batch[name] for name in names), strict=True)
-        return [self._read_row(dict(zip(names, row, strict=True))) for row in values]
+        return [self._read_row(_own_columns(dict(zip(names, row, strict=True)), formats)) for row in values]
 
     def _read_row(self, row: dict[str, Any]) -> RowPairs:
         try:
@@ -182,7 +177,7 @@ class PairReader:
         return RowPairs(tuple(pairs), next((problem for problem in problems if problem is not None), None))
 
     def _known(self, row: dict[str, Any]) -> list[tuple[Any, Any]]:
-        """Read a row that holds just the columns that `needed` names, in its order."""
+        """Read a row that holds just the columns of one format, in its order."""
         values = list(row.values())
         if len(values) > 1:
             return self._read_plain(values[0], values[1], values[2:])
@@ -194,8 +189,8 @@ class PairReader:
         if isinstance(result, str):
             return self._read_text(result)
         if isinstance(result, Mapping):
-            names = PairReader().needed(list(result)) or []
-            return self._known({name: result[name] for name in names})
+            PairReader().needed(list(result))
+            return self._known(_own_columns(dict(result), _formats(list(result))))
         if isinstance(result, (list, tuple)):
             if _is_chat(result):
                 return self._chosen([], _turns(result))
@@ -254,6 +249,23 @@ def check_rows(rows: Sequence[RowPairs], start: int = 0) -> None:
         )
 
 
+def _formats(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The columns of each format that these names fit, the first to be tried first."""
+    formats: list[tuple[str, ...]] = [(name,) for name in _CHAT_COLUMNS if name in names]
+    for instruction, response, extensions in _PLAIN_COLUMNS:
+        if instruction in names and response in names:
+            formats.append((instruction, response, *(name for name in extensions if name in names)))
+    return [*formats, (_TEXT_COLUMN,)] if _TEXT_COLUMN in names else formats
+
+
+def _own_columns(row: dict[str, Any], formats: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    """A row in the first format of which it has values: a file may mix formats, each in columns of its own."""
+    if not formats:
+        return row
+    own = next((names for names in formats if all(row[name] is not None for name in names[:2])), formats[0])
+    return {name: row[name] for name in own}
+
+
 def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]:
     if isinstance(columns, Mapping):
         if set(columns) != {"instruction", "response"}:
@@ -273,6 +285,9 @@ def _turns(messages: Any) -> Turns:
     if messages is None:
         return []
     if isinstance(messages, Mapping):  # how datasets gives a sequence of structs that an old version wrote
+        lengths = {len(values) if isinstance(values, (list, tuple)) else None for values in messages.values()}
+        if None in lengths or len(lengths) != 1:
+            raise RowError("a conversation must be a list of messages, not an object")
         keys = list(messages)
         messages = [dict(zip(keys, values, strict=True)) for values in zip(*messages.values(), strict=True)]
     if not _is_chat(messages):
@@ -299,7 +314,11 @@ def _text_of(content: Any) -> str | None:
     kinds = sorted({str(part.get("type")) if isinstance(part, Mapping) else type(part).__name__ for part in parts})
     if kinds not in ([], ["text"]):
         raise RowError(f"a message has content of type {', '.join(kinds)}; a SCAR ranker reads text only")
-    return "\n".join(part.get("text") or "" for part in parts)
+    texts = [part.get("text") or "" for part in parts]
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise RowError(f"a text part of a message holds a value of type {type(wrong).__name__}, not a string")
+    return "\n".join(texts)
 
 
 def _asked(turns: Turns) -> str | None:

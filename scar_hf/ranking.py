@@ -20,6 +20,7 @@ from .selection import (
     Explainer,
     ScoredRows,
     check_k,
+    check_selected,
     count_of,
     criteria_in_words,
     order_of,
@@ -123,8 +124,13 @@ class ScarRanking:
         return order_of(self.scores)
 
     def top(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
-        """The best rows in their original order; `k`, `stratify_by` and `diversity` as for [`ScarRanking.indices`]."""
-        return self.dataset.select(self.indices(k, stratify_by, diversity))
+        """
+        The best rows in their original order; `k`, `stratify_by` and `diversity` as for [`ScarRanking.indices`]. A `ValueError`
+        with the reasons if no row has a score.
+        """
+        kept = self.indices(k, stratify_by, diversity)
+        check_selected(kept, len(self), self.skipped)
+        return self.dataset.select(kept)
 
     def above(self, threshold: float) -> Dataset:
         """The rows that score at least `threshold`, in their original order."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from threading import Event, Lock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ._version import __version__
+from .batch_formats import add_scores, as_columns
 from .chunk_scoring import embed_chunk, score_chunk
 from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
 from .encoders.torch_encoder import one_thread_per_operation
@@ -165,22 +166,36 @@ class ScarScorer:
             return self._model.config.max_length
         return read_config(resolve_checkpoint(self.model_name), self.settings.revision).max_length
 
-    def score(self, instructions: Sequence[str | None], responses: Sequence[str | None], progress: bool = False) -> np.ndarray:
+    @overload
+    def score(self, instructions: str, responses: str, progress: bool = False) -> float: ...
+
+    @overload
+    def score(
+        self, instructions: Sequence[str | None], responses: Sequence[str | None], progress: bool = False
+    ) -> np.ndarray: ...
+
+    def score(self, instructions: Any, responses: Any, progress: bool = False) -> np.ndarray | float:
         """
-        Score pairs.
+        Score pairs, or one pair.
 
         Args:
-            instructions (`Sequence[str]`): n instructions; `None` is refused with the row's number.
-            responses (`Sequence[str]`): their n responses; `None` and empty ones are refused likewise.
+            instructions (`Sequence[str]` or `str`): n instructions; `None` is refused with the row's number.
+            responses (`Sequence[str]` or `str`): their n responses; `None` and empty ones are refused likewise.
             progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
 
         Returns:
-            `np.ndarray` of shape `(n,)`, float32, in the order of the input. Higher is better; without a bound.
+            `np.ndarray` of shape `(n,)`, float32, in the order of the input, or a `float` of one pair. Higher is better;
+            without a bound.
 
         Raises:
             `ValueError`: if the lengths differ, a text is missing or not a string, a response is empty, or a score
             comes out as NaN.
         """
+        one = isinstance(instructions, str), isinstance(responses, str)
+        if any(one):
+            if not all(one):
+                raise ValueError("Pass one instruction and one response, or lists of both.")
+            return float(self.score([instructions], [responses], progress)[0])
         instructions, responses = list(instructions), list(responses)
         if len(instructions) != len(responses):
             raise ValueError(f"Got {len(instructions)} instructions and {len(responses)} responses; they must be as many.")
@@ -197,12 +212,13 @@ class ScarScorer:
             )
         return scores
 
-    def __call__(self, batch: dict[str, list]) -> dict[str, Any]:
+    def __call__(self, batch: Any) -> Any:
         """
-        Score a batch of rows: what `ds.map(scorer, batched=True)` calls. Adds the column `scar_score`, null where a row
-        cannot be scored.
+        Score a row, or a batch of rows: what `ds.map(scorer)` and `ds.map(scorer, batched=True)` call. Adds the column
+        `scar_score`, float32, NaN (of a stream null) where a row cannot be scored. With `batched=True` it is many times faster.
         """
-        rows = self.reader.read(batch)
+        columns, is_batch = as_columns(batch, self.reader)
+        rows = self.reader.read(columns)
         if self.settings.strict:
             check_rows(rows)
         results = [result.scores for _, result in self.score_chunks(cut_chunks(rows))]
@@ -211,8 +227,8 @@ class ScarScorer:
         if problems and not self._warned:
             self._warned = True
             reasons = "; ".join(sorted(set(problems)))
-            logger.warning("%d of %d rows of a batch have no score: %s.", len(problems), len(rows), reasons)
-        return {SCORE_COLUMN: score_column(scores).to_pylist()}
+            logger.warning("%d of %d rows have no score: %s. More are not reported here.", len(problems), len(rows), reasons)
+        return add_scores(batch, SCORE_COLUMN, scores, is_batch)
 
     def score_chunks(
         self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None

@@ -229,6 +229,27 @@ def report_skipped(scored: ScoredRows, max_length: int) -> None:
         logger.warning(text, int(scored.truncated.sum()), n, max_length)
 
 
+def check_selected(kept: np.ndarray, n: int, skipped: Mapping[int, str], dropped: Mapping[int, str] | None = None) -> None:
+    """
+    Check that something was selected.
+
+    Args:
+        kept (`np.ndarray`): numbers of the rows kept.
+        n (`int`): number of rows that came in.
+        skipped, dropped (`Mapping[int, str]`): why rows have no score, and why others were left out.
+
+    Raises:
+        `ValueError`: if none of `n` rows was, with the reasons and their counts.
+    """
+    if len(kept) or not n:
+        return
+    reasons = {i: kind_of_reason(reason) for i, reason in [*skipped.items(), *(dropped or {}).items()]}
+    raise ValueError(
+        f"Nothing can be selected from {n:,} rows: {len(skipped):,} have no score, {len(dropped or {}):,} were left out "
+        f"({reasons_in_words(reasons)}). See which columns and which `turn` are read, or loosen the curation."
+    )
+
+
 def kind_of_reason(reason: str) -> str:
     """A reason without what is each row's own, such as the number of the row that it repeats."""
     return _OWN_PART.split(reason, maxsplit=1)[0]

@@ -283,6 +283,87 @@ def test_tuple_output_and_attention_flag(tiny_model, tmp_path):
         torch.testing.assert_close(score(loaded.eval(), x, y), output[0], atol=1e-5, rtol=0)
 
 
+def pair_of(rows: int = 6) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    ids, mask = torch.randint(5, 300, (2 * rows, 12)), torch.ones(2 * rows, 12, dtype=torch.long)
+    for i in range(2 * rows):
+        mask[i, 4 + i % 8 :] = 0
+    return {
+        "instruction_input_ids": ids[:rows],
+        "response_input_ids": ids[rows:],
+        "instruction_attention_mask": mask[:rows],
+        "response_attention_mask": mask[rows:],
+    }
+
+
+def test_a_resized_vocabulary_survives_saving(tiny_model, encoder, tmp_path):
+    model = tiny_model(encoder)
+    model.resize_token_embeddings(320)
+    assert model.config.encoder_config.vocab_size == 320 and model.get_input_embeddings().num_embeddings == 320
+    model.save_pretrained(tmp_path)
+    loaded = ScarModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**pair_of()).scores, model(**pair_of()).scores)
+
+
+def test_an_encoder_is_no_ranker_and_the_error_says_how_to_start_one(encoder_folder):
+    with pytest.raises(ValueError, match=r"type 'bert', not a SCAR ranker.*ScarModel.from_encoder\("):
+        ScarModel.from_pretrained(encoder_folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@torch.no_grad()
+def test_traced_and_exported_models_give_the_same_scores(tiny_model):
+    model, pair = tiny_model(), pair_of()
+    expected = model(**pair).scores
+
+    class Scores(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, instruction_input_ids, response_input_ids, instruction_attention_mask, response_attention_mask):
+            return self.model(
+                instruction_input_ids, response_input_ids, instruction_attention_mask, response_attention_mask
+            ).scores
+
+    traced = torch.jit.trace(Scores(), tuple(pair.values()))
+    torch.testing.assert_close(traced(*pair.values()), expected)
+    other = {name: value.flip(0) for name, value in pair.items()}
+    torch.testing.assert_close(traced(*other.values()), expected.flip(0))
+    exported = torch.export.export(Scores(), tuple(pair.values()))
+    torch.testing.assert_close(exported.module()(*other.values()), expected.flip(0))
+
+
+def test_arguments_that_are_not_known_do_not_vanish(tiny_model):
+    model = tiny_model()
+    with pytest.raises(TypeError, match=r"unexpected arguments: respons_attention_mask"):
+        model(**pair_of(), respons_attention_mask=None)
+    with pytest.raises(ValueError, match=r"no hidden_states|output_hidden_states"):
+        model(**pair_of(), output_hidden_states=True)
+    assert model(**pair_of(), output_attentions=False, num_items_in_batch=3).scores.shape == (6,)
+
+
+def test_the_plain_trainer_evaluates_with_a_loss(tiny_model, tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    rows = [
+        {"instruction_input_ids": [5, i], "direct_input_ids": [7, 8, i], "human_input_ids": [9, i, 10]} for i in range(20, 28)
+    ]
+    settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "load_best_model_at_end": True}
+    args = TrainingArguments(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=1, save_steps=1, **settings)
+
+    def collate(batch):
+        return {name: torch.tensor([row[name] for row in batch]) for name in batch[0]}
+
+    trainer = Trainer(tiny_model(), args, train_dataset=rows, eval_dataset=rows, data_collator=collate)
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] > 0 and trainer.state.best_metric is not None
+    with torch.no_grad():
+        assert trainer.model.to("cpu")(**collate(rows), return_loss=False).loss is None
+
+
 def test_from_encoder_keeps_the_encoder_and_makes_new_heads(encoder_folder):
     model = ScarModel.from_encoder(str(encoder_folder), ScarConfig(max_length=40, alpha=0.9))
     encoder = AutoModel.from_pretrained(encoder_folder)

@@ -157,3 +157,33 @@ def test_wrong_settings(settings):
 def test_digests_tell_what_is_scored_apart():
     rows = [read({"prompt": a, "completion": b}) for a, b in (("ab", "c"), ("a", "bc"), ("ab", "c"), ("ab", "\ud800"))]
     assert len({row.digest() for row in rows}) == 3 and rows[0].digest() == rows[2].digest()
+
+
+def test_each_row_is_read_in_its_own_format():
+    chat = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "reply"}]
+    batch = {
+        "instruction": ["q", None, None, "q", None],
+        "output": ["a", None, None, None, None],
+        "messages": [None, chat, None, None, None],
+        "question": [None, None, "why", None, None],
+        "answer": [None, None, "because", None, None],
+    }
+    rows = PairReader().read(batch)
+    assert [row.pairs for row in rows[:3]] == [(("q", "a"),), (("ask", "reply"),), (("why", "because"),)]
+    assert [row.problem for row in rows[:3]] == [None] * 3 and all(row.problem for row in rows[3:])
+
+
+@pytest.mark.parametrize(
+    ("messages", "problem"),
+    [
+        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "a text part of a message holds a value of type int"),
+        ({"role": "user"}, "a conversation must be a list of messages, not an object"),
+        ({"role": 5, "content": None}, "a conversation must be a list of messages, not an object"),
+        ({"role": ["user"], "content": []}, "a conversation must be a list of messages, not an object"),
+        ([["user", "hello"]], "a conversation must be a list of messages, not list"),
+        ([{"role": ["user"], "content": "x"}], "unknown role ['user']"),
+    ],
+)
+def test_badly_typed_conversations_are_skipped_with_a_reason(messages, problem):
+    found = PairReader().read({"messages": [messages]})[0].problem
+    assert found is not None and found.startswith(problem)

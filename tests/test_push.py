@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
+from scar_hf.hub_cards import ranker_contents, selection_contents
 
 from scar_hf.files import read_dataset
 from scar_hf.runs import verify_manifest
@@ -231,6 +232,40 @@ def test_offline_and_a_selection_that_was_changed_since(selection, tmp_path, mon
     said = capsys.readouterr().err
     for message in ("HF_HUB_OFFLINE is set", "has changed since it was written", "has no manifest", "is a selection, so its"):
         assert message in said
+
+
+@pytest.mark.parametrize("way", ["a link", "skipped_rows", "dropped_rows", "files", "a linked card"])
+def test_no_file_from_elsewhere_is_pushed(way, selection, tmp_path):
+    (tmp_path / "secret.jsonl").write_text('{"reason": "private key"}\n')
+    out = shutil.copytree(selection / "out", tmp_path / "out")
+    manifest = json.loads((out / "manifest.json").read_text())
+    if way == "a link":
+        rows = (out / "train.parquet").rename(tmp_path / "rows.parquet")
+        (out / "train.parquet").symlink_to(rows)
+    elif way == "a linked card":
+        (out / "README.md").unlink()
+        (out / "README.md").symlink_to(tmp_path / "secret.jsonl")
+    elif way == "files":
+        manifest["output"]["files"][0]["name"] = "../out/train.parquet"
+    else:
+        manifest[way] = "../secret.jsonl"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"symbolic link|is not the name of a file"):
+        selection_contents(out, tmp_path / "made")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json", "LICENSE"])
+def test_no_link_in_a_ranker_is_pushed(name, tiny_ranker, tmp_path):
+    ranker = shutil.copytree(tiny_ranker, tmp_path / "ranker")
+    (ranker / "vocab.private").write_text("secret")
+    (ranker / "LICENSE.key").write_text("secret")
+    assert not {"vocab.private", "LICENSE.key"} & set(ranker_contents(ranker, tmp_path / "made"))
+    target = tmp_path / "private"
+    target.write_bytes((ranker / name).read_bytes() if (ranker / name).exists() else b"secret")
+    (ranker / name).unlink(missing_ok=True)
+    (ranker / name).symlink_to(target)
+    with pytest.raises(ValueError, match=r"symbolic link, which is not followed"):
+        ranker_contents(ranker, tmp_path / "again")
 
 
 def test_a_repository_made_by_hand_is_taken_and_another_only_when_told(hub, client, selection):

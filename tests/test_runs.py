@@ -399,6 +399,82 @@ def test_data_that_changes_meanwhile_is_noticed(tmp_path, small, write_jsonl):
     assert not (tmp_path / "o.jsonl").exists()
 
 
+def test_an_edit_meanwhile_that_keeps_the_rows_is_noticed(tmp_path, small, write_jsonl):
+    data = write_jsonl(many_rows(10))
+
+    def changing(shards, scorer, **kwargs):
+        from scar_hf.runs import score_shards
+
+        parts = score_shards(shards, scorer, **kwargs)
+        times = data.stat()
+        data.write_text(data.read_text().replace('"id": 7', '"id": 8'))
+        os.utime(data, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return parts
+
+    with pytest.raises(ValueError, match=r"was changed while it was scored"):
+        select_files(data, tmp_path / "o.jsonl", small, 2, engine=changing, progress=False)
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_halves_of_files_are_not_published(tmp_path, small, monkeypatch):
+    data = write_shards(tmp_path / "data", many_rows(90), 2)
+    from scar_hf.runs import run
+
+    monkeypatch.setattr(run, "write_sides", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        select_files(data, tmp_path / "out", small, 0.5, progress=False)
+    (tmp_path / ".out.partial" / "out" / ".part-01.parquet.123.part").write_bytes(b"half")
+    monkeypatch.undo()
+    select_files(data, tmp_path / "out", small, 0.5, progress=False)
+    assert sorted(contents(tmp_path / "out")) == ["README.md", "manifest.json", "part-00.parquet", "part-01.parquet"]
+
+
+@pytest.mark.parametrize("chat_first", [False, True])
+def test_mixed_formats_in_one_file_lose_no_row(chat_first, tmp_path, small, write_jsonl):
+    plain = many_rows(1100)
+    chats = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": f"a {i}"}]} for i in range(5)]
+    data = write_jsonl([*chats, *plain] if chat_first else [*plain, *chats])
+    result = select_files(data, tmp_path / "o.jsonl", small, all_rows=True, progress=False)
+    assert result.scored.skipped == {} and np.isfinite(result.scored.scores).all()
+
+
+def test_badly_typed_rows_do_not_stop_a_parquet_output(tmp_path, small, write_jsonl):
+    rows = many_rows(40)
+    rows[5]["output"], rows[6]["id"], rows[7]["id"], rows[8]["extra"] = 5, "six", ["seven"], {"a": [1, "b"]}
+    data = write_jsonl(rows)
+    result = select_files(data, tmp_path / "o.parquet", small, 1.0, progress=False)
+    assert result.scored.skipped == {5: "the response is of type int, not a string"}
+    kept = load_dataset("parquet", data_files=str(tmp_path / "o.parquet"), split="train", cache_dir=str(tmp_path / "hf"))
+    assert kept.features["output"].dtype == "string" and len(kept) == 39
+    assert read_dataset(tmp_path / "o.parquet")["id"][:8] == [0, 1, 2, 3, 4, "six", ["seven"], 8]
+    select_files(data, tmp_path / "all.parquet", small, all_rows=True, progress=False)
+    assert read_dataset(tmp_path / "all.parquet")["output"][5] == 5
+
+
+def test_shards_that_fit_no_table_are_refused_before_the_scoring(tmp_path, small):
+    (tmp_path / "data").mkdir()
+    for name, value in (("a", 1), ("b", "x")):
+        table = pa.table({"instruction": ["q"], "output": ["a"], "extra": [value]})
+        pq.write_table(table, tmp_path / "data" / f"{name}.parquet")
+
+    def never(*args, **kwargs):
+        raise AssertionError("scored")
+
+    with pytest.raises(ValueError, match=r"b.parquet does not fit into one Parquet file"):
+        select_files(tmp_path / "data", tmp_path / "o.parquet", small, 1, engine=never, progress=False)
+
+
+def test_a_selection_of_nothing_is_an_error(tmp_path, small, write_jsonl, capsys):
+    data = write_jsonl([{"instruction": "q", "output": ""}] * 3)
+    command = ["select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--model", small.model_name]
+    assert main([str(a) for a in command]) == 2
+    assert "Nothing can be selected from 3 rows: 3 have no score" in capsys.readouterr().err
+    good = write_jsonl(many_rows(5), "good.jsonl")
+    assert main(["select", str(good), "-k", "2", "-o", str(tmp_path / "o.jsonl"), "--model", small.model_name,
+                 "--evaluation", str(good)]) == 2  # fmt: skip
+    assert "5 were left out" in capsys.readouterr().err and not (tmp_path / "o.jsonl").exists()
+
+
 def test_rows_that_lack_keys_and_surrogates_survive(tmp_path, small, write_jsonl):
     rows = [{"instruction": "Q", "output": f"A {i}"} for i in range(5)]
     rows[1] = {"instruction": "no answer"}

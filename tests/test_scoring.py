@@ -256,6 +256,10 @@ def test_a_cut_checkpoint_is_refused(copy):
 
 def test_nan_weights_are_noticed(copy):
     edit_weights(copy, lambda w: w["score_head.out_proj.bias"].fill_(float("nan")))
+    with pytest.raises(ValueError, match=r"save it again, whole"):
+        ScarScorer.from_pretrained(str(copy), device="cpu")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"probe": None}))
     with pytest.raises(ValueError, match=r"is finite"):
         ScarScorer.from_pretrained(str(copy), device="cpu").score(["q"], ["a"])
 

@@ -298,3 +298,18 @@ def test_scores_of_a_stream_come_with_the_rows(write_jsonl, tiny_ranker):
     stream = load_dataset("json", data_files=str(write_jsonl(rows_of_format("messages"))), streaming=True, split="train")
     scored = list(stream.map(scar_score(str(tiny_ranker)), batched=True))
     assert all(isinstance(row["scar_score"], float) for row in scored) and len(scored) == 10
+
+
+def test_rows_without_any_score_are_an_error_with_the_reasons(tiny_lm, tiny_ranker, sft_config):
+    ds = Dataset.from_list([{"prompt": "q", "completion": " "}] * 4)
+    with pytest.raises(ValueError, match=r"Nothing can be selected from 4 rows: .*4 × the response is empty"):
+        ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=ds, scar_args=ScarArguments(scar_model=str(tiny_ranker)))
+
+
+def test_plain_training_arguments_are_taken_as_sft_trainer_takes_them(tiny_lm, tiny_ranker, tmp_path, rows):
+    from transformers import TrainingArguments
+
+    args = TrainingArguments(tmp_path / "run", max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True)
+    scar_args = ScarArguments(scar_k=0.5, scar_model=str(tiny_ranker))
+    trainer = ScarSFTTrainer(tiny_lm, args, train_dataset=Dataset.from_list(rows), scar_args=scar_args)
+    assert len(trainer.train_dataset) == 5 and trainer.args.max_steps == 1

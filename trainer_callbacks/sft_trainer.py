@@ -69,6 +69,9 @@ class ScarSFTTrainer(SFTTrainer):
             model = given.get("model")
             name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
             config = given["args"] = SFTConfig(f"{Path(str(name)).name}-SFT")
+        elif not isinstance(config, SFTConfig):  # as SFTTrainer does with plain TrainingArguments
+            values = {name: value for name, value in config.to_dict().items() if name != "push_to_hub_token"}
+            config = given["args"] = SFTConfig(**(values | {"hub_token": config.hub_token}))
         self.scar_args = scar_args or ScarArguments()
         self.scar_ranking: ScarRanking | None = None
         collator, ds = given.get("data_collator"), given.get("train_dataset")

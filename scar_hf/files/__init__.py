@@ -1,6 +1,7 @@
 """Instruction sets on disk and on the Hub: read as shards in batches, written whole or not at all."""
 
 from .batches import Batch, add_columns, columns_of, merge_schemas, schema_of, take
+from .names import file_named
 from .reading import Shard, is_arrow_folder, open_shards, read_dataset
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, atomic_write, suffix_of
 from .text import read_json_rows
@@ -16,6 +17,7 @@ __all__ = [
     "add_columns",
     "check_output",
     "columns_of",
+    "file_named",
     "is_arrow_folder",
     "merge_schemas",
     "open_shards",

@@ -2,12 +2,12 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from datasets import Features
+from datasets import Features, Json
 
 Batch: TypeAlias = list[dict[str, Any]] | pa.Table
 
@@ -90,12 +90,14 @@ def select_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     return selected.replace_schema_metadata(_with_features(list(selected.schema), table.schema).metadata)
 
 
-def schema_of(batch: Batch) -> pa.Schema:
+def schema_of(batch: Batch, mixed_as_json: bool = False) -> pa.Schema:
     """
     The types of a batch's columns.
 
     Args:
         batch (`Batch`): the rows.
+        mixed_as_json (`bool`, *optional*, defaults to `False`):
+            Whether a column with values of different types becomes a [`~datasets.Json`] feature, which holds any.
 
     Returns:
         `pa.Schema`: of a table as it is; of objects as inferred from their values.
@@ -105,22 +107,26 @@ def schema_of(batch: Batch) -> pa.Schema:
     """
     if not isinstance(batch, list):
         return batch.schema
-    fields = []
+    fields, mixed = [], []
     for name, values in columns_of(batch).items():
         try:
             fields.append(pa.field(name, pa.array(values).type))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{_MIXED}; the column {name!r}: {error}") from error
-    return pa.schema(fields)
+            if not mixed_as_json:
+                raise ValueError(f"{_MIXED}; the column {name!r}: {error}") from error
+            fields.append(pa.field(name, pa.null()))
+            mixed.append(name)
+    return with_json(pa.schema(fields), mixed)
 
 
-def merge_schemas(a: pa.Schema | None, b: pa.Schema) -> pa.Schema:
+def merge_schemas(a: pa.Schema | None, b: pa.Schema, mixed_as_json: bool = False) -> pa.Schema:
     """
     The schema that holds the rows of both, such as float for int and float, or text for nothing and text.
 
     Args:
         a (`pa.Schema`, *optional*): the schema so far.
         b (`pa.Schema`): the schema to add.
+        mixed_as_json (`bool`, *optional*, defaults to `False`): as for [`schema_of`].
 
     Returns:
         `pa.Schema`: the columns of `a`, then those that only `b` has.
@@ -130,11 +136,31 @@ def merge_schemas(a: pa.Schema | None, b: pa.Schema) -> pa.Schema:
     """
     if a is None or a.equals(b, check_metadata=True):
         return b
+    mixed = []
+    if mixed_as_json:
+        mixed = [name for name in a.names if name in b.names and not _unite(a.field(name), b.field(name))]
+        a, b = with_json(a, [n for n in mixed if n in a.names]), with_json(b, [n for n in mixed if n in b.names])
     try:
         merged = pa.unify_schemas([a, b], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"{_MIXED}: {error}") from error
     return _with_features(list(merged), a, b)
+
+
+def with_json(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """The schema with the named columns as [`~datasets.Json`] features."""
+    if not names:
+        return schema
+    features = Features.from_arrow_schema(schema)
+    return Features(features | {name: Json() for name in names}).arrow_schema
+
+
+def _unite(a: pa.Field, b: pa.Field) -> bool:
+    try:
+        pa.unify_schemas([pa.schema([a]), pa.schema([b])], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def conform(batch: Batch, schema: pa.Schema) -> pa.Table:
@@ -149,7 +175,9 @@ def conform(batch: Batch, schema: pa.Schema) -> pa.Table:
         raise ValueError(f"there is a column {extra[0]!r}, but the schema has only {schema.names}")
     try:
         if isinstance(batch, list):
-            return pa.Table.from_pylist(batch, schema=schema)
+            encoded = {field.name for field in schema if isinstance(field.type, getattr(pa, "JsonType", ()))}
+            rows = batch if not encoded else [_encoded(row, encoded) for row in batch]
+            return pa.Table.from_pylist(rows, schema=schema)
         if batch.schema.equals(schema, check_metadata=True):
             return batch
         arrays = [
@@ -207,6 +235,11 @@ def _with_features(fields: Sequence[pa.Field], *origins: pa.Schema) -> pa.Schema
 
 def _feature_metadata(schema: pa.Schema) -> dict[str, Any]:
     return json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+
+
+def _encoded(row: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """A row with the texts that `datasets.Json` features hold."""
+    return {name: json.dumps(value) if name in names and value is not None else value for name, value in row.items()}
 
 
 def _python_values(column: pa.ChunkedArray, kind: pa.DataType) -> list:

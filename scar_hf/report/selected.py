@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import Shard, open_shards
+from ..files import Shard, file_named, open_shards
 from ..pairs import PairReader
 from ..planning import short_hash
 from ..provenance import describe_selection
@@ -240,9 +240,9 @@ def _dropped_rows(
 ) -> dict[int, str]:
     """What the list beside the selection says of rows that curation left out."""
     file, name = find_manifest(after), (manifest or {}).get("dropped_rows")
-    if file is None or not name or not (file.parent / name).is_file():
+    if file is None or not name or not file_named(file.parent, name).is_file():
         return {}
     starts = dict(zip((shard.name for shard in shards), np.cumsum([0, *counts]).tolist(), strict=False))
-    lines = [row for shard in open_shards(file.parent / name) for batch in shard.batches() for row in batch]
+    lines = [row for shard in open_shards(file_named(file.parent, name)) for batch in shard.batches() for row in batch]
     rows = {starts[line["shard"]] + line["row"]: str(line["reason"]) for line in lines if line.get("shard") in starts}
     return {number: reason for number, reason in rows.items() if number < sum(counts)}

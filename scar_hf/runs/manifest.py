@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import Shard, atomic_write, is_arrow_folder, open_shards, write_shard
+from ..files import Shard, atomic_write, file_named, is_arrow_folder, open_shards, write_shard
 from ..provenance import describe_run
 from ..scoring import ScarScorer
 from .output import hash_file
@@ -55,6 +55,35 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
     return inputs
 
 
+def file_times(shards: Sequence[Shard]) -> list[tuple[int, ...]]:
+    """What changes with a file of the data when somebody writes to it."""
+    stats = [file.stat() for shard in shards for file in shard.files()]
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+
+
+def check_unchanged(
+    data: str | Path, shards: Sequence[Shard], times: Sequence[tuple[int, ...]], inputs: Sequence[Mapping[str, Any]]
+) -> None:
+    """
+    Check that the data is still what was scored.
+
+    Args:
+        data (`str` or `Path`): as the user named it.
+        shards (`Sequence[Shard]`): what it is made of.
+        times (`Sequence`): from [`file_times`], of before it was hashed.
+        inputs (`Sequence[Mapping]`): from [`hash_inputs`].
+
+    Raises:
+        `ValueError`: if a file was written to and now holds something else, or is gone.
+    """
+    try:
+        changed = file_times(shards) != list(times) and hash_inputs(data, shards) != list(inputs)
+    except OSError as error:
+        raise ValueError(f"{data} was changed while it was scored ({error}). Start again.") from error
+    if changed:
+        raise ValueError(f"{data} was changed while it was scored, so that scores and rows may not fit. Start again.")
+
+
 def describe_files(data: str | Path, shards: Sequence[Shard], scorer: ScarScorer, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     Say all of a run over files that decides its output.
@@ -89,7 +118,7 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
         if {name: manifest.get(name) for name in asked} != asked:
             return False
         folder = output if output.is_dir() else output.parent
-        return all(hash_file(folder / entry["name"]) == entry["sha256"] for entry in manifest["output"]["files"])
+        return all(hash_file(file_named(folder, entry["name"])) == entry["sha256"] for entry in manifest["output"]["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -172,7 +201,7 @@ def verify_manifest(path: str | Path) -> list[Check]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         output, inputs = manifest["output"], manifest["inputs"]
-        checks = [_check_file("output", file.parent / entry["name"], entry["sha256"]) for entry in output["files"]]
+        checks = [_check_file("output", file_named(file.parent, entry["name"]), entry["sha256"]) for entry in output["files"]]
         checks += [_check_rows(file.parent, output)]
         checks += [_check_input(entry, file.parent) for entry in inputs]
         parent = manifest["parent"]

@@ -140,11 +140,17 @@ class OutputWriter:
         return {name: values.take(picked) for name, values in columns.items()}
 
     def _schema(self, parts: Sequence[int]) -> pa.Schema:
-        """The columns of the output: read from all rows where they are objects, which say nothing of their types."""
+        """
+        The columns of the output: read from the rows written where they are objects, which say nothing of their types. What
+        a table cannot hold as it is becomes JSON, so that no run fails after the scoring.
+        """
         schema: pa.Schema | None = None
         for i in parts:
+            start = int(self.starts[i])
             for batch in self.shards[i].batches(_ROWS):
-                schema = merge_schemas(schema, schema_of(batch))
+                written = take(batch, np.flatnonzero(self.wanted[start : start + len(batch)]))
+                schema = merge_schemas(schema, schema_of(written, mixed_as_json=True), isinstance(batch, list))
+                start += len(batch)
                 if isinstance(batch, pa.Table):
                     break
         empty = (schema or pa.schema([])).empty_table()
@@ -181,6 +187,8 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
                 if left.name != ".lock":
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             mark.write_text(key)
+        for left in [file for file in folder.rglob(".*.part") if file.is_file()]:
+            left.unlink()  # half a file of a run that was killed
         try:
             yield folder / output.name
         except ValueError:  # what is wrong with the data will not be better the next time

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm.auto import tqdm
 
 from ..diversity import check_diversity
-from ..files import Shard, check_output, columns_of, open_shards
+from ..files import Shard, check_output, columns_of, merge_schemas, open_shards
 from ..pairs import PairReader
 from ..provenance import describe_selection
 from ..scoring import SCORE_COLUMN, ScarScorer
@@ -18,6 +19,7 @@ from ..selection import (
     Explainer,
     ScoredRows,
     check_k,
+    check_selected,
     criteria_in_words,
     report_skipped,
     score_rows,
@@ -25,7 +27,9 @@ from ..selection import (
 )
 from .keeping import keep, leave_out, rows_of_shard
 from .manifest import (
+    check_unchanged,
     describe_files,
+    file_times,
     find_manifest,
     is_output_of,
     reason_lines,
@@ -132,10 +136,14 @@ def select_files(
     if overwrite or not output.exists():
         check_replaceable(output, data)
     shards = open_shards(data, split)
-    _check_columns(shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratify_by}, overwrite_scores, explain)
+    one_table = output.suffix == ".parquet" or (not output.suffix and not Path(data).is_dir())
+    _check_columns(
+        shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratify_by}, overwrite_scores, explain, one_table
+    )
     options: dict[str, Any] = {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow}
     options |= {"stratify_by": stratify_by, "diversity": float(diversity)}
     options["curation"] = None if curation is None else curation.settings()
+    times = file_times(shards)
     run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
     check_output(output, overwrite or found)
@@ -146,6 +154,10 @@ def select_files(
         report_skipped(scored, scorer.read_length)
     dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
     kept = keep(shards, scorer, scored.scores, k, dropped, stratify_by, diversity)
+    if k is not None and not all_rows:
+        check_selected(kept, rows, scored.skipped, dropped)
+    if k is not None and not all_rows:
+        check_selected(kept, rows, scored.skipped, dropped)
     criteria = criteria_in_words(stratify_by, diversity)
     explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped, criteria) if explain else None
     written = np.arange(rows) if all_rows else kept
@@ -161,6 +173,7 @@ def select_files(
         layout = "arrow" if arrow else like_data if Path(data).is_dir() else "parquet"
         with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
             manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, layout, bar)}
+            check_unchanged(data, shards, times, run["inputs"])
             lists = [reason_lines(reasons, shards, counts) for reasons in (scored.skipped, dropped)]
             write_sides(target, output, manifest, *lists)
     threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
@@ -203,11 +216,24 @@ def join(parts: Sequence[ScoredRows]) -> ScoredRows:
 
 
 def _check_columns(
-    shards: Sequence[Shard], reader: PairReader, grouping: Mapping[str, str | None], overwrite_scores: bool, explain: bool
+    shards: Sequence[Shard],
+    reader: PairReader,
+    grouping: Mapping[str, str | None],
+    overwrite_scores: bool,
+    explain: bool,
+    one_table: bool,
 ) -> None:
     """Find what is wrong with the columns before any work goes into the rows."""
+    schema: pa.Schema | None = None
     for shard in shards:
         batch = next(iter(shard.batches(_ROWS)), None)
+        if one_table and isinstance(batch, pa.Table):
+            try:
+                schema = merge_schemas(schema, batch.schema)
+            except ValueError as error:
+                raise ValueError(
+                    f"{shard.name} does not fit into one Parquet file with the shards before it: {error}"
+                ) from error
         names = list(columns_of(batch)) if batch is not None else []
         if not names:
             continue

@@ -1,0 +1,72 @@
+"""`ds.map` and `ds.filter` with a scorer, in every way that people call them."""
+
+import numpy as np
+import pytest
+from datasets import Dataset, Value
+
+from scar_hf import ScarScorer, scar_filter, scar_rank, scar_score, scar_select
+from scar_hf.settings import BUNDLED_RANKER
+
+
+@pytest.fixture(scope="module")
+def small(tiny_ranker) -> ScarScorer:
+    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def ds(rows) -> Dataset:
+    return Dataset.from_list(rows)
+
+
+def scores_of(ds: Dataset) -> np.ndarray:
+    assert ds.features["scar_score"] == Value("float32")
+    return np.array([np.nan if score is None else score for score in ds.with_format(None)["scar_score"][:]], dtype=np.float32)
+
+
+def test_a_row_at_a_time_gives_the_scores_of_batches(ds, small):
+    expected = scar_rank(ds, model=small, progress=False).scores
+    np.testing.assert_allclose(scores_of(ds.map(small)), expected, atol=1e-5)
+    np.testing.assert_allclose(scores_of(ds.map(small, batched=True, batch_size=3)), expected, atol=1e-5)
+    chats = [[{"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["response"]}] for row in ds]
+    for made in (Dataset.from_dict({"messages": chats}), Dataset.from_dict({"messages": chats}).to_iterable_dataset()):
+        for how in ({}, {"batched": True, "batch_size": 4}):
+            np.testing.assert_allclose([row["scar_score"] for row in made.map(small, **how)], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", [{}, {"batched": True}])
+def test_rows_without_a_score_at_the_beginning_do_not_decide_the_type(how, ds, small):
+    empty = Dataset.from_dict({"instruction": ["q"] * 4, "response": [None] * 3 + ["an answer"]}).cast(
+        ds.remove_columns("id").features
+    )
+    found = scores_of(empty.map(small, **how, **({"batch_size": 2} if how else {}), writer_batch_size=2))
+    assert np.isnan(found).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "numpy", "torch"])
+def test_formatted_datasets_are_scored_and_filtered_alike(kind, ds, small):
+    pytest.importorskip("polars" if kind == "polars" else "pandas")
+    expected = scar_rank(ds, model=small, progress=False).scores
+    formatted = ds.with_format(kind)
+    scored = formatted.map(small, batched=True, batch_size=4)
+    np.testing.assert_allclose(scores_of(scored), expected, atol=1e-5)
+    assert scored.with_format(None)["id"][:] == ds["id"][:]
+    kept = formatted.filter(scar_filter(k=4, model=small, progress=False), batched=True, batch_size=4)
+    assert kept.with_format(None)["id"][:] == scar_select(ds, k=4, model=small, progress=False)["id"][:]
+
+
+def test_one_pair_gives_one_number(small):
+    found = small.score("Say hello.", "Hello!")
+    assert isinstance(found, float) and found == pytest.approx(float(small.score(["Say hello."], ["Hello!"])[0]), abs=1e-6)
+    with pytest.raises(ValueError, match=r"one instruction and one response, or lists"):
+        small.score("Say hello.", ["Hello!"])
+    assert scar_score().model_name == BUNDLED_RANKER
+
+
+def test_nothing_to_select_from_is_an_error_with_the_reasons(small):
+    image = [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": [{"type": "image"}]}]
+    ds = Dataset.from_dict({"messages": [image] * 3})
+    message = r"Nothing can be selected from 3 rows: 3 have no score.*3 × a message has content of type image"
+    with pytest.raises(ValueError, match=message):
+        scar_select(ds, k=0.5, model=small, progress=False)
+    with pytest.raises(ValueError, match=message):
+        ds.filter(scar_filter(k=0.5, model=small, progress=False))
