@@ -27,7 +27,7 @@ def test_select_keeps_exactly_the_share(rows, write_jsonl, tmp_path, output, cap
     assert kept.column_names == ["instruction", "response", "id", "scar_score"]
     assert kept["id"][:] == sorted(kept["id"][:])
     shown = capsys.readouterr().out
-    assert "10 rows came in, 3 stayed (30.0%)" in shown and "threshold" in shown and "Best" in shown and "Worst" in shown
+    assert "Kept 3 of 10 rows (30.0%)" in shown and "Threshold" in shown and "Best" in shown and "Worst" in shown
     assert f"{max(kept['scar_score'][:]):.3f}" in shown
 
 
@@ -45,7 +45,7 @@ def test_select_from_conversations_by_a_column(tmp_path, capsys):
     )
     assert [row["conversations"] for row in read_dataset(tmp_path / "o.json")] != []
     shown = capsys.readouterr().out
-    assert "How much of each source stayed" in shown
+    assert "Rows by source" in shown
     assert "[red]A[/red]" in shown  # text of the data is never read as markup
 
 
@@ -63,7 +63,7 @@ def test_select_from_hardly_any_rows(count, write_jsonl, tmp_path, rows, capsys)
     data = write_jsonl(rows[:count])
     assert run("select", data, "-k", "0.1", "-o", tmp_path / "o.jsonl") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == count
-    assert f"{count} rows came in, {count} stayed" in capsys.readouterr().out
+    assert f"Kept {count} of {count} rows" in capsys.readouterr().out
 
 
 def test_rows_without_a_response_are_listed_or_an_error(rows, write_jsonl, tmp_path, capsys):
@@ -193,5 +193,5 @@ def test_the_installed_command_runs_on_the_shipped_example(tmp_path):
     command = Path(sys.executable).parent / "scar-hf"
     args = [command, "select", tmp_path / "part.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl", "--group-by", "source"]
     run = subprocess.run(args, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "140"})
-    assert "60 rows came in, 6 stayed" in run.stdout and "Dolly human" in run.stdout
+    assert "Kept 6 of 60 rows" in run.stdout and "Dolly human" in run.stdout
     assert len(read_dataset(tmp_path / "o.jsonl")) == 6

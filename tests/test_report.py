@@ -99,6 +99,7 @@ def test_the_numbers_are_those_of_the_selection(selection):
     assert n["reasons"] == [{"what": "skipped", "reason": "the response is empty", "rows": 1}]
     assert len(n["map"]["x"]) == 79 and sum(n["map"]["kept"]) == 20 and 0 < sum(n["map"]["variance"]) <= 1.001
     words = n["style"]["measures"]["words"]
+    assert words["same_lengths"]["low"] <= words["same_lengths"]["change"] <= words["same_lengths"]["high"]
     assert words["spread_after"] == pytest.approx(np.std([len(r["response"].split()) for r in kept], ddof=1))
     assert n["surprisal"] is None and n["notes"] == []
     shown = n["examples"]

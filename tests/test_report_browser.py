@@ -48,6 +48,22 @@ def test_the_page_opens_without_an_error_and_asks_for_nothing(browser, page, siz
     assert browser.run("[...document.querySelectorAll('figure svg')].every(s => s.getBoundingClientRect().width > 250)")
 
 
+def test_the_tables_fit(browser, page):
+    width = "(e => e.scrollWidth - e.clientWidth)(document.getElementById('{}'))"
+    browser.open(page.as_uri(), DESKTOP)
+    assert browser.run(width.format("examples")) <= 1 and browser.run(width.format("spreads")) <= 1
+    assert browser.run("document.querySelector('#examples thead th:last-child').getBoundingClientRect().right") <= DESKTOP[0]
+    browser.open(page.as_uri(), PHONE)
+    assert browser.run(width.format("spreads")) <= 1
+    assert browser.run("document.querySelectorAll('#spreads td[data-title=\"Same lengths\"]').length") > 3
+
+
+def test_the_page_says_what_scar_is_and_what_to_do_next(browser, page):
+    browser.open(page.as_uri(), DESKTOP)
+    intro = browser.run("document.getElementById('intro').textContent")
+    assert intro.count(". ") == 2 and "SCAR ranks" in intro and "narrower style can be good" in intro and "Next, read" in intro
+
+
 def test_a_planted_script_does_nothing_and_shows_as_text(browser, page):
     browser.open(page.as_uri(), DESKTOP)
     assert browser.run("window.owned") is None and browser.run("document.title").startswith("15 of 60")

@@ -144,7 +144,7 @@ def test_baselines_tell_what_length_alone_does():
     assert change["flesch"].spread_change < change.baselines["same_lengths"]["flesch"].low
     shown = change.to_dict()
     assert shown["draws"] == 200 and set(shown["measures"]["ttr"]["same_lengths"]) == {"change", "low", "high"}
-    assert "same lengths" in str(change) and compare(before, narrow, samples=50).to_dict() == shown
+    assert "Same lengths" in str(change) and compare(before, narrow, samples=50).to_dict() == shown
     assert compare(longest, before, samples=50).baselines == {}
     assert set(compare(measured(ttr=normal(9)), measured(ttr=normal(5)), samples=9).baselines) == {"random"}
 

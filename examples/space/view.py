@@ -17,7 +17,7 @@ from scar_hf.report.looking import Samples, Seen, choose, look
 from scar_hf.report.numbers import counts_of, form_map, shares_by_group, shares_by_length
 from scar_hf.report.svg import StyleSheet, inline
 from scar_hf.selection import ScoredRows
-from scar_hf.style import StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
+from scar_hf.style import BASELINES, StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
 
 MAP_ROWS = 500
 _EXAMPLES = 4
@@ -103,6 +103,12 @@ def tiles(numbers: Mapping[str, Any]) -> str:
         ("Threshold", "none" if threshold is None else f"{threshold:.3f}", "the lowest score kept"),
         ("Without a score", f"{counts['skipped']:,}", "never kept"),
     ]
+    known = [row for row in numbers["style"]["measures"].values() if row["spread_change"] is not None]
+    narrower = [row for row in known if row["verdict"] == "narrower"]
+    if known:
+        beyond = sum(1 for row in narrower if row["same_lengths"] and row["spread_change"] < row["same_lengths"]["low"])
+        more = f"measures; {beyond} beyond what length explains"
+        cells.insert(2, ("Narrower style", f"{len(narrower)} of {len(known)}", more))
     if words is not None and words["mean_after"] is not None:
         cells.insert(2, ("Words of a response", f"{words['mean_after']:.0f}", f"mean; {words['mean_before']:.0f} in all rows"))
     boxes = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in cells)
@@ -129,12 +135,13 @@ def figures(numbers: Mapping[str, Any]) -> str:
 
 def style_table(numbers: Mapping[str, Any]) -> str:
     """Means and spreads before and after."""
-    head = ("Measure", "Mean, all", "Mean, kept", "Spread, all", "Spread, kept", "Change of spread", "")
+    head = ("Measure", "Mean, all", "Mean, kept", "Spread, all", "Spread, kept", "Change of spread", *BASELINES.values(), "")
     lines = []
     for row in numbers["style"]["measures"].values():
         names = ("mean_before", "mean_after", "spread_before", "spread_after")
         cells = ["–" if row[name] is None else f"{row[name]:.4g}" for name in names]
-        cells.append("–" if row["spread_change"] is None else f"{100 * row['spread_change']:+.1f} %")
+        changes = [row["spread_change"], *(row[name] and row[name]["change"] for name in BASELINES)]
+        cells += ["–" if change is None else f"{100 * change:+.1f} %" for change in changes]
         numeric = "".join(f"<td>{cell}</td>" for cell in cells)
         lines.append(
             f'<tr><th scope="row">{escape(row["title"])}</th>{numeric}<td class="{row["verdict"]}">{row["verdict"]}</td></tr>'

@@ -1,6 +1,7 @@
-"""The table that `scar-hf select` prints: what came in, what stayed, and how the set changed."""
+"""The summary that `scar-hf select` prints: the rows kept and left out, and how the style of the set changed."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -8,13 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from ..runs import RunResult
-from ..runs.observations import MEASURES, Observations
+from ..runs.observations import MEASURES as OBSERVED
+from ..runs.observations import Observations
 from ..selection import kind_of_reason, reasons_in_words
+from ..style import BASELINES, MEASURES, StyleMeasures, compare
+from ..style.tables import number, percent
+
+# The run names what it observes for its tables.
+_NAMES = dict(zip((name for name, _ in OBSERVED), ("words", "ttr"), strict=True))
 
 
 def print_summary(result: RunResult) -> None:
     """
-    Print a selection for a person to read.
+    Print a summary of a selection.
 
     Args:
         result ([`~scar_hf.runs.RunResult`]): of a run that was observed.
@@ -23,14 +30,14 @@ def print_summary(result: RunResult) -> None:
     n, skipped, seen = result.rows, result.scored.skipped, result.observations
     share = f" ({result.kept / n:.1%})" if n else ""
     where = "found in" if result.found else "written to"
-    console.print(f"\n[bold]{n:,}[/] rows came in, [bold]{result.kept:,}[/] stayed{share}, {where} {result.output}")
+    console.print(f"\nKept [bold]{result.kept:,}[/] of [bold]{n:,}[/] rows{share}, {where} {result.output}")
     if result.kept:
-        console.print(f"threshold: the lowest score kept is [bold]{result.threshold:.3f}[/]")
+        console.print(f"Threshold (the lowest score kept): [bold]{result.threshold:.3f}[/]")
     if skipped:
-        console.print(Text(f"{len(skipped):,} rows have no score and were not kept: {reasons_in_words(skipped)}", "yellow"))
+        console.print(Text(f"Not scored, and so not kept: {len(skipped):,} rows: {reasons_in_words(skipped)}", "yellow"))
     if result.dropped:
         kinds = {number: kind_of_reason(reason) for number, reason in result.dropped.items()}
-        console.print(f"{len(result.dropped):,} rows were left out before: {reasons_in_words(kinds)}")
+        console.print(f"Left out by curation: {len(result.dropped):,} rows: {reasons_in_words(kinds)}")
     if not n or seen is None:
         return
     if seen.refusals:
@@ -43,7 +50,9 @@ def print_summary(result: RunResult) -> None:
     console.print(_examples("Worst", seen.worst, result))
     if seen.group_by is not None:
         console.print(_counts(seen, result.kept))
-    console.print(_spread(seen))
+    spread = _spread(seen)
+    if spread is not None:
+        console.print(spread)
 
 
 def _examples(title: str, numbers: Sequence[int], result: RunResult) -> Table:
@@ -53,7 +62,7 @@ def _examples(title: str, numbers: Sequence[int], result: RunResult) -> Table:
     table.add_column("score", justify="right", no_wrap=True)
     if seen.group_by is not None:
         table.add_column(seen.group_by, max_width=18)
-    table.add_column("instruction, and below it the response", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("instruction, then response", ratio=1, no_wrap=True, overflow="ellipsis")
     for i in numbers:
         row, group = seen.examples[i]
         pair = (" ".join(text.split())[:300] for text in (row.instruction, row.response))
@@ -70,8 +79,8 @@ def _shown(text: str) -> Text:
 
 def _counts(seen: Observations, kept: int) -> Table:
     group_by = str(seen.group_by)
-    table = Table(title=f"How much of each {group_by} stayed", title_justify="left", title_style="bold")
-    for name in (group_by, "in", "kept", "share kept", "share of the selection"):
+    table = Table(title=f"Rows by {group_by}", title_justify="left", title_style="bold")
+    for name in (group_by, "rows", "kept", "share kept", "share of the selection"):
         table.add_column(name, justify="left" if name == group_by else "right")
     for name, count in seen.counts_in.most_common(20):
         stayed = seen.counts_kept[name]
@@ -79,18 +88,29 @@ def _counts(seen: Observations, kept: int) -> Table:
     return table
 
 
-def _spread(seen: Observations) -> Table:
-    """Median and interquartile range of two measures of linguistic form, before and after."""
-    table = Table(title="How the responses changed", title_justify="left", title_style="bold")
-    for name in ("measure", "median in", "median kept", "spread in", "spread kept", "change of spread"):
-        table.add_column(name, justify="left" if name == "measure" else "right")
-    for (name, _), form in zip(MEASURES, ("{:,.0f}", "{:.2f}"), strict=True):
-        values = [np.array(found or [np.nan], dtype=float) for found in (seen.before[name], seen.after[name])]
-        if np.isnan(values[0]).all() or np.isnan(values[1]).all():
+def _spread(seen: Observations) -> Table | None:
+    """Means and standard deviations of two measures of linguistic form, with what draws without a ranker give."""
+    before, after = (
+        StyleMeasures({_NAMES[name]: np.array(values, dtype=float) for name, values in found.items()}, _rows(found))
+        for found in (seen.before, seen.after)
+    )
+    change = compare(before, after)
+    table = Table(title="Style of the responses", title_justify="left", title_style="bold", caption_justify="left")
+    drawn = [baseline for baseline in BASELINES if baseline in change.baselines]
+    for name in ("measure", "mean", "spread", "change", *(BASELINES[baseline].lower() for baseline in drawn)):
+        table.add_column(name, justify="left" if name == "measure" else "right", no_wrap=name != "measure")
+    for name, c in change.changes.items():
+        if math.isnan(c.mean_before) or math.isnan(c.mean_after):
             continue
-        medians = [float(np.nanmedian(v)) for v in values]
-        spreads = [float(np.subtract(*np.nanquantile(v, [0.75, 0.25]))) for v in values]
-        change = f"{spreads[1] / spreads[0] - 1:+.0%}" if spreads[0] else "-"
-        table.add_row(name, *(form.format(v) for v in (*medians, *spreads)), change)
-    table.caption = "spread: distance between the quartiles"
-    return table
+        mean, spread = (
+            f"{number(c.mean_before)} → {number(c.mean_after)}",
+            f"{number(c.spread_before)} → {number(c.spread_after)}",
+        )
+        baselines = (percent(d.change) if (d := change.baselines[baseline].get(name)) else "-" for baseline in drawn)
+        table.add_row(MEASURES[name].title.split(" (")[0], mean, spread, percent(c.spread_change), *baselines)
+    table.caption = "spread: standard deviation; the last columns: draws of as many rows without a ranker"
+    return table if table.rows else None
+
+
+def _rows(found: Mapping[str, Sequence[float]]) -> int:
+    return len(next(iter(found.values()), ()))

@@ -1,15 +1,28 @@
-"""What the page says of its figures: sentences from the numbers."""
+"""The sentences of a report: its introduction and the captions of its figures, from the numbers."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
+def intro_of(numbers: Mapping[str, Any]) -> list[str]:
+    """What SCAR is, why narrower can be good, and what to do next: one sentence each."""
+    kept = "the file of the rows kept" if numbers["output"] else "the rows kept"
+    return [
+        "SCAR ranks the rows of an instruction set by how consistent the style of their responses is: how they are worded "
+        "(linguistic form) and how predictable they are from the instruction (instructional surprisal).",
+        "A narrower style can be good because a model then spends its fine-tuning on content rather than on many ways of "
+        "writing; it is no merit of the ranker where random rows, or rows of the same lengths, are as narrow.",
+        f"Next, read the best, the worst and the borderline examples below: train on {kept} if they look right, otherwise try "
+        "another k, quotas, diversity or curation, and in any case compare the result with training on random rows.",
+    ]
+
+
 def lead_of(numbers: Mapping[str, Any]) -> str:
-    """The sentence below the page's title."""
+    """The sentence below the title of the page."""
     counts, output = numbers["counts"], numbers["output"]
-    ranker = (numbers["manifest"].get("ranker") or {}).get("model") or "a ranker in memory"
+    ranker = (numbers["manifest"].get("ranker") or {}).get("model") or "an unsaved ranker"
     kept = f", selected as {output}" if output else ""
-    truncated = f" Of {counts['truncated']:,} rows only the beginning was read." if counts["truncated"] else ""
+    truncated = f" In {counts['truncated']:,} rows the ranker read only the beginning of a text." if counts["truncated"] else ""
     return f"{numbers['name']}{kept}, ranked by {ranker}.{truncated}{_refusals(numbers)}"
 
 
@@ -21,38 +34,39 @@ def _refusals(numbers: Mapping[str, Any]) -> str:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())
     count = sum(found["kinds"].values())
     return (
-        f" Of {of}, {count:,} look like a refusal or an empty phrase ({kinds})."
+        f" Of {of}, {count:,} look like refusals or empty phrases ({kinds})."
         if count
         else f" Of {of}, none looks like a refusal."
     )
 
 
 def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """A caption for each figure and table, by its name; of a figure that could not be drawn, why."""
+    """A caption for each figure and table, by name; for a figure that could not be drawn, the reason."""
     return {
         "scores": _scores(numbers),
         "map": _map(numbers),
         "map-sources": _map_sources(numbers),
         "surprisal": _surprisal(numbers),
-        "spreads": "Each measure's standard deviation over the rows kept, against that over all rows. Blue is narrower and "
-        "orange wider for sure; grey may be chance."
+        "spreads": "The standard deviation of each measure over the rows kept, relative to all rows, with its 95 % interval. Blue is "
+        "narrower, orange wider, grey may be chance. Grey bands: random draws of as many rows. Diamonds: draws with the same "
+        "lengths."
         if any(row["spread_change"] is not None for row in numbers["style"]["measures"].values())
         else "There are too few rows to compare spreads.",
         "table": _table(numbers),
-        "sources": f"What stayed of each {numbers['group_by']}, over all rows." if numbers["groups"] else _no_sources(numbers),
+        "sources": f"Share kept of each {numbers['group_by']}, over all rows." if numbers["groups"] else _no_sources(numbers),
         "lengths": _lengths(numbers),
-        "examples": "Up to 300 rows: the best, the worst, rows at even steps between them, and some that have no score or were "
-        "left out by curation. Select a row's text to read more of it.",
-        "again": "The same command over the same data gives the same rows, byte for byte; scar-hf verify checks an output "
-        "against its manifest.",
+        "examples": "Up to 300 rows: the best, the worst, evenly spaced rows between them, and some without a score or left out "
+        "by curation. Select the text of a row to read more of it.",
+        "again": "The same command on the same data writes the same rows, byte for byte. scar-hf verify checks an output against "
+        "its manifest.",
     }
 
 
 def foot_of(numbers: Mapping[str, Any]) -> str:
-    """The last line: versions and samples."""
+    """The footer: versions and samples."""
     versions, samples = numbers["manifest"].get("versions") or {}, numbers["samples"]
     return (
-        f"Made by scar-hf {versions.get('scar-hf', '')}. SCAR: ACL 2025, arXiv 2406.10882. It ranks by style, not by "
+        f"Made by scar-hf {versions.get('scar-hf', '')}. SCAR: ACL 2025, arXiv 2406.10882. The ranker judges style, not "
         f"truth. Rows were sampled with seed {samples['seed']}."
     )
 
@@ -60,24 +74,26 @@ def foot_of(numbers: Mapping[str, Any]) -> str:
 def _scores(numbers: Mapping[str, Any]) -> str:
     counts = numbers["counts"]
     if counts["threshold"] is None:
-        return "No row has a score, so that nothing was kept." if not counts["kept"] else ""
+        return "No row has a score, so nothing was kept." if not counts["kept"] else ""
     what = f"the {counts['kept']:,} rows kept score at least {counts['threshold']:.3f}"
-    rest = "" if counts["by_score"] else "; the score alone did not decide"
-    return f"Scores of {counts['rows'] - counts['skipped']:,} rows: {what}{rest}. A score has no unit; only its order counts."
+    rest = "" if counts["by_score"] else ", though the score alone did not decide"
+    return (
+        f"Scores of {counts['rows'] - counts['skipped']:,} rows: {what}{rest}. Scores have no unit; only their order matters."
+    )
 
 
 def _map(numbers: Mapping[str, Any]) -> str:
     points = numbers["map"]
     if points is None:
-        return "There is no map: it needs the ranker's encoder and at least three responses."
+        return "No map: it needs the encoder of the ranker and at least three responses."
     sampled = (
         ""
         if len(points["x"]) == numbers["counts"]["rows"] - numbers["counts"]["skipped"]
-        else (" A sample, in which rows kept are shown more often than they occur.")
+        else (" The rows are a sample in which those kept are overrepresented.")
     )
     return (
-        "Linguistic form: each point is a response, as the ranker's encoder sees it, on the two principal axes of "
-        f"{len(points['x']):,} responses. Responses of one style lie together.{sampled}"
+        "Each point is a response: its vector of linguistic form, projected on the two principal axes of "
+        f"{len(points['x']):,} responses. Responses of similar style lie close together.{sampled}"
     )
 
 
@@ -85,32 +101,42 @@ def _map_sources(numbers: Mapping[str, Any]) -> str:
     points = numbers["map"]
     if points is None or not points["group"] or len(numbers["groups"]) < 2:
         return ""
-    return f"The same map by {numbers['group_by']}: where the colours part, their styles do."
+    return f"The same map by {numbers['group_by']}: groups with different styles separate."
 
 
 def _surprisal(numbers: Mapping[str, Any]) -> str:
     found = numbers["surprisal"]
     if found is None:
         return (
-            "Instructional surprisal was not measured: --lm MODEL (lm= in Python) adds its density here and its spread to the "
-            "table. The ranker holds it as a vector only, of which no number could honestly stand here instead."
+            "Instructional surprisal was not measured. Pass --lm MODEL (lm= in Python) to add its density here and its spread to "
+            "the table. The ranker itself represents surprisal only as a vector, not as a number."
         )
     if not found["grid"]:
-        return "No row could be measured by the language model."
+        return "The language model could not measure any row."
     return (
-        f"How far responses are from what {found['model']} expects after their instruction, of samples of both sets. A "
-        "narrower curve is a more consistent set."
+        f"How surprising the responses are to {found['model']}, given their instructions, in samples of both sets. A narrower "
+        "curve means a more consistent set."
     )
 
 
 def _table(numbers: Mapping[str, Any]) -> str:
     samples, counts = numbers["samples"], numbers["counts"]
     whole = samples["before"] == counts["rows"] - counts["skipped"] and samples["after"] == counts["kept"]
-    of = "all rows" if whole else f"samples of {samples['before']:,} rows before and {samples['after']:,} after"
-    read = f"; surprisal of {samples['lm_before']:,} and {samples['lm_after']:,}" if samples["lm_before"] else ""
+    rows = "all rows" if whole else f"samples of {samples['before']:,} rows before and {samples['after']:,} after"
+    read = f", surprisal on {samples['lm_before']:,} and {samples['lm_after']:,}" if samples["lm_before"] else ""
     return (
-        f"Spread is the standard deviation over the rows: the smaller, the more consistent the style. Measured of {of}{read}. "
-        "Intervals are 95 %, by bootstrap; for a part of the same rows they are rather too wide."
+        f"The spread is the standard deviation over the rows: the smaller, the more consistent the style. Measured on {rows}"
+        f"{read}. Intervals are 95 % bootstrap intervals, somewhat too wide for a subset of the same rows.{_baselines(numbers)}"
+    )
+
+
+def _baselines(numbers: Mapping[str, Any]) -> str:
+    draws = numbers["style"].get("draws")
+    return (
+        f" Random draw and Same lengths show what {draws} draws of as many rows give without a ranker: at random, and with the "
+        "same distribution of lengths."
+        if draws
+        else ""
     )
 
 
@@ -118,13 +144,13 @@ def _no_sources(numbers: Mapping[str, Any]) -> str:
     return (
         ""
         if numbers["group_by"]
-        else "--group-by COLUMN (group_by= in Python) shows here what stayed of each source, or any other column."
+        else "Pass --group-by COLUMN (group_by= in Python) to show the share kept of each source or other group."
     )
 
 
 def _lengths(numbers: Mapping[str, Any]) -> str:
     samples, counts = numbers["samples"], numbers["counts"]
     if not numbers["lengths"]:
-        return "There are no responses whose words could be counted."
+        return "No response has words that could be counted."
     estimated = samples["before"] < counts["rows"] - counts["skipped"]
-    return f"What stayed of short and long responses{', estimated from the samples' if estimated else ''}."
+    return f"Share kept of short and long responses{', estimated from the samples' if estimated else ''}."

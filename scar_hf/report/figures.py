@@ -181,8 +181,24 @@ def surprisal_figure(numbers: Mapping[str, Any]) -> Any:
 def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     """How much narrower or wider each measure became, with its interval."""
     rows = _changes(numbers)
-    figure, axes = _axes(0.7 + 0.24 * len(rows))
+    figure, axes = _axes(1.0 + 0.26 * len(rows))
     for y, (_, row) in enumerate(reversed(rows)):
+        if row.get("random"):
+            low, high = (100 * max(-1.0, min(_MOST_CHANGE, row["random"][end])) for end in ("low", "high"))
+            band = axes.barh(y, high - low, left=low, height=0.62, color=COLOURS["line"])[0]
+            band.set_label("_" if y else "random draws")
+        if row.get("same_lengths"):
+            at = 100 * max(-1.0, min(_MOST_CHANGE, row["same_lengths"]["change"]))
+            axes.plot(
+                [at],
+                [y],
+                linestyle="",
+                marker="D",
+                markersize=5.5,
+                color=COLOURS["rest"],
+                markeredgewidth=0,
+                label="_" if y else "draws with the same lengths",
+            )
         role = {"narrower": "kept", "wider": "mark"}.get(row["verdict"], "quiet")
         if row["low"] is not None:
             low, high = (max(-1.0, min(_MOST_CHANGE, row[end])) for end in ("low", "high"))
@@ -192,6 +208,8 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     axes.axvline(0, color=COLOURS["quiet"], linewidth=1)
     axes.grid(axis="x")
     axes.set(xlabel="change of the spread (%); left is narrower", ylim=(-0.7, len(rows) - 0.3))
+    if any(row.get("random") for _, row in rows):
+        _legend(figure, axes)
     axes.set_yticks(range(len(rows)), [MEASURES[name].title.split(",")[0].split(" (")[0] for name, _ in reversed(rows)])
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
     axes.spines["left"].set_visible(False)

@@ -4,7 +4,11 @@ const { counts, style, groups, lengths, examples } = report;
 const at = (id) => document.getElementById(id);
 const whole = (n) => n.toLocaleString("en-US");
 const percent = (x, digits = 1) => (x === null ? "–" : `${(100 * x).toFixed(digits)} %`);
-const signed = (x) => (x === null ? "–" : `${x > 0 ? "+" : ""}${(100 * x).toFixed(1)} %`);
+function signed(x) {
+  if (x === null) return "–";
+  const shown = Number((100 * x).toFixed(1)) || 0; // no "-0.0"
+  return `${shown > 0 ? "+" : ""}${shown.toFixed(1)} %`;
+}
 
 function short(x) {
   if (x === null || x === undefined) return "–";
@@ -55,6 +59,7 @@ function table(place, columns, rows) {
       for (const column of columns) {
         const cell = make(column.head ? "th" : "td", undefined, column.name || (column.num ? "num" : ""));
         if (column.head) cell.scope = "row";
+        cell.dataset.title = column.title;
         cell.append(column.cell ? column.cell(row) : String(column.value(row) ?? "–"));
         tr.append(cell);
       }
@@ -79,20 +84,25 @@ function sorted(rows, value, direction) {
 const measures = Object.entries(style.measures).map(([name, m]) => ({ name, ...m }));
 const known = measures.filter((m) => m.spread_change !== null);
 const narrower = measures.filter((m) => m.verdict === "narrower").length;
+const isBeyond = (m) => m.same_lengths !== null && m.verdict === "narrower" && m.spread_change < m.same_lengths.low;
+const beyond = measures.filter(isBeyond).length;
+const byLength = measures.some((m) => m.same_lengths);
 const wider = measures.filter((m) => m.verdict === "wider").length;
 
 put("title", counts.rows
   ? `${whole(counts.kept)} of ${whole(counts.rows)} rows kept`
-  : "There were no rows to select from");
+  : "No rows to select from");
 put("lead", report.lead);
+put("intro", report.intro.join(" "));
 document.title = `${at("title").textContent} · ${report.name}`;
 
 for (const [label, value, detail] of [
-  ["Rows in", whole(counts.rows), counts.skipped ? `${whole(counts.skipped)} without a score` : "all have a score"],
+  ["Rows", whole(counts.rows), counts.skipped ? `${whole(counts.skipped)} without a score` : "all of them scored"],
   ["Kept", whole(counts.kept), counts.share === null ? "" : `${percent(counts.share)} of the rows`],
   ["Threshold", counts.threshold === null ? "–" : counts.threshold.toFixed(3), "lowest score kept"],
   ["Narrower style", known.length ? `${narrower} of ${known.length}` : "–",
-    known.length ? `measures; ${wider} wider, ${known.length - narrower - wider} unclear` : "nothing to compare"],
+    !known.length ? "nothing to compare" : byLength ? `measures; ${beyond} beyond what length explains`
+      : `measures; ${wider} wider, ${known.length - narrower - wider} unclear`],
 ]) {
   const box = make("div");
   box.append(make("dt", label), make("dd", value), make("dd", detail));
@@ -116,7 +126,7 @@ for (const [name, label, rows] of [
 if (report.reasons.length) {
   table(at("reasons"), [
     { title: "Rows", num: true, value: (r) => whole(r.rows) },
-    { title: "What became of them", value: (r) => (r.what === "skipped" ? "without a score" : "left out by curation") },
+    { title: "Outcome", value: (r) => (r.what === "skipped" ? "without a score" : "left out by curation") },
     { title: "Reason", value: (r) => r.reason },
   ], report.reasons);
   at("reasons").className = "box";
@@ -130,7 +140,16 @@ for (const [name, caption] of Object.entries(report.captions)) {
   }
 }
 
-const span = (low, high, show) => (low === null ? "–" : `${show(low)} to ${show(high)}`);
+// Each change with its interval below.
+function change(value, low, high, name) {
+  const both = make("div");
+  both.append(make("span", signed(value), name));
+  if (low !== null) both.append(make("small", `${signed(low)} to ${signed(high)}`));
+  return both;
+}
+const drawn = (title, name) => ({
+  title, num: true, cell: (m) => (m[name] ? change(m[name].change, m[name].low, m[name].high) : "–"),
+});
 const isThere = (m) => m.mean_before !== null && (m.mean_before !== 0 || m.mean_after !== 0);
 table(at("spreads"), [
   { title: "Measure", head: true, cell: (m) => {
@@ -138,14 +157,15 @@ table(at("spreads"), [
     title.append(make("small", m.unit));
     return title;
   } },
-  { title: "Change of spread", num: true, value: (m) => signed(m.spread_change) },
-  { title: "95 % interval", num: true, value: (m) => span(m.low, m.high, signed) },
-  { title: "", cell: (m) => make("span", m.spread_change === null ? "" : m.verdict, m.verdict) },
+  { title: "Change of spread", num: true, cell: (m) => change(m.spread_change, m.low, m.high, m.verdict) },
+  { title: "Verdict", cell: (m) => make("span", m.spread_change === null ? "–" : m.verdict, m.verdict) },
+  ...(measures.some((m) => m.random) ? [drawn("Random draw", "random")] : []),
+  ...(byLength ? [drawn("Same lengths", "same_lengths")] : []),
   { title: "Spread before → after", num: true, value: (m) => `${short(m.spread_before)} → ${short(m.spread_after)}` },
   { title: "Mean before → after", num: true, value: (m) => `${short(m.mean_before)} → ${short(m.mean_after)}` },
 ], measures.filter(isThere));
 const absent = measures.filter((m) => !isThere(m)).map((m) => m.title);
-if (absent.length) put("absent", `Nothing to measure in these rows: ${absent.join(", ")}.`);
+if (absent.length) put("absent", `Not found in these rows: ${absent.join(", ")}.`);
 
 function pair(row) {
   const details = make("details");
@@ -161,7 +181,7 @@ function pair(row) {
       p.dir = "auto";
       details.append(p);
     }
-    if (row.truncated) details.append(make("p", "(cut for this page)", "caption"));
+    if (row.truncated) details.append(make("p", "(shortened for this page)", "caption"));
   });
   return details;
 }

@@ -10,7 +10,7 @@ from ..files import Shard, atomic_write
 from ..pairs import PairReader
 from ..reproducing import select_command, select_snippet
 from ..scoring import ScarScorer
-from .captions import captions_of, foot_of, lead_of
+from .captions import captions_of, foot_of, intro_of, lead_of
 from .figures import check_matplotlib, draw, score_histogram
 from .form_map import ENCODER_MISSING
 from .looking import Samples, Seen, choose, look
@@ -55,7 +55,7 @@ class SelectionReport:
         n = self.numbers
         names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "group_by", "commands", "manifest")
         content = {name: n[name] for name in names}
-        content |= {"captions": captions_of(n), "lead": lead_of(n), "foot": foot_of(n)}
+        content |= {"captions": captions_of(n), "lead": lead_of(n), "intro": intro_of(n), "foot": foot_of(n)}
         measured = [name for name in SHOWN_MEASURES if any(name in row["measures"] for row in n["examples"])]
         content["example_measures"] = [{"name": name, "title": SHOWN_MEASURES[name]} for name in measured]
         content["examples"] = [

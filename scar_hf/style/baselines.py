@@ -6,7 +6,7 @@ import numpy as np
 
 from .rows import StyleMeasures
 
-BASELINES = {"random": "random draw", "same_lengths": "same lengths"}
+BASELINES = {"random": "Random draw", "same_lengths": "Same lengths"}
 DRAWS = 200
 # Lengths match within these parts of the kept rows: a twentieth each.
 _LENGTH_BINS = 20
