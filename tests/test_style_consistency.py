@@ -130,14 +130,14 @@ def test_an_interval_of_rows_that_are_all_alike_is_not_certainty():
 def test_baselines_tell_what_length_alone_does():
     words = np.random.default_rng(0).lognormal(4, 1, 2000).round()
     before = measured(words=words, ttr=words**-0.3, flesch=normal(2000))
-    longest = before.select(np.argsort(-words)[:200])
+    longest = before.select(np.argsort(-words)[:400:2])
     change = compare(before, longest, samples=50)
     for name in ("words", "ttr", "flesch"):
         random = change.baselines["random"][name]
         assert random.low < random.change < random.high and abs(random.change) < 0.05 and random.low < 0 < random.high
     # The type-token ratio follows length here, so that rows of the same lengths have the same spread; Flesch does not.
     same = change.baselines["same_lengths"]
-    assert change["ttr"].spread_change == pytest.approx(same["ttr"].change, abs=0.001)
+    assert change["ttr"].spread_change == pytest.approx(same["ttr"].change, abs=0.02)
     assert same["ttr"].high < -0.5 and same["flesch"].low < 0 < same["flesch"].high
     narrow = before.select(np.argsort(np.abs(before["flesch"]))[:200])
     change = compare(before, narrow, samples=50)

@@ -47,18 +47,18 @@ def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
         "map": _map(numbers),
         "map-sources": _map_sources(numbers),
         "surprisal": _surprisal(numbers),
-        "spreads": "The standard deviation of each measure over the rows kept, relative to all rows, with its 95 % interval. Blue is "
-        "narrower, orange wider, grey may be chance. Grey bands: random draws of as many rows. Diamonds: draws with the same "
-        "lengths."
+        "spreads": "The standard deviation of each measure over the rows kept, relative to all rows, with its 95 % interval. "
+        "Blue is narrower, orange wider, grey may be chance. Grey bands: random draws of as many rows. Diamonds: draws with "
+        "the same lengths."
         if any(row["spread_change"] is not None for row in numbers["style"]["measures"].values())
         else "There are too few rows to compare spreads.",
         "table": _table(numbers),
         "sources": f"Share kept of each {numbers['group_by']}, over all rows." if numbers["groups"] else _no_sources(numbers),
         "lengths": _lengths(numbers),
-        "examples": "Up to 300 rows: the best, the worst, evenly spaced rows between them, and some without a score or left out "
-        "by curation. Select the text of a row to read more of it.",
-        "again": "The same command on the same data writes the same rows, byte for byte. scar-hf verify checks an output against "
-        "its manifest.",
+        "examples": "Up to 300 rows: the best, the worst, evenly spaced rows between them, and some without a score or left "
+        "out by curation. Select the text of a row to read more of it.",
+        "again": "The same command on the same data writes the same rows, byte for byte. scar-hf verify checks an output "
+        "against its manifest.",
     }
 
 
@@ -108,8 +108,8 @@ def _surprisal(numbers: Mapping[str, Any]) -> str:
     found = numbers["surprisal"]
     if found is None:
         return (
-            "Instructional surprisal was not measured. Pass --lm MODEL (lm= in Python) to add its density here and its spread to "
-            "the table. The ranker itself represents surprisal only as a vector, not as a number."
+            "Instructional surprisal was not measured. Pass --lm MODEL (lm= in Python) to add its density here and its spread "
+            "to the table. The ranker itself represents surprisal only as a vector, not as a number."
         )
     if not found["grid"]:
         return "The language model could not measure any row."

@@ -182,11 +182,12 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     """How much narrower or wider each measure became, with its interval."""
     rows = _changes(numbers)
     figure, axes = _axes(1.0 + 0.26 * len(rows))
+    labels = ["random draws", "draws with the same lengths"]  # of the first marks of each kind
     for y, (_, row) in enumerate(reversed(rows)):
         if row.get("random"):
             low, high = (100 * max(-1.0, min(_MOST_CHANGE, row["random"][end])) for end in ("low", "high"))
             band = axes.barh(y, high - low, left=low, height=0.62, color=COLOURS["line"])[0]
-            band.set_label("_" if y else "random draws")
+            band.set_label(labels.pop(0) if len(labels) == 2 else "_")
         if row.get("same_lengths"):
             at = 100 * max(-1.0, min(_MOST_CHANGE, row["same_lengths"]["change"]))
             axes.plot(
@@ -197,7 +198,7 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
                 markersize=5.5,
                 color=COLOURS["rest"],
                 markeredgewidth=0,
-                label="_" if y else "draws with the same lengths",
+                label=labels.pop() if labels else "_",
             )
         role = {"narrower": "kept", "wider": "mark"}.get(row["verdict"], "quiet")
         if row["low"] is not None:

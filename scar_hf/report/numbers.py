@@ -68,9 +68,11 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
         numbers = np.union1d(samples.read, samples.read_after)
         surprisal = lm if isinstance(lm, Surprisal) else Surprisal(lm)
         read = style_measures(_dataset(seen, numbers), language=language, lm=surprisal, progress=progress)
-        read.values = {name: read[name] for name in SURPRISAL}
+        read.values = {name: read[name] for name in ("words", *SURPRISAL) if name in read.values}
         more = _change(read, numbers, samples.read, samples.read_after)
-        change.changes |= more.changes
+        change.changes |= {name: more.changes[name] for name in SURPRISAL}
+        for baseline, draws in more.baselines.items():
+            change.baselines.setdefault(baseline, {}).update({name: draws[name] for name in SURPRISAL if name in draws})
         change.notes += [note for note in more.notes if note not in change.notes]
         values["surprisal"] = _by_number(numbers, read["surprisal"])
         at = (np.searchsorted(numbers, rows) for rows in (samples.read, samples.read_after))
