@@ -74,7 +74,7 @@ def test_rows_without_a_response_are_listed_or_an_error(rows, write_jsonl, tmp_p
     assert not (tmp_path / "o.jsonl").exists()
     assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == 9
-    assert "1 rows have no score" in capsys.readouterr().out
+    assert "Not scored, and so not kept: 1 rows" in capsys.readouterr().out
     skipped = read_dataset(tmp_path / "o.jsonl.skipped.jsonl").to_list()
     assert skipped == [{"shard": "data.jsonl", "row": 3, "reason": "the response is empty"}]
 
