@@ -34,7 +34,7 @@ def _refusals(numbers: Mapping[str, Any]) -> str:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found["kinds"].items())
     count = sum(found["kinds"].values())
     return (
-        f" Of {of}, {count:,} look like refusals or empty phrases ({kinds})."
+        f" Of {of}, {count:,} look like a refusal or an empty phrase ({kinds})."
         if count
         else f" Of {of}, none looks like a refusal."
     )
