@@ -18,6 +18,7 @@ from ..quotas import StratifyBy
 from ..ranking import ScarRanking
 from ..report.figures import draw, score_histogram
 from ..runs import find_manifest
+from ..runs.manifest import sealed
 from ..runs.output import hash_file
 from ..scoring import SCORE_COLUMN
 from .metadata import count_reasons, license_metadata, source_metadata, without_local_folders
@@ -84,10 +85,12 @@ def selection_contents(
     else:
         rows = _as_parquet(read_dataset(output), folder)
     contents, reasons = dict(rows), {}
+    manifest["lists"] = hashes = {}
     for key, name in (("skipped_rows", "skipped.jsonl"), ("dropped_rows", "dropped.jsonl")):
         if manifest.get(key):
             contents[name] = file_named(path.parent, manifest[key])
             manifest[key] = name
+            hashes[name] = hash_file(contents[name])
             lines = contents[name].read_text(encoding="utf-8").splitlines()
             reasons[name.removesuffix(".jsonl")] = count_reasons(json.loads(line)["reason"] for line in lines)
     scores = np.concatenate([_column(shard, SCORE_COLUMN) for shard in open_shards(output)]).astype(np.float32)
@@ -296,7 +299,7 @@ def _described(
     count = manifest["output"]["rows"] if "output" in manifest else manifest["selection"]["kept"]
     manifest["output"] = {"name": _ROWS_FOLDER, "rows": count, "files": files}
     with atomic_write(folder / MANIFEST) as out:
-        out.write(f"{json.dumps(manifest, indent=2, ensure_ascii=False)}\n".encode())
+        out.write(sealed(manifest))
     consistency = card.get("consistency")
     numbers: dict[str, Any] = {"scores": score_histogram(scores, kept)}
     if consistency is not None:

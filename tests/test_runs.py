@@ -67,7 +67,7 @@ def test_a_folder_of_shards_gives_a_folder_of_shards(tmp_path, small):
     assert len(set(kept["id"][:]) & set(expected["id"][:])) >= 298  # shards begin chunks anew: the last bits may differ
     assert kept["id"][:] == sorted(kept["id"][:]) and kept.column_names == ["instruction", "output", "id", "scar_score"]
     assert min(kept["scar_score"][:]) == pytest.approx(result.threshold)
-    assert all(check.passed for check in verify_manifest(tmp_path / "out"))
+    assert all(check.passed is not False for check in verify_manifest(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.csv", "a.parquet", "arrow", "folder"])
@@ -261,16 +261,65 @@ def test_manifests_name_their_parents_and_show_what_was_changed(tmp_path, small,
     manifest = json.loads((tmp_path / "b.parquet.manifest.json").read_text())
     assert manifest["parent"]["path"] == str(tmp_path / "a.jsonl.manifest.json")
     assert manifest["selection"]["kept"] == 5 and manifest["selection"]["rows"] == 20
-    assert all(check.passed for check in verify_manifest(tmp_path / "b.parquet"))
+    assert all(check.passed is not False for check in verify_manifest(tmp_path / "b.parquet"))
     (tmp_path / "a.jsonl").write_text("{}\n")
     failed = [check.what for check in verify_manifest(tmp_path / "b.parquet") if check.passed is False]
     assert failed == [f"input {tmp_path / 'a.jsonl'}"]
     data.unlink()
     unknown = [check for check in verify_manifest(tmp_path / "a.jsonl") if check.passed is None]
-    assert len(unknown) == 1 and "not there any more" in unknown[0].detail
+    assert [check.what for check in unknown] == [f"input {data}", "scores"] and "not there any more" in unknown[0].detail
     (tmp_path / "a.jsonl.manifest.json").write_text('{"output": 3')
     with pytest.raises(ValueError, match=r"not a manifest of scar-hf, or is damaged"):
         verify_manifest(tmp_path / "a.jsonl.manifest.json")
+
+
+@pytest.fixture
+def verified(tmp_path, small, write_jsonl) -> Path:
+    rows = many_rows(30)
+    rows[3]["output"] = ""
+    select_files(write_jsonl(rows), tmp_path / "out", small, 10, progress=False)
+    assert all(check.passed is not False for check in verify_manifest(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+EDITS = {
+    "k": lambda m: m["options"].update(k=20),
+    "threshold": lambda m: m["selection"].update(threshold=m["selection"]["threshold"] - 0.01),
+    "kept": lambda m: m["selection"].update(kept=9),
+    "scored": lambda m: m["selection"].update(scored=30),
+    "skipped": lambda m: m["selection"].update(skipped=0, scored=30),
+    "weights": lambda m: m["ranker"].update(weights="0" * 64),
+    "no files": lambda m: m["output"].update(files=[]),
+    "no inputs": lambda m: m.update(inputs=[]),
+    "input": lambda m: m["inputs"][0].update(sha256="0" * 64),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("sealed_again", [False, True])
+def test_an_edited_manifest_is_noticed(edit, sealed_again, verified):
+    from scar_hf.runs.manifest import sealed
+
+    path = verified / "manifest.json"
+    manifest = json.loads(path.read_text())
+    EDITS[edit](manifest)
+    path.write_bytes(sealed(manifest) if sealed_again else json.dumps(manifest).encode())
+    assert main(["verify", str(verified)]) == 1
+
+
+@pytest.mark.parametrize(
+    "forgery", ["list", "list with reasons", "_x.jsonl", ".part-00.parquet.7.part", "more.parquet", "card"]
+)
+def test_forged_and_added_files_are_noticed(forgery, verified, capsys):
+    if forgery.startswith("list"):
+        text = (verified / "skipped.jsonl").read_text()
+        (verified / "skipped.jsonl").write_text(text * 2 if forgery == "list" else text.replace("empty", "fine"))
+    elif forgery == "card":
+        card = (verified / "README.md").read_text()
+        (verified / "README.md").write_text(card.replace("train.parquet", "other.parquet"))
+    else:
+        (verified / forgery).write_text("{}")
+    assert main(["verify", str(verified)]) == 1 and "FAILED" in capsys.readouterr().out
 
 
 def test_what_belongs_to_somebody_else_is_left_alone(tmp_path, small, write_jsonl):
@@ -278,7 +327,7 @@ def test_what_belongs_to_somebody_else_is_left_alone(tmp_path, small, write_json
     (tmp_path / "manifest.json").write_text('{"name": "my web app"}')
     select_files(data, tmp_path / "a.jsonl", small, 2, progress=False)
     assert json.loads((tmp_path / "manifest.json").read_text()) == {"name": "my web app"}
-    assert all(check.passed for check in verify_manifest(tmp_path / "a.jsonl"))
+    assert all(check.passed is not False for check in verify_manifest(tmp_path / "a.jsonl"))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "skipped.jsonl").write_text("mine")
     select_files(data, tmp_path / "b" / "a.jsonl", small, 2, progress=False)

@@ -2,8 +2,9 @@
 
 from .explain import ExplainedRow, explain_rows
 from .keeping import rows_of_shard
-from .manifest import Check, find_manifest, verify_manifest
+from .manifest import find_manifest
 from .run import RunResult, score_shards, select_files
+from .verifying import Check, verify_manifest
 
 __all__ = [
     "Check",

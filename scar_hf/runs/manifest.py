@@ -4,35 +4,19 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import Shard, atomic_write, file_named, is_arrow_folder, open_shards, write_shard
+from ..files import Shard, atomic_write, file_named, is_arrow_folder, write_shard
 from ..provenance import describe_run
 from ..scoring import ScarScorer
 from .output import hash_file
 from .replacing import CARD, IMAGES, LISTS, MANIFEST, amended_card, check_replaceable, output_name, plain_card, side_paths
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Check:
-    """
-    One thing that [`verify_manifest`] looked at.
-
-    Args:
-        what (`str`): what was looked at.
-        passed (`bool`, *optional*): whether it is as the manifest says; `None` if it could not be looked at.
-        detail (`str`): what was found.
-    """
-
-    what: str
-    passed: bool | None
-    detail: str = ""
 
 
 def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any]]:
@@ -151,15 +135,27 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists:
     path, *list_paths = [target / name for name in (MANIFEST, *LISTS)] if target.is_dir() else side_paths(output)
     if target.is_dir() and not is_arrow_folder(target):
         _write_card(target, output, manifest["output"]["files"])
-    names = {}
+    names: dict[str, Any] = {"lists": {}}
     for key, list_path, lines in zip(("skipped_rows", "dropped_rows"), list_paths, lists, strict=True):
         names[key] = list_path.name if lines else None
         if lines:
-            write_shard(list_path, [lines])
+            names["lists"][list_path.name] = write_shard(list_path, [lines])
         else:
             list_path.unlink(missing_ok=True)
     with atomic_write(path) as out:
-        out.write(f"{json.dumps({**manifest, **names}, indent=2, ensure_ascii=False)}\n".encode())
+        out.write(sealed({**manifest, **names}))
+
+
+def sealed(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as it is written, with the SHA-256 of what it says, by which an edit shows."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return f"{json.dumps({**content, 'seal': seal_of(content)}, indent=2, ensure_ascii=False)}\n".encode()
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over all of a manifest but its seal."""
+    content = {name: value for name, value in manifest.items() if name != "seal"}
+    return sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def find_manifest(path: str | Path) -> Path | None:
@@ -179,37 +175,6 @@ def find_manifest(path: str | Path) -> Path | None:
         return path
     manifest = side_paths(path)[0]
     return manifest if output_name(manifest) == path.name else None
-
-
-def verify_manifest(path: str | Path) -> list[Check]:
-    """
-    Check an output against its manifest: that its files, and the inputs that are still there, are byte for byte those that
-    it names, and the number of rows is right.
-
-    Args:
-        path (`str` or `Path`): the output, or its manifest.
-
-    Returns:
-        `list[Check]`.
-
-    Raises:
-        `ValueError`: if there is no manifest, or it is damaged.
-    """
-    file = find_manifest(path)
-    if file is None:
-        raise ValueError(f"{path} has no manifest: expected {MANIFEST} in it or beside it, as scar-hf score and select write.")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        output, inputs = manifest["output"], manifest["inputs"]
-        checks = [_check_file("output", file_named(file.parent, entry["name"]), entry["sha256"]) for entry in output["files"]]
-        checks += [_check_rows(file.parent, output)]
-        checks += [_check_input(entry, file.parent) for entry in inputs]
-        parent = manifest["parent"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"{file} is not a manifest of scar-hf, or is damaged: {error!r}.") from error
-    if parent:
-        checks.append(_check_input(parent, file.parent, "parent manifest"))
-    return checks
 
 
 def _write_card(folder: Path, output: Path, files: Sequence[Mapping[str, Any]]) -> None:
@@ -233,31 +198,3 @@ def _write_card(folder: Path, output: Path, files: Sequence[Mapping[str, Any]]) 
 def _parent(data: str | Path) -> dict[str, str] | None:
     manifest = find_manifest(data) if Path(data).exists() else None
     return None if manifest is None else {"path": str(manifest), "sha256": hash_file(manifest)}
-
-
-def _check_file(kind: str, path: Path, digest: str) -> Check:
-    if not path.is_file():
-        return Check(f"{kind} {path}", False, "is missing")
-    return Check(f"{kind} {path}", hash_file(path) == digest, "SHA-256")
-
-
-def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") -> Check:
-    """Inputs may have been moved or deleted since: that is said, but is no fault of the output."""
-    if "sha256" not in entry:
-        return Check(f"{kind} {entry['path']}", None, "is on the Hub and was not fetched")
-    named = Path(entry["path"])
-    path = next((p for p in (named, folder / named, folder / named.name) if p.is_file()), None)
-    if path is None:
-        return Check(f"{kind} {named}", None, "is not there any more")
-    return Check(f"{kind} {path}", hash_file(path) == entry["sha256"], "SHA-256")
-
-
-def _check_rows(folder: Path, output: Mapping[str, Any]) -> Check:
-    data = folder if (folder.name == output["name"] and (folder / MANIFEST).is_file()) else folder / output["name"]
-    found = 0
-    try:
-        for shard in open_shards(str(data)):
-            found += sum(len(batch) for batch in shard.batches())
-    except (ValueError, OSError) as error:
-        return Check("rows", False, str(error))
-    return Check("rows", found == output["rows"], f"{found:,} of {output['rows']:,}")

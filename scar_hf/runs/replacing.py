@@ -80,7 +80,7 @@ def amended_card(folder: Path) -> RepoCard | None:
 
 
 def _check_folder(folder: Path) -> None:
-    found = sorted(_files_in(folder))
+    found = sorted(files_in(folder))
     if not found:
         return
     output = _read(folder / MANIFEST)
@@ -111,7 +111,8 @@ def _check_sides(output: Path) -> None:
             raise ValueError(f"{path} stands where a file of the output goes, and was not written with it. Move it elsewhere.")
 
 
-def _files_in(folder: Path) -> set[str]:
+def files_in(folder: Path) -> set[str]:
+    """The paths of all files in a folder, with `/`; a link to a folder counts as one."""
     found = set()
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
