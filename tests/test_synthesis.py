@@ -337,7 +337,7 @@ GOOD = (
         ("direct", "  \n", "empty"),
         ("direct", "<think>Hm, hm.</think>\n", "empty"),
         ("direct", "<think>Well, the dam", "cut off"),
-        ("direct", "As an AI language model, I have no opinion about dams.", "refusal"),
+        ("direct", "As an AI language model, I have no opinion about dams.", "AI disclaimer"),
         ("direct", "I am unable to answer this question about the dam.", "refusal"),
         ("direct", "I'm sorry to hear that your field was flooded. The dam at Aswan has prevented this since 1970.", None),
         ("direct", "The dam holds water. " * 12, "repeats itself"),

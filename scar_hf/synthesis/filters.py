@@ -6,19 +6,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
+from ..curation.refusals import refusal_reason
 from .backends import Completion
 
-# How a refusal begins; an answer that apologises later on is none.
-_REFUSAL = re.compile(
-    r"^\W*(?:(?:(?:i(?:'| a)m|we(?:'| a)re)(?: \w+)? |my )?(?:sorry|apologi[sz]e|apologies|afraid|unfortunately)\b"
-    r"(?! to hear| for your loss| you(?:'| a)re)|(?:sorry|unfortunately|regrettably|i apologi[sz]e)\b"
-    r"|(?:\w+[ ,]+){0,3}as an? (?:ai|artificial intelligence|(?:large )?language model|assistant)\b"
-    r"|i(?:'m| am) (?:just |only )?an? (?:ai|artificial intelligence|(?:large )?language model)\b"
-    r"|i (?:can(?:no|')?t|could not|couldn't|am (?:not able|unable)|'m (?:not able|unable)|won't|will not|do(?: not|n't) have)"
-    r" (?:to )?(?:assist|help|answer|provide|fulfil|comply|do that|access|create|generate|give|browse|real|enough|any|personal)"
-    r"|i(?:'m| am) (?:not able|unable) to\b)",
-    re.IGNORECASE,
-)
 _MENTION = re.compile(
     r"\b(?:the|your|that|this) (?:above|original|given|provided|previous|preceding|aforementioned|human|reference|source) "
     r"(?:answer|response|text|passage|reply|notes?|version|content|explanation|description)\b"
@@ -65,7 +55,8 @@ def problem_of(
         language (`Callable`, *optional*): tells a text's language, see [`language_finder`].
 
     Returns:
-        `str`: `"empty"`, `"cut off"`, `"chat marks"`, `"refusal"`, `"repeats itself"`, `"copies the instruction"`,
+        `str`: `"empty"`, `"cut off"`, `"refusal"` and the like (see [`~scar_hf.curation.refusals.refusal_reason`]),
+        `"chat marks"`, `"repeats itself"`, `"copies the instruction"`,
         `"copies the prompt"`, `"copies the reference"`, `"mentions the reference"`, `"drops the reference"` or
         `"another language"`; `None` if nothing is wrong.
 
@@ -81,8 +72,10 @@ def problem_of(
         return "empty"
     if completion.finish_reason == "length" or "<think>" in text:
         return "cut off"
-    if completion.finish_reason == "content_filter" or _REFUSAL.match(text):
+    if completion.finish_reason == "content_filter":
         return "refusal"
+    if (refusal := refusal_reason(text)) is not None:
+        return refusal
     if _MARKS.search(text) and not _MARKS.search(human):
         return "chat marks"
     if repeats_itself(text):
