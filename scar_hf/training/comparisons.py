@@ -1,6 +1,5 @@
 """What an evaluation compares: pairs of responses, the one that should score higher first."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -10,21 +9,9 @@ from typing import Any
 import numpy as np
 
 from .augmentation import strip_comments, strip_markdown
+from .negatives import HELD_OUT_REFUSALS, truncated
 from .triples import Triple
 
-# Never trained on.
-HELD_OUT_REFUSALS = (
-    "I cannot help with that.",
-    "I'm sorry, but as an AI language model, I am not able to answer this question.",
-    "I apologize, but I don't have the information needed to respond to this request.",
-    "Unfortunately I can't provide a response to this. Is there something else I can help you with?",
-    "As an AI developed to be helpful and harmless, I have to refuse this request.",
-    "I do not have personal opinions or beliefs, therefore I cannot say anything on this matter.",
-    "This is outside the scope of what I know. Please consult a professional.",
-    "That's an excellent question! Thanks for asking. I hope you find what you are looking for.",
-    "Sure, I can help with that! Please give me more details so that I can assist you better.",
-    "I was not able to find an answer. You may want to try a search engine.",
-)
 ORDERINGS = (("direct", "human"), ("direct", "referenced"), ("referenced", "human"))
 _MATCHED = 0.75  # "within 25 %": the shorter has at least this share of the longer one's words
 _READ_WORDS = 250  # a text is broken off within its first words, as a ranker may not read its end
@@ -161,17 +148,6 @@ def _outward(pool: list[tuple[int, int, str]], start: int) -> Iterator[tuple[int
         else:
             yield pool[high]
             high += 1
-
-
-def truncated(text: str, rng: Random) -> str | None:
-    """Break a text off in the middle of a sentence; `None` if it is too short for that."""
-    words = list(re.finditer(r"\S+", text))
-    if len(words) < 12:
-        return None
-    end = rng.randint(max(3, len(words) // 8), len(words) * 6 // 10)
-    while end > 3 and words[end - 1].group()[-1] in ".!?:;":
-        end -= 1
-    return text[: words[end - 1].end()]
 
 
 def _matched(text: str, other: str) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..scoring import ScarScorer
-from .comparisons import HELD_OUT_REFUSALS, ORDERINGS, Comparisons, same_instruction
+from .comparisons import ORDERINGS, Comparisons, same_instruction
 from .intervals import CrossAuc, Instructions, Measure, Share, Statistic, mean_measure, measure
+from .negatives import HELD_OUT_REFUSALS
 from .triples import Triple
 
 # In the order in which they are shown: what a ranker is for, then what it may do it by, then what no ranker should like.
