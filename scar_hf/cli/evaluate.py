@@ -38,12 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate each ranker, print the tables and write the JSON."""
+    from ..training import load_triples
+
+    return evaluate_on(args, [triple for path in args.triples for triple in load_triples(path)])
+
+
+def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
+    """The same on triples in memory."""
     from transformers.utils import logging as transformers_logging
 
     from .._version import __version__
     from ..files import check_output
     from ..scoring import ScarScorer
-    from ..training import load_triples
     from ..training.evaluation import evaluate, spread_rows
     from .evaluation_tables import differences, print_evaluations
 
@@ -55,7 +61,6 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"The output must be a .json file, got {args.output}.")
         output = check_output(args.output, args.overwrite)
     transformers_logging.disable_progress_bar()
-    triples = [triple for path in args.triples for triple in load_triples(path)]
     if args.max_rows is not None:
         triples = spread_rows(triples, args.max_rows)
     settings: dict[str, Any] = {name: getattr(args, name) for name in _SETTINGS}

@@ -109,16 +109,9 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
         are also written to `metrics.json`.
     """
     set_seed(args.seed)
-    data_dir = Path(recipe.data_dir)
-    excluded = {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
-    triples = [t for name in recipe.train_files for t in load_triples(_found(data_dir, name)) if t.instruction not in excluded]
-    unknown = set(recipe.held_out_sources) - {triple.source for triple in triples}
-    if unknown:
-        raise ValueError(f"`held_out_sources` names sources that the data does not have: {sorted(unknown)}.")
-    held_out = [triple for triple in triples if triple.source in recipe.held_out_sources]
-    train, validation, test = split_by_prompt(
-        [triple for triple in triples if triple.source not in recipe.held_out_sources], recipe.split, recipe.split_seed
-    )
+    data_dir, excluded = Path(recipe.data_dir), _excluded(recipe)
+    parts = read_parts(recipe)
+    train = parts["train"]
     quotas = _rows_per_source(recipe)
     train = [triple for triple in train if quotas.get(triple.source) != 0]
     tokenizer = AutoTokenizer.from_pretrained(recipe.encoder, trust_remote_code=recipe.trust_remote_code)
@@ -131,15 +124,13 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
         args.seed,
         _mapping(recipe.negatives),
     )
-    logger.info(
-        "%d rows an epoch from %d of %d sources", len(dataset), len({t.source for t in train}), len({t.source for t in triples})
-    )
+    logger.info("%d rows an epoch from %d sources", len(dataset), len({triple.source for triple in train}))
     patience = recipe.early_stopping_patience
     trainer = ScarTrainer(
         model,
         args,
         train_dataset=dataset,
-        eval_dataset=_at_most(validation, recipe.max_eval_rows),
+        eval_dataset=_at_most(parts["validation"], recipe.max_eval_rows),
         processing_class=tokenizer,
         callbacks=[EarlyStoppingCallback(patience)] if patience else None,
     )
@@ -148,7 +139,34 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     if not trainer.is_world_process_zero():
         return {}
     save_ranker(ranker, tokenizer, args.output_dir)
-    return _finish(recipe, args, {"test": test, "held_out": held_out}, train)
+    return _finish(recipe, args, {name: parts[name] for name in ("test", "held_out")}, train)
+
+
+def read_parts(recipe: RecipeArguments) -> dict[str, list[Triple]]:
+    """
+    Read the triples of a recipe and split them.
+
+    Args:
+        recipe ([`RecipeArguments`]): the data.
+
+    Returns:
+        `dict[str, list[Triple]]`: `train`, `validation`, `test`, and `held_out`, the sources kept from training whole.
+    """
+    excluded = _excluded(recipe)
+    files = [_found(Path(recipe.data_dir), name) for name in recipe.train_files]
+    triples = [triple for file in files for triple in load_triples(file) if triple.instruction not in excluded]
+    unknown = set(recipe.held_out_sources) - {triple.source for triple in triples}
+    if unknown:
+        raise ValueError(f"`held_out_sources` names sources that the data does not have: {sorted(unknown)}.")
+    rest = [triple for triple in triples if triple.source not in recipe.held_out_sources]
+    train, validation, test = split_by_prompt(rest, recipe.split, recipe.split_seed)
+    held_out = [triple for triple in triples if triple.source in recipe.held_out_sources]
+    return {"train": train, "validation": validation, "test": test, "held_out": held_out}
+
+
+def _excluded(recipe: RecipeArguments) -> set[str]:
+    """The instructions that must not be trained on."""
+    return {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
 
 
 def _finish(
@@ -175,7 +193,7 @@ def _finish(
         "learning_rate": args.learning_rate,
         "epochs": args.num_train_epochs,
         "seed": args.seed,
-        "metrics": {name: {**values["all"], "macro": values["macro"]} for name, values in metrics.items()},
+        "metrics": {name: {**values["all"], "macro": values.get("macro")} for name, values in metrics.items()},
     }
     config.save_pretrained(folder)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
