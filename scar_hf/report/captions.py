@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def intro_of(numbers: Mapping[str, Any]) -> list[str]:
+def intro_of() -> list[str]:
     """What SCAR is, why narrower can be good, and what to do next: one sentence each."""
-    kept = "the file of the rows kept" if numbers["output"] else "the rows kept"
     return [
         "SCAR ranks the rows of an instruction set by how consistent the style of their responses is: how they are worded "
         "(linguistic form) and how predictable they are from the instruction (instructional surprisal).",
         "A narrower style can be good because a model then spends its fine-tuning on content rather than on many ways of "
         "writing; it is no merit of the ranker where random rows, or rows of the same lengths, are as narrow.",
-        f"Next, read the best, the worst and the borderline examples below: train on {kept} if they look right, otherwise try "
-        "another k, quotas, diversity or curation, and in any case compare the result with training on random rows.",
+        "Next, read the best, the worst and the borderline examples below: train on the rows kept if they look right, "
+        "otherwise try another k, quotas, diversity or curation, and in any case compare with training on random rows.",
     ]
 
 

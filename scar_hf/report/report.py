@@ -55,7 +55,7 @@ class SelectionReport:
         n = self.numbers
         names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "group_by", "commands", "manifest")
         content = {name: n[name] for name in names}
-        content |= {"captions": captions_of(n), "lead": lead_of(n), "intro": intro_of(n), "foot": foot_of(n)}
+        content |= {"captions": captions_of(n), "lead": lead_of(n), "intro": intro_of(), "foot": foot_of(n)}
         measured = [name for name in SHOWN_MEASURES if any(name in row["measures"] for row in n["examples"])]
         content["example_measures"] = [{"name": name, "title": SHOWN_MEASURES[name]} for name in measured]
         content["examples"] = [
