@@ -164,6 +164,7 @@ def compare(
     alike = [MEASURES[name].title for name in names if first[name].spread > 0 and second[name].spread == 0]
     if alike:
         notes.append(f"No interval, as all rows kept have the same value: {', '.join(alike)}.")
-    known = first.measures is not None and second.measures is not None
-    baselines = draw_baselines(first.measures, second.measures) if known else {}
+    baselines: dict[str, dict[str, Draws]] = {}
+    if first.measures is not None and second.measures is not None:
+        baselines = draw_baselines(first.measures, second.measures)
     return StyleChange(changes, first.rows, second.rows, notes, baselines)
