@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= data
 
-.PHONY: demo test quality style ranker clean
+.PHONY: demo test fuzz quality style ranker clean
 
 # Select the best tenth of a set of human and model answers with the bundled ranker.
 demo: $(VENV)/base
@@ -19,6 +19,10 @@ quality: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p scar_hf
 	$(BIN)/mypy modeling trainer_callbacks hub_cards
+
+# Hours of any rows, files and rankers; the suite takes a short turn.
+fuzz: $(VENV)/dev
+	SCAR_HF_FUZZ=5000 $(BIN)/python -m pytest -q tests/fuzz
 
 style: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 # Two special tokens and two of the text.
@@ -62,6 +63,19 @@ def score_pairs(
     return scores
 
 
+class _Rows(Dataset):
+    """A dataset of the library datasets as one of PyTorch, which the base class knows."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.rows[i]
+
+
 class ScarRankingPipeline(Pipeline):
     r"""
     The pipeline `scar-ranking`: scores instruction-response pairs, higher is better.
@@ -85,6 +99,10 @@ class ScarRankingPipeline(Pipeline):
     _load_image_processor = False
     _load_video_processor = False
     _load_feature_extractor = False
+
+    def __call__(self, inputs: Any, **kwargs) -> Any:
+        """Score a pair, or each of a list, generator or dataset of pairs."""
+        return super().__call__(_Rows(inputs) if hasattr(inputs, "column_names") else inputs, **kwargs)
 
     def _sanitize_parameters(self, max_length: int | None = None, **kwargs) -> tuple[dict, dict, dict]:
         if kwargs:

@@ -9,7 +9,6 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
@@ -61,7 +60,10 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
             f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
             f"Use {BUNDLED_RANKER!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
         )
-    return ScarConfig.from_dict(values)
+    try:
+        return ScarConfig.from_dict(values)
+    except Exception as error:  # each option of a config has its own way to fail on a value of another type
+        raise ValueError(f"The config of {path!r} cannot be used: {error}") from error
 
 
 def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:
@@ -115,7 +117,7 @@ def load_ranker(
         model, info = ScarModel.from_pretrained(
             path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
         )
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except Exception as error:  # whatever is wrong with a config or with weights shows in transformers' own ways
         raise ValueError(
             f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
         ) from error

@@ -12,6 +12,8 @@ from .pairs import RowPairs
 _CHUNK_MIN, _CHUNK_MAX = 512, 2048
 # Past the minimum, a chunk ends at one row in so many, chosen by the row's own content.
 _CUT_EVERY = 512
+# Characters after which a chunk ends whatever its rows, as their texts are in memory together.
+_CHUNK_TEXT = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,19 @@ def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
         rows (`Iterable[RowPairs]`): rows, read one by one.
 
     Returns:
-        `Iterator[Chunk]`: of 512 to 2,048 rows, the last one of at least one.
+        `Iterator[Chunk]`: of 512 to 2,048 rows, fewer where their texts are very long; the last one of at least one.
     """
     taken: list[RowPairs] = []
     digests: list[bytes] = []
+    size = 0
     for row in rows:
         taken.append(row)
         digests.append(row.digest())
+        size += sum(len(text) for pair in row.pairs for text in pair if isinstance(text, str))
         cut = len(taken) >= _CHUNK_MIN and int.from_bytes(digests[-1][:4], "little") % _CUT_EVERY == 0
-        if cut or len(taken) == _CHUNK_MAX:
+        if cut or len(taken) == _CHUNK_MAX or size >= _CHUNK_TEXT:
             yield _chunk(taken, digests)
-            taken, digests = [], []
+            taken, digests, size = [], [], 0
     if taken:
         yield _chunk(taken, digests)
 

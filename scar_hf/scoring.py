@@ -19,6 +19,7 @@ from ._version import __version__
 from .batch_formats import add_scores, as_columns
 from .chunk_scoring import embed_chunk, score_chunk
 from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
+from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
 from .loading import (
     as_dtype,
@@ -95,9 +96,14 @@ class ScarScorer:
         self._encoder: Any = None
         self._in_memory = False
         self._identity: str | None = None  # of the checkpoint, once it is loaded; expected of it, where it was sent
-        self._loading, self._tokenizing = Lock(), Lock()
+        self.start_workers()
+        restart_after_fork(self)
         self._threads: int | None = None
         self._warned = False
+
+    def start_workers(self) -> None:
+        """Make the locks; a forked process must not wait for those that a thread of its parent held."""
+        self._loading, self._tokenizing = Lock(), Lock()
 
     @classmethod
     @with_settings

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from . import card, convert, evaluate, explain, export, judge, push, report, score, select, sft, synthesize, train, verify
+from .terminal import printable
 
 _COMMANDS = {
     "select": select,
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = _COMMANDS[args.command].run
         return run(args, rest) if takes_rest else run(args)
     except (ValueError, ImportError, OSError) as error:
-        print(f"scar-hf {args.command}: {error}", file=sys.stderr)
+        print(f"scar-hf {args.command}: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"scar-hf {args.command}: interrupted", file=sys.stderr)

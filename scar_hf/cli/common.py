@@ -82,7 +82,10 @@ def curation_of(args: argparse.Namespace) -> Any:
     if args.languages:
         steps.append(Languages(args.languages.split(",")))
     if args.evaluation:
-        shards = {path: open_shards(path) for path in args.evaluation}
+        # Reasons name the set, not where it lies: they are published with the selection.
+        names = [Path(path).name if Path(path).exists() else path for path in args.evaluation]
+        names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
+        shards = {name: open_shards(path) for name, path in zip(names, args.evaluation, strict=True)}
         steps.append(
             Contamination({p: (row for s in found for row in rows_of_shard(s, PairReader())) for p, found in shards.items()})
         )

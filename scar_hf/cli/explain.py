@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     """Score (the scores of a selection before are found again) and explain."""
     from ..runs import explain_rows
     from ..selection import check_k
+    from .terminal import printable
 
     check_k(args.k)
     explained = explain_rows(
@@ -37,11 +38,10 @@ def run(args: argparse.Namespace) -> int:
         engine=engine_of(args),
     )
     for row in explained:
-        print(f"\nrow {row.number:,} of {row.shard}: {row.decision}\n  {row.reason}")
+        print(f"\nrow {row.number:,} of {printable(row.shard)}: {row.decision}\n  {printable(row.reason)}")
         for name, value, low, high in row.measures:
             place = "as" if low <= value <= high else ("less than" if value < low else "more than")
             print(f"  {name}: {value:,.2f}, {place} the middle half of the kept rows ({low:,.2f} to {high:,.2f})")
-        print(
-            f"  instruction: {' '.join(row.instruction.split())[:300]}\n  response:    {' '.join(row.response.split())[:300]}"
-        )
+        for name, text in (("instruction: ", row.instruction), ("response:    ", row.response)):
+            print(f"  {name}{printable(' '.join(text.split())[:300])}")
     return 0

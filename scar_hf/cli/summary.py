@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,7 @@ from ..runs.observations import Observations
 from ..selection import kind_of_reason, reasons_in_words
 from ..style import BASELINES, MEASURES, StyleMeasures, compare
 from ..style.tables import number, percent
+from .terminal import printable
 
 # The run names what it observes for its tables.
 _NAMES = dict(zip((name for name, _ in OBSERVED), ("words", "ttr"), strict=True))
@@ -30,14 +32,15 @@ def print_summary(result: RunResult) -> None:
     n, skipped, seen = result.rows, result.scored.skipped, result.observations
     share = f" ({result.kept / n:.1%})" if n else ""
     where = "found in" if result.found else "written to"
-    console.print(f"\nKept [bold]{result.kept:,}[/] of [bold]{n:,}[/] rows{share}, {where} {result.output}")
+    output = escape(printable(result.output))
+    console.print(f"\nKept [bold]{result.kept:,}[/] of [bold]{n:,}[/] rows{share}, {where} {output}")
     if result.kept:
         console.print(f"Threshold (the lowest score kept): [bold]{result.threshold:.3f}[/]")
     if skipped:
-        console.print(Text(f"Not scored, and so not kept: {len(skipped):,} rows: {reasons_in_words(skipped)}", "yellow"))
+        console.print(_shown(f"Not scored, and so not kept: {len(skipped):,} rows: {reasons_in_words(skipped)}", "yellow"))
     if result.dropped:
         kinds = {number: kind_of_reason(reason) for number, reason in result.dropped.items()}
-        console.print(f"Left out by curation: {len(result.dropped):,} rows: {reasons_in_words(kinds)}")
+        console.print(_shown(f"Left out by curation: {len(result.dropped):,} rows: {reasons_in_words(kinds)}"))
     if not n or seen is None:
         return
     if seen.refusals:
@@ -61,7 +64,7 @@ def _examples(title: str, numbers: Sequence[int], result: RunResult) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", expand=True, show_lines=True)
     table.add_column("score", justify="right", no_wrap=True)
     if seen.group_by is not None:
-        table.add_column(seen.group_by, max_width=18)
+        table.add_column(_shown(seen.group_by), max_width=18)
     table.add_column("instruction, then response", ratio=1, no_wrap=True, overflow="ellipsis")
     for i in numbers:
         row, group = seen.examples[i]
@@ -72,16 +75,16 @@ def _examples(title: str, numbers: Sequence[int], result: RunResult) -> Table:
     return table
 
 
-def _shown(text: str) -> Text:
-    """Text of the data as it can be printed: surrogates that stand alone cannot."""
-    return Text(text.encode("utf-8", "replace").decode("utf-8"))
+def _shown(text: str, style: str = "") -> Text:
+    """Text of the data: neither markup nor commands to the terminal."""
+    return Text(printable(text), style)
 
 
 def _counts(seen: Observations, kept: int) -> Table:
     group_by = str(seen.group_by)
-    table = Table(title=f"Rows by {group_by}", title_justify="left", title_style="bold")
+    table = Table(title=_shown(f"Rows by {group_by}"), title_justify="left", title_style="bold")
     for name in (group_by, "rows", "kept", "share kept", "share of the selection"):
-        table.add_column(name, justify="left" if name == group_by else "right")
+        table.add_column(_shown(name), justify="left" if name == group_by else "right")
     for name, count in seen.counts_in.most_common(20):
         stayed = seen.counts_kept[name]
         table.add_row(_shown(name), f"{count:,}", f"{stayed:,}", f"{stayed / count:.1%}", f"{stayed / max(1, kept):.1%}")

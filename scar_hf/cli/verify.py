@@ -14,9 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check and say what was found; 1 if something is not as it should be."""
     from ..runs import verify_manifest
+    from .terminal import printable
 
     checks = verify_manifest(args.path)
     words = {True: "ok", False: "FAILED", None: "not checked"}
     for check in checks:
-        print(f"{words[check.passed]:>11}  {check.what}{': ' + check.detail if check.detail else ''}")
+        print(f"{words[check.passed]:>11}  {printable(check.what)}{': ' + printable(check.detail) if check.detail else ''}")
     return 1 if any(check.passed is False for check in checks) else 0

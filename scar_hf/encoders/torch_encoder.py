@@ -10,6 +10,7 @@ import torch
 
 from ..modeling import ScarModel
 from ..planning import batches_by_tokens
+from .forking import restart_after_fork
 
 logger = logging.getLogger(__name__)
 # Measured with MiniLM on a CPU: more tokens bring more padding and no more speed, fewer leave threads waiting for Python.
@@ -36,13 +37,14 @@ class TorchEncoder:
         on_cpu = model.device.type == "cpu"
         self.tokens_per_batch = tokens_per_batch or (_CPU_TOKENS if on_cpu else _GPU_TOKENS)
         self.hidden_size = model.config.hidden_size
-        self._workers = (
-            ThreadPoolExecutor(
-                num_threads or torch.get_num_threads(), "scar-encoder", initializer=torch.set_num_threads, initargs=(1,)
-            )
-            if on_cpu
-            else ThreadPoolExecutor(1, "scar-encoder")
-        )
+        self._threads = (num_threads or torch.get_num_threads()) if on_cpu else 1
+        self.start_workers()
+        restart_after_fork(self)
+
+    def start_workers(self) -> None:
+        """Start threads; a forked process, such as a worker of a DataLoader, has none of those of its parent."""
+        start = {"initializer": torch.set_num_threads, "initargs": (1,)} if self.model.device.type == "cpu" else {}
+        self._workers = ThreadPoolExecutor(self._threads, "scar-encoder", **start)  # type: ignore[arg-type]
 
     def encode(
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None

@@ -155,6 +155,17 @@ def with_json(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     return Features(features | {name: Json() for name in names}).arrow_schema
 
 
+def without_empty_objects(schema: pa.Schema) -> pa.Schema:
+    """The schema with columns as JSON that hold objects without any key, which no Parquet file can."""
+    return with_json(schema, [field.name for field in schema if _has_empty_object(field.type)])
+
+
+def _has_empty_object(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return not kind.num_fields or any(_has_empty_object(field.type) for field in kind)
+    return pa.types.is_list(kind) and _has_empty_object(kind.value_type)
+
+
 def _unite(a: pa.Field, b: pa.Field) -> bool:
     try:
         pa.unify_schemas([pa.schema([a]), pa.schema([b])], promote_options="permissive")

@@ -16,8 +16,10 @@ from datasets.exceptions import DatasetsError
 
 from .batches import Batch, batched, columns_of, conform, merge_schemas, rechunk, schema_of, select_columns
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, import_zstandard, suffix_of
-from .text import csv_header, text_rows
+from .text import MAX_ROW, csv_header, text_rows
 
+# Bytes of a batch in memory, and rows looked at to see how many that are.
+_BATCH_BYTES, _SAMPLED = 256_000_000, 200
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NOT_DATA = ("manifest.json", "skipped.jsonl", "dropped.jsonl", "README.md")
 NOT_DATA_ENDINGS = (
@@ -297,11 +299,32 @@ def _parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> It
             if len(set(schema.names)) < len(schema.names):
                 raise ValueError(f"{path} has two columns of the same name; its columns: {schema.names}.")
             _check_columns(columns, schema, path)
-            tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(batch_size=rows, columns=columns))
-            for table in rechunk(tables, rows) if file.metadata.num_rows else [_no_rows(schema)]:
+            at_once = _rows_at_once(path, file, rows)
+            tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(batch_size=at_once, columns=columns))
+            for table in rechunk(tables, at_once) if file.metadata.num_rows else [_no_rows(schema)]:
                 yield table if columns is None else select_columns(table, columns)
     except (pa.ArrowException, OSError) as error:
         raise _bad_parquet(path, error) from error
+
+
+def _rows_at_once(path: Path, file: pq.ParquetFile, rows: int) -> int:
+    """
+    How many rows may be in memory at once. A dictionary stores a value of megabytes once for thousands of rows, so what a page
+    holds says little; the longest value does, and it is no longer than all pages of its column in a row group.
+    """
+    longest = 0
+    for group in range(file.metadata.num_row_groups):
+        row_group = file.metadata.row_group(group)
+        columns = [row_group.column(i) for i in range(row_group.num_columns)]
+        worst = sum(column.total_uncompressed_size for column in columns if "RLE_DICTIONARY" in column.encodings)
+        longest = max(longest, worst)
+    if longest * rows <= _BATCH_BYTES:
+        return rows
+    # It may be long: see how long rows really are, one at a time.
+    largest = max((batch.nbytes for batch in itertools.islice(file.iter_batches(batch_size=1), _SAMPLED)), default=0)
+    if largest > MAX_ROW:
+        raise ValueError(f"{path}: a row of {largest:,} bytes, more than {MAX_ROW:,}, which no row of text has. Remove it.")
+    return max(1, min(rows, _BATCH_BYTES // max(1, largest)))
 
 
 def _check_columns(columns: Sequence[str] | None, schema: pa.Schema, where: object) -> None:

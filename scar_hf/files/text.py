@@ -12,6 +12,8 @@ from .streams import open_input, suffix_of
 # What `json.loads` raises: its own errors, numbers of more than 4,300 digits, brackets nested by the thousand.
 _JSON_ERRORS = (ValueError, RecursionError)
 _CHUNK = 1 << 16
+# Bytes (of JSON lists and CSV: characters) of one row. No instruction is as long; a compressed file of some kilobytes can be.
+MAX_ROW = 64_000_000
 
 
 def text_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -36,7 +38,7 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
         `ValueError`: with the line, if one is no JSON object or the file is cut in the middle.
     """
     with open_input(path) as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(_lines_of(path, lines), start=1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 if not text.strip():
@@ -50,6 +52,16 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
             yield row
+
+
+def _lines_of(path: Path, file: Any) -> Iterator[Any]:
+    """The lines of a file, of bytes or of text, none of them longer than memory should hold."""
+    number = 0
+    while line := file.readline(MAX_ROW + 1):
+        number += 1
+        if len(line) > MAX_ROW:
+            raise ValueError(f"{path}, line {number}: longer than {MAX_ROW:,} bytes, which no row of text is. Remove it.")
+        yield line
 
 
 def _read_json_list(path: Path) -> Iterator[dict[str, Any]]:
@@ -109,6 +121,8 @@ class _JsonList:
                 if not more:
                     raise self._invalid(f"item {number}: {getattr(error, 'msg', error)}") from error
                 self.text, self.at = self.text[self.at :] + more, 0
+                if len(self.text) > MAX_ROW:
+                    raise self._too_long(number) from error
                 size = len(self.text)  # to double keeps the work of a large object linear
 
     def _next_character(self) -> str:
@@ -121,6 +135,11 @@ class _JsonList:
             if not self.text:
                 return ""
 
+    def _too_long(self, number: int) -> ValueError:
+        return ValueError(
+            f"{self.path}: item {number} is longer than {MAX_ROW:,} characters, which no row of text is. Remove it."
+        )
+
     def _invalid(self, what: str) -> ValueError:
         return ValueError(f"{self.path}: not valid JSON ({what}). Cut off, or JSON Lines? The latter must be named .jsonl.")
 
@@ -128,13 +147,13 @@ class _JsonList:
 def csv_header(path: Path) -> list[str]:
     """The names of a CSV file's columns; none if the file is empty."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        return next(_csv_cells(path, text), (0, []))[1]
+        return next(_csv_cells(path, _lines_of(path, text)), (0, []))[1]
 
 
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
     """Every cell stays the text it is: neither 007 nor an empty cell turns into something else."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        cells = _csv_cells(path, text)
+        cells = _csv_cells(path, _lines_of(path, text))
         _, header = next(cells, (0, []))
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
@@ -149,7 +168,7 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv_cells(path: Path, text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # 131,072 characters by default, shorter than some chats
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW))  # 131,072 characters by default, shorter than some chats
     reader = csv.reader(text, strict=True)
     try:
         for row in reader:

@@ -18,7 +18,17 @@ try:
 except ImportError:  # Windows: two runs of one output are then not kept apart
     fcntl = None  # type: ignore[assignment]
 
-from ..files import Batch, Shard, add_columns, merge_schemas, schema_of, take, write_arrow_folder, write_shard
+from ..files import (
+    Batch,
+    Shard,
+    add_columns,
+    merge_schemas,
+    schema_of,
+    take,
+    without_empty_objects,
+    write_arrow_folder,
+    write_shard,
+)
 from ..scoring import SCORE_COLUMN, score_column
 from ..selection import Explainer, ScoredRows
 from .observations import Observations
@@ -153,7 +163,7 @@ class OutputWriter:
                 start += len(batch)
                 if isinstance(batch, pa.Table):
                     break
-        empty = (schema or pa.schema([])).empty_table()
+        empty = without_empty_objects(schema or pa.schema([])).empty_table()
         return schema_of(add_columns(empty, self._columns(0, 0, np.empty(0, dtype=np.int64))))
 
 
