@@ -173,7 +173,7 @@ class ScarScorer:
         return read_config(resolve_checkpoint(self.model_name), self.settings.revision).max_length
 
     @overload
-    def score(self, instructions: str, responses: str, progress: bool = False) -> float: ...
+    def score(self, instructions: str, responses: str, progress: bool = False) -> float: ...  # type: ignore[overload-overlap]
 
     @overload
     def score(

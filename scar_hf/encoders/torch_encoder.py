@@ -43,8 +43,10 @@ class TorchEncoder:
 
     def start_workers(self) -> None:
         """Start threads; a forked process, such as a worker of a DataLoader, has none of those of its parent."""
-        start = {"initializer": torch.set_num_threads, "initargs": (1,)} if self.model.device.type == "cpu" else {}
-        self._workers = ThreadPoolExecutor(self._threads, "scar-encoder", **start)  # type: ignore[arg-type]
+        if self.model.device.type == "cpu":
+            self._workers = ThreadPoolExecutor(self._threads, "scar-encoder", initializer=torch.set_num_threads, initargs=(1,))
+        else:
+            self._workers = ThreadPoolExecutor(self._threads, "scar-encoder")
 
     def encode(
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None

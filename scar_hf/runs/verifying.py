@@ -148,7 +148,9 @@ def _check_folder(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
         return
     try:
         configs = RepoCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=False).data.get("configs") or []
-        default = next((config for config in configs if config.get("config_name") == "default"), {"data_files": []})
+        default: Mapping[str, Any] = next(
+            (config for config in configs if config.get("config_name") == "default"), {"data_files": []}
+        )
         listed = [path for files in default["data_files"] for path in _listed(files["path"])]
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         yield Check(f"card {card}", False, f"its metadata cannot be read: {error}")
