@@ -9,6 +9,7 @@ import torch
 from scar_hf import ScarRanking, scar_rank
 from scar_hf.files import read_dataset
 from scar_hf.loading import resolve_checkpoint
+from scar_hf.training.negatives import HELD_OUT_REFUSALS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mixed_styles" / "mixed_styles.jsonl"
 
@@ -45,6 +46,26 @@ def test_length_is_not_the_reason(ranking):
     assert np.mean([ranking.scores[a] > ranking.scores[b] for a, b in pairs]) > 0.65
 
 
+def test_refusals_and_empty_phrases_rank_at_the_bottom(ranking, scorer):
+    """Texts that training never showed, each against all answers of the example."""
+    instructions = ranking.dataset["instruction"][:]
+    losses = {}
+    for refusal in HELD_OUT_REFUSALS:
+        scores = scorer.score(instructions, [refusal] * len(instructions))
+        losses[refusal] = float((scores < ranking.scores).mean())
+    assert np.mean(list(losses.values())) > 0.97 and min(losses.values()) > 0.9, losses
+
+
+def test_the_score_depends_on_the_instruction(ranking, scorer):
+    """Each answer is taken away from its instruction and given to the next of similar length."""
+    instructions, responses = ranking.dataset["instruction"][:], ranking.dataset["response"][:]
+    order = np.argsort([len(text) for text in responses])
+    other = np.empty(len(order), dtype=int)
+    other[order] = np.roll(order, 1)
+    scores = scorer.score(instructions, [responses[i] for i in other])
+    assert (ranking.scores > scores).mean() > 0.9
+
+
 def test_calibration_and_provenance(ranking, scorer):
     config = scorer.model.config
     quantiles = np.array(config.calibration["quantiles"])
@@ -52,7 +73,7 @@ def test_calibration_and_provenance(ranking, scorer):
     assert (np.diff(quantiles) >= 0).all()
     # The example is of the reference set's kind: most of its scores lie within the middle 98 %.
     assert np.mean((ranking.scores > quantiles[10]) & (ranking.scores < quantiles[990])) > 0.9
-    assert {"stackoverflow_chatgpt", "scar_open_pairs", "dolly_smollm2"} <= set(config.training["sources"])
+    assert {"stackoverflow_chatgpt", "scar_open_pairs", "dolly_qwen", "l2r_rewrites"} <= set(config.training["sources"])
     assert scorer.model.dtype == torch.float32
 
 
