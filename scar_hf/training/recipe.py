@@ -2,6 +2,8 @@
 
 import json
 import logging
+import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from .triples import MEMBERS, Triple, TripleDataset, load_triples, split_by_prom
 
 logger = logging.getLogger(__name__)
 
+# Enough for thresholds of 0.1 %, and minutes on a CPU.
+_CALIBRATION_ROWS = 10_000
 _MODEL_SETTINGS = (
     *("max_length", "use_pooler", "pooling", "surprisal_features"),
     *("alpha", "triplet_margin", "triplet_weight", "cross_instruction_weight", "sigma"),
@@ -252,22 +256,19 @@ def _at_most(triples: list[Triple], rows: int) -> list[Triple]:
 
 
 def _calibration_set(recipe: RecipeArguments, train: list[Triple]) -> tuple[list[str], list[str], str]:
-    """The instruction sets' own responses and one LLM answer of each training row."""
+    """The instruction sets' own responses and one LLM response of each training row; of many, some at random."""
     instructions, responses = [], []
     for name in recipe.calibration_files:
         usable = [row for row in PairReader().read(read_dataset(_found(Path(recipe.data_dir), name))[:]) if row.problem is None]
         instructions += [row.instruction for row in usable]
         responses += [row.response for row in usable]
-    humans = len(responses)
-    for triple in train:
-        for member in MEMBERS[:2]:
-            if member in triple.responses:
-                instructions.append(triple.instruction)
-                responses.append(triple.responses[member][0])
-                break
     files = ", ".join(recipe.calibration_files)
-    return (
-        instructions,
-        responses,
-        f"{humans} responses of {files} and {len(responses) - humans} LLM responses of the training data",
-    )
+    pairs = [(f"responses of {files}", x, y) for x, y in zip(instructions, responses, strict=True)]
+    for triple in train:
+        texts = [text for member in MEMBERS[:2] for text in triple.responses.get(member, ())]
+        pairs += [("LLM responses of the training data", triple.instruction, text) for text in texts[:1]]
+    if len(pairs) > _CALIBRATION_ROWS:
+        pairs = random.Random(recipe.split_seed).sample(pairs, _CALIBRATION_ROWS)
+    counts = Counter(kind for kind, _, _ in pairs)
+    described = " and ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    return [x for _, x, _ in pairs], [y for _, _, y in pairs], described
