@@ -212,7 +212,11 @@ def test_the_bundled_rankers_card():
 def test_what_was_written_by_hand_is_not_said_twice():
     by_hand = ranker_card("scar-ranker")
     assert check_metadata(by_hand)["model-index"][0]["results"]
-    assert by_hand.text.count("## Limitations") == 1 and "merely repeats the question" in by_hand.text and "## Uses" in by_hand.text
+    assert (
+        by_hand.text.count("## Limitations") == 1
+        and "merely repeats the question" in by_hand.text
+        and "## Uses" in by_hand.text
+    )
     assert "not stated here" not in by_hand.text
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 def llm_answers(count: int) -> Dataset:
     """Answers that language models gave directly, of the example that stands beside this one."""
     mixed = load_dataset("json", data_files=str(HERE.parent / "mixed_styles" / "mixed_styles.jsonl"), split="train")
-    return mixed.filter(lambda row: row["source"].endswith(" direct")).shuffle(seed=0).select(range(count))
+    return mixed.filter(lambda row: row["source"] == "direct").shuffle(seed=0).select(range(count))
 
 
 def train(name: str, ds: Dataset, evaluation: dict[str, Dataset], ranking: Any, args: argparse.Namespace) -> list[dict]:

@@ -45,9 +45,9 @@ def print_summary(result: RunResult) -> None:
         return
     if seen.refusals:
         sampled = "" if seen.measured_kept == result.kept else f" of a sample of {seen.measured_kept:,}"
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in seen.refusals.most_common())
+        counted = ", ".join(f"{count:,} {kind}" for kind, count in seen.refusals.most_common())
         console.print(
-            Text(f"{seen.refusals.total():,} rows kept{sampled} look like a refusal or an empty phrase: {kinds}", "yellow")
+            Text(f"{seen.refusals.total():,} rows kept{sampled} look like a refusal or an empty phrase: {counted}", "yellow")
         )
     console.print(_examples("Best", seen.best, result))
     console.print(_examples("Worst", seen.worst, result))

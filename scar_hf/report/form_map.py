@@ -32,7 +32,8 @@ def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = 
         for start in range(0, len(responses), _TEXTS_AT_ONCE):
             some = responses[start : start + _TEXTS_AT_ONCE]
             texts = scorer._tokens_of(list(some))
-            _, forms = texts.merge(*scorer._encoder.encode(texts.token_ids), scorer.model.config.pooling)
+            vectors, forms = scorer._encoder.encode(texts.token_ids)
+            _, forms = texts.merge(vectors, forms, scorer.model.config.pooling)
             parts.append(forms)
             bar.update(len(some))
     return np.concatenate(parts) if parts else np.empty((0, hidden_size), dtype=np.float32)
