@@ -100,9 +100,9 @@ def refusal_reason(response: str) -> str | None:
     text = _plain(response)
     if not text:
         return EMPTY_PHRASE
-    for kind, pattern in FOREIGN:
+    for foreign, pattern in FOREIGN:
         if pattern.match(text):
-            return kind
+            return foreign
     if _LETTER.match(text):
         return None
     said: set[str] = set()
