@@ -105,7 +105,7 @@ def test_select_leaves_refusals_out_on_request_and_counts_them_otherwise(mixed, 
     )
     assert main(["select", str(data), "-k", "1.0", "-o", str(tmp_path / "out" / "few.jsonl"), "--drop-refusals", *run]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "4 rows were left out before" in said and "look like" not in said
+    assert "Left out by curation: 4 rows" in said and "look like" not in said
     assert read_dataset(tmp_path / "out" / "few.jsonl")["response"][:] == [ANSWER, f"{ANSWER} So."]
     manifest = json.loads(find_manifest(tmp_path / "out" / "few.jsonl").read_text(encoding="utf-8"))
     assert manifest["options"]["curation"] == [{"step": "refusals"}]

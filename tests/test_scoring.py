@@ -64,36 +64,30 @@ def test_each_distinct_text_is_encoded_once(scorer, monkeypatch):
     assert sum(encoded) == 3
 
 
-def test_long_texts_are_cut_counted_or_read_in_windows(scorer, caplog):
+def test_long_texts_are_cut_and_counted(scorer, caplog):
     body = " ".join(f"word{i % 97}" for i in range(900))
     ds = Dataset.from_list([{"prompt": "Q", "completion": text} for text in ("short", body, body + " and more.")])
     ranking = scar_rank(ds, model=scorer, progress=False)
     assert ranking.truncated.tolist() == [False, True, True]
     assert "Of 2 of 3 rows only the first 512 tokens" in caplog.text
-    windows = ScarScorer("scar-ranker", device="cpu", dtype="float32", truncation=False, max_length=128)
-    found = windows.score(["Q"], [body])[0]
-    ids = scorer.tokenizer(body, add_special_tokens=False)["input_ids"]
-    pieces = [ids[i : i + 126] for i in range(0, len(ids), 126)]
-    model, tokenizer = scorer.model, scorer.tokenizer
-    with torch.no_grad():
-        encoded = [model.encode(torch.tensor([[tokenizer.cls_token_id, *p, tokenizer.sep_token_id]])) for p in pieces]
-        question, _ = model.encode(tokenizer("Q", return_tensors="pt")["input_ids"])
-        expected, _ = model.rank(question, encoded[0][0], torch.stack([form for _, form in encoded]).amax(dim=0))
-    assert found == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_the_mean_over_tokens_is_that_of_all_windows(tiny_model, tokenizer):
-    model = tiny_model(vocab_size=len(tokenizer), pooling="mean", surprisal_features="interaction")
+@pytest.mark.parametrize("pooling", ["first_token", "mean"])
+def test_long_texts_are_read_in_windows(tiny_model, tokenizer, pooling):
+    """The maximum over tokens is that of all windows; the first-token vector is the first's, the mean that of all tokens."""
+    model = tiny_model(vocab_size=len(tokenizer), pooling=pooling)
     windows = ScarScorer.from_model(model, tokenizer, truncation=False, max_length=16)
     body = " ".join(f"word{i % 97}" for i in range(40))
     ids = tokenizer(body, add_special_tokens=False)["input_ids"]
     pieces = [[tokenizer.cls_token_id, *ids[i : i + 14], tokenizer.sep_token_id] for i in range(0, len(ids), 14)]
     with torch.no_grad():
         encoded = [model.encode(torch.tensor([piece])) for piece in pieces]
-        mean = sum(vector * len(piece) for (vector, _), piece in zip(encoded, pieces, strict=True)) / sum(map(len, pieces))
+        text = sum(vector * len(piece) for (vector, _), piece in zip(encoded, pieces, strict=True)) / sum(map(len, pieces))
+        if pooling == "first_token":
+            text = encoded[0][0]
         form = torch.stack([form for _, form in encoded]).amax(dim=0)
         question, _ = model.encode(tokenizer("Q", return_tensors="pt")["input_ids"])
-        expected, _ = model.rank(question, mean, form)
+        expected, _ = model.rank(question, text, form)
     assert windows.score(["Q"], [body])[0] == pytest.approx(expected.item(), abs=1e-5)
 
 

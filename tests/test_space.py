@@ -116,10 +116,10 @@ def test_upload_move_the_slider_and_download(page, data, tiny_ranker):
     report = page.download("#files a[download='report.html']", "report.html")
     assert '"rows":80,"kept":20' in report.read_text(encoding="utf-8")
     rows = page.download("#files a[download='selected.jsonl']", "selected.jsonl")
-    page.download("#files a[download='manifest.json']", "manifest.json")
+    page.download("#files a[download='selected.jsonl.manifest.json']", "selected.jsonl.manifest.json")
     assert read_dataset(rows).to_list() == expected.to_list()
     assert all(check.passed is not False for check in verify_manifest(rows))
-    manifest = json.loads(rows.with_name("manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads(rows.with_name("selected.jsonl.manifest.json").read_text(encoding="utf-8"))
     assert manifest["selection"]["kept"] == 20 and manifest["selection"]["skipped"] == 1
     assert manifest["inputs"][0]["path"] == "answers.jsonl"
 

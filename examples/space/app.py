@@ -5,7 +5,6 @@ import os
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
-import json
 import tempfile
 from dataclasses import replace
 from functools import lru_cache
@@ -23,7 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from scar_hf import ScarScorer, scar_rank
 from scar_hf.files import open_shards, read_dataset, write_dataset
-from scar_hf.runs.manifest import hash_inputs
+from scar_hf.runs.manifest import hash_inputs, sealed
 from scar_hf.runs.output import hash_file
 
 HERE = Path(__file__).resolve().parent
@@ -117,10 +116,8 @@ def make_files(scored: view.Scored | None, k: float, format_name: str, with_repo
     folder = Path(tempfile.mkdtemp(dir=os.environ["GRADIO_TEMP_DIR"]))
     rows = write_dataset(ranking.top(k), folder / FORMATS[format_name])
     output = {"name": rows.name, "rows": len(ranking.indices(k)), "files": [{"name": rows.name, "sha256": hash_file(rows)}]}
-    manifest = folder / "manifest.json"
-    manifest.write_text(
-        json.dumps(ranking.manifest(k) | {"output": output}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    manifest = folder / f"{rows.name}.manifest.json"
+    manifest.write_bytes(sealed(ranking.manifest(k) | {"output": output}))
     files = [rows, manifest]
     if with_report:
         files.append(folder / "report.html")
