@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from scar_hf import ScarScorer, scar_rank
-from scar_hf.dataset_scoring import rows_of
 from scar_hf.diversity import choose, content_space
 from scar_hf.files import read_dataset
 from scar_hf.pairs import PairReader
+from scar_hf.row_source import rows_of
 from scar_hf.selection import count_of
 
 # One row in so many has a twin, in which this share of the words is another.

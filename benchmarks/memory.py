@@ -18,7 +18,7 @@ from scar_hf import ScarConfig, ScarModel
 from scar_hf.files import open_shards
 from scar_hf.loading import resolve_checkpoint
 from scar_hf.pairs import PairReader
-from scar_hf.runs.run import rows_of_shard
+from scar_hf.row_source import rows_of_shard
 
 _SHARD_ROWS = 50_000
 

@@ -14,8 +14,6 @@ from huggingface_hub import RepoCard
 from ..files import atomic_write, columns_of, file_named, open_shards, read_dataset, suffix_of, write_dataset
 from ..loading import load_ranker, resolve_checkpoint
 from ..modeling import ScarConfig
-from ..quotas import StratifyBy
-from ..ranking import ScarRanking
 from ..report.figures import draw, score_histogram
 from ..runs import find_manifest
 from ..runs.manifest import sealed
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..modeling import ScarModel
+    from ..selection_result import Selection
 
 CARD, MANIFEST = "README.md", "manifest.json"
 # Begins with an underscore, so that a folder of rows can still be read as one with pictures in it.
@@ -99,33 +98,25 @@ def selection_contents(
     return contents | _described(manifest, rows, folder, scores, _kept_of(scores, manifest["selection"]), card)
 
 
-def ranking_contents(
-    ranking: ScarRanking,
-    k: float,
-    folder: str | Path,
-    stratify_by: StratifyBy | None = None,
-    diversity: float = 0.0,
-    **card: Any,
-) -> dict[str, Path]:
+def ranking_contents(selection: "Selection", folder: str | Path, **card: Any) -> dict[str, Path]:
     """
-    Gather the files of a repository for the best rows of a ranking, as [`selection_contents`] does.
+    Gather the files of a repository for a selection in memory, as [`selection_contents`] does.
 
     Args:
-        ranking ([`ScarRanking`]): n rows with scores.
-        k (`float` or `int`): as for `ScarRanking.indices`.
+        selection ([`~scar_hf.selection_result.Selection`]): from `ScarRanking.select`.
         folder (`str` or `Path`): where to put the files.
-        stratify_by, diversity: as for `ScarRanking.indices`.
         card: as for [`selection_card`].
 
     Returns:
         `dict[str, Path]`: files by their paths in the repository.
     """
-    folder, manifest = Path(folder), ranking.manifest(k, stratify_by, diversity)
-    rows = _as_parquet(ranking.top(k, stratify_by, diversity), folder)
-    kept = ranking.indices(k, stratify_by, diversity)
-    source = source_metadata(manifest) or license_metadata(ranking.dataset.info.license)
-    card = {"source": source, "reasons": {"skipped": count_reasons(ranking.skipped.values())}} | card
-    return rows | _described(manifest, rows, folder, ranking.scores, kept, card)
+    folder, manifest = Path(folder), selection.manifest
+    rows = _as_parquet(selection.dataset, folder)
+    source = source_metadata(manifest) or license_metadata(selection.all_rows.info.license)
+    reasons = {"skipped": selection.scored.skipped, "dropped": selection.curated}
+    counts = {name: count_reasons(found.values()) for name, found in reasons.items() if found or name == "skipped"}
+    scores = selection.scored.scores
+    return rows | _described(manifest, rows, folder, scores, selection.indices, {"source": source, "reasons": counts} | card)
 
 
 def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict[str, Path]:

@@ -11,7 +11,8 @@ from huggingface_hub import DatasetCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import OfflineModeIsEnabled, httpx
 
-from ..selection import criteria_in_words, kind_of_reason
+from ..criteria import criteria_in_words
+from ..selection import kind_of_reason
 from .sections import Markdown, escape, read_card
 
 logger = logging.getLogger(__name__)

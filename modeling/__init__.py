@@ -1,7 +1,5 @@
 """What travels to the Hub with the weights: the ranker's configuration, model and pipeline, known to transformers."""
 
-from typing import Any
-
 from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -13,15 +11,5 @@ AutoConfig.register(ScarConfig.model_type, ScarConfig, exist_ok=True)
 AutoModel.register(ScarConfig, ScarModel, exist_ok=True)
 if PIPELINE_TASK not in PIPELINE_REGISTRY.get_supported_tasks():
     PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=ScarRankingPipeline, pt_model=AutoModel, type="text")
-
-
-def _upload(model: ScarModel, repo_id: str, **kwargs: Any) -> Any:
-    from ..hub_cards import push_model
-
-    return push_model(model, repo_id, **kwargs)
-
-
-# This file stays at home: what it hands in is there wherever scar-hf is.
-ScarModel.uploader = _upload
 
 __all__ = ["ScarConfig", "ScarModel", "ScarOutput", "ScarRankingPipeline"]

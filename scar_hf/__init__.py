@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Known to the Auto classes from here on. The command line does so when a command runs, and answers --help without torch.
 if Path(sys.argv[0]).stem not in ("scar-hf", "hf-scar"):
-    from . import modeling as modeling
+    from . import registration as registration
 
 _EXPORTS = {
     "ScarConfig": "modeling",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from .criteria import check_diversity
 from .selection import order_of
 
 # At diversity 1 the rows are chosen from so many times as many.
@@ -16,13 +17,6 @@ _SHRINKAGE = 0.3
 _BATCH, _BLOCK = 512, 16_384
 # Novelty is rounded to so many decimals, so that the last bits of a product of matrices decide nothing.
 _DECIMALS = 4
-
-
-def check_diversity(diversity: float) -> None:
-    """Raise a `ValueError` if `diversity` is no number in [0, 1], before any work goes into it."""
-    number = isinstance(diversity, (int, float, np.integer, np.floating)) and not isinstance(diversity, bool)
-    if not number or not 0 <= diversity <= 1:
-        raise ValueError(f"`diversity` must be in [0, 1], where 0 selects by score alone, got {diversity!r}.")
 
 
 def choose(

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -13,12 +13,15 @@ import numpy as np
 from datasets import Dataset
 
 from .batch_formats import as_columns
+from .choice import decide
+from .criteria import Criteria, Step, StratifyBy
 from .dataset_scoring import score_dataset
 from .loading import read_config, resolve_checkpoint
 from .pairs import check_rows
 from .planning import cut_chunks, short_hash
+from .row_source import DatasetRows
 from .scoring import SCORE_COLUMN, ScarScorer
-from .selection import check_k, check_selected, top_indices
+from .selection import check_selected
 from .settings import BUNDLED_RANKER, with_settings
 
 logger = logging.getLogger(__name__)
@@ -36,29 +39,15 @@ class ScarFilter:
 
     Args:
         scorer ([`ScarScorer`]): with what rows are scored.
-        k (`float` or `int`, *optional*): the share or the count to keep.
-        threshold (`float`, *optional*): the lowest score to keep.
+        criteria ([`~scar_hf.criteria.Criteria`]): what is wanted.
         cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
     """
 
-    def __init__(
-        self,
-        scorer: ScarScorer,
-        k: float | None = None,
-        threshold: float | None = None,
-        cache: bool = True,
-        progress: bool = True,
-    ):
-        if (k is None) == (threshold is None):
-            raise ValueError(f"Pass either `k` or `threshold`, got k={k!r} and threshold={threshold!r}.")
-        if k is not None:
-            check_k(k)
-        elif not isinstance(threshold, (int, float)) or isinstance(threshold, bool) or threshold != threshold:
-            raise ValueError(f"`threshold` must be a number, got {threshold!r}.")
-        self.scorer = scorer
-        self.k = k
-        self.threshold = threshold
+    def __init__(self, scorer: ScarScorer, criteria: Criteria, cache: bool = True, progress: bool = True):
+        if criteria.k is None and criteria.threshold is None:
+            raise ValueError("Pass either `k` or `threshold`, got neither.")
+        self.scorer, self.criteria = scorer, criteria
         self.cache = cache
         self.progress = progress
         self._decisions: _Decisions | None = None
@@ -125,14 +114,25 @@ class ScarFilter:
         if SCORE_COLUMN in ds.column_names:
             logger.warning("The data has a column %r, which is not read: rows are scored anew.", SCORE_COLUMN)
         scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress)
-        kept = np.flatnonzero(scored.scores >= self.threshold) if self.k is None else top_indices(scored.scores, self.k)
-        if self.k is not None:
-            check_selected(kept, len(ds), scored.skipped)
+        source = DatasetRows(ds, self.scorer.reader)
+        self.criteria.check_columns(ds.column_names)
+        kept, curated = decide(source, scored.scores, self.criteria, self._embedded(source), self.scorer.device)
+        if self.criteria.k is not None:
+            check_selected(kept, len(ds), scored.skipped, curated)
         self._decisions = _Decisions.of(scored.hashes, kept, ds._fingerprint)
+
+    def _embedded(self, source: DatasetRows) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda numbers: self.scorer.embed_rows(source.rows(numbers))
 
     def _by_score(self, rows: list) -> list[bool]:
         """Where no dataset is to be seen, decide by the score alone."""
-        threshold = self.threshold if self.threshold is not None else self._threshold_of_stream()
+        if not self.criteria.by_score_alone or self.criteria.curation:
+            raise ValueError(
+                "scar_filter with `stratify_by`, `diversity` or `curation` compares rows of a dataset, and cannot know here "
+                f"of which one. {_ADVICE}"
+            )
+        found = self.criteria.threshold
+        threshold = found if found is not None else self._threshold_of_stream()
         if self.scorer.settings.strict:
             check_rows(rows)
         scores = np.concatenate([result.scores for _, result in self.scorer.score_chunks(cut_chunks(rows))] or [np.empty(0)])
@@ -142,30 +142,31 @@ class ScarFilter:
         """The score that the best k of the ranker's calibration set have: of a stream no exact share can be known."""
         if self._stream_threshold is not None:
             return self._stream_threshold
+        k = self.criteria.k
         if not any(frame.f_code.co_filename == datasets.iterable_dataset.__file__ for frame in _frames()):
             raise ValueError(
-                f"scar_filter(k={self.k}) cannot know of which dataset the best rows are wanted: it is not called by "
+                f"scar_filter(k={k}) cannot know of which dataset the best rows are wanted: it is not called by "
                 f"`Dataset.filter` in the same process. {_ADVICE}"
             )
-        if not isinstance(self.k, (float, np.floating)):
+        if not isinstance(k, (float, np.floating)):
             raise ValueError(
-                f"scar_filter(k={self.k}) of a stream: the best {self.k} rows are not known before its end. Pass a share "
+                f"scar_filter(k={k}) of a stream: the best {k} rows are not known before its end. Pass a share "
                 "(k=0.1), which is then an estimate, a threshold=, or load the data with streaming=False."
             )
         config = read_config(resolve_checkpoint(self.scorer.model_name), self.scorer.settings.revision)
         quantiles = (config.calibration or {}).get("quantiles")
         if not quantiles:
             raise ValueError(
-                f"scar_filter(k={self.k}) of a stream needs a ranker with a calibration, which {self.scorer.model_name!r} "
+                f"scar_filter(k={k}) of a stream needs a ranker with a calibration, which {self.scorer.model_name!r} "
                 "has not. Pass threshold=, or load the data with streaming=False."
             )
-        self._stream_threshold = float(np.interp(1 - self.k, np.linspace(0, 1, len(quantiles)), quantiles))
+        self._stream_threshold = float(np.interp(1 - k, np.linspace(0, 1, len(quantiles)), quantiles))
         logger.warning(
             "Of a stream no exact share can be kept: scar_filter(k=%s) keeps what scores at least %.4f, as the best %s of "
             "the ranker's calibration set do. threshold= is exact.",
-            self.k,
+            k,
             self._stream_threshold,
-            f"{self.k:.1%}",
+            f"{k:.1%}",
         )
         return self._stream_threshold
 
@@ -173,18 +174,20 @@ class ScarFilter:
         """
         For a fingerprint what tells this filter from others, which is not what it has found out; for a worker that too.
         """
-        state = {"scorer": self.scorer, "k": self.k, "threshold": self.threshold}
         if _is_fingerprinting():
             self._caller = _calling_dataset() or self._caller
             fitted = self._decisions.fingerprint if self._fitted_by_hand and self._decisions else None
-            return state | {"fitted": fitted}
+            return {"scorer": self.scorer, "criteria": self.criteria.describe(), "fitted": fitted}
         if not self._fitted_by_hand:
             self._follow_caller()
-        return state | {"cache": self.cache, "decisions": self._decisions, "by_hand": self._fitted_by_hand}
+        if self.criteria.curation and self._decisions is None:
+            raise ValueError(f"scar_filter with `curation` must be fitted before it is sent to other processes. {_ADVICE}")
+        state = {"scorer": self.scorer, "criteria": self.criteria.without_curation(), "cache": self.cache}
+        return state | {"decisions": self._decisions, "by_hand": self._fitted_by_hand}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["scorer"], state["k"], state["threshold"], state.get("cache", True), False)  # type: ignore[misc]
-        self._decisions, self._fitted_by_hand = state.get("decisions"), state.get("by_hand", False)
+        self.__init__(state["scorer"], state["criteria"], state["cache"], False)  # type: ignore[misc]
+        self._decisions, self._fitted_by_hand = state["decisions"], state["by_hand"]
 
 
 class _Decisions:
@@ -221,9 +224,12 @@ class _Decisions:
 @with_settings
 def scar_filter(
     ds: Dataset | None = None,
-    k: float | None = None,
+    k: Criteria | float | None = None,
     *,
     threshold: float | None = None,
+    stratify_by: StratifyBy | None = None,
+    diversity: float = 0.0,
+    curation: Sequence[Step] = (),
     model: str | ScarScorer = BUNDLED_RANKER,
     cache: bool = True,
     progress: bool = True,
@@ -235,11 +241,12 @@ def scar_filter(
     Args:
         ds ([`~datasets.Dataset`], *optional*):
             The dataset of which the best rows are wanted. Without it, it is the one whose `filter` is called.
-        k (`float` or `int`, *optional*):
-            A float in (0, 1] is a share, an int >= 1 a count. Of an `IterableDataset` only a share can be asked for, and
-            only estimated: by the scores of the ranker's calibration set.
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
+            All that is wanted; or a share in (0, 1], or a count >= 1. Of an `IterableDataset` only a share can be asked for,
+            and only estimated: by the scores of the ranker's calibration set.
         threshold (`float`, *optional*):
             The lowest score to keep, instead of `k`. Works on streams and row by row, too.
+        stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`]; not on streams.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): as for [`scar_rank`].
         cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
@@ -262,7 +269,8 @@ def scar_filter(
     if ds is not None and not isinstance(ds, Dataset):
         raise TypeError(f"scar_filter takes a datasets.Dataset first, got {ds!r}. A share goes by name: scar_filter(k=0.1).")
     scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
-    made = ScarFilter(scorer, k, threshold, cache, progress)
+    more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
+    made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress)
     return made if ds is None else made.fit(ds)
 
 

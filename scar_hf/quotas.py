@@ -8,11 +8,13 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
+
+from .criteria import Criteria, StratifyBy, read_stratify_by
+from .pairs import PairReader
+from .row_source import DatasetRows
 
 logger = logging.getLogger(__name__)
-StratifyBy = str | Mapping[str, Mapping[Any, float]]
-_READ_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -76,29 +78,6 @@ def largest_remainder(shares: Sequence[int | Fraction], count: int) -> list[int]
     return parts
 
 
-def check_stratify_by(stratify_by: StratifyBy, columns: Sequence[str]) -> None:
-    """
-    Check what the rows are to be grouped by, before any work goes into it.
-
-    Args:
-        stratify_by (`str` or `Mapping`): as for [`group_rows`].
-        columns (`Sequence[str]`): columns that the data has.
-
-    Raises:
-        `ValueError`: if there is no such column, or a share is not a number from 0 up.
-    """
-    name, shares = _read_stratify_by(stratify_by)
-    if name not in columns:
-        raise ValueError(f"`stratify_by` names the column {name!r}, but the data has the columns {list(columns)}.")
-    for value, share in (shares or {}).items():
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share) or share < 0:
-            raise ValueError(
-                f"The share of {name}={value!r} in `stratify_by` must be a finite number from 0 up, got {share!r}."
-            )
-    if shares is not None and not any(shares.values()):
-        raise ValueError(f"`stratify_by` gives no value of {name!r} a share above 0, got {dict(shares)}.")
-
-
 def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
     """
     Group rows by the value of a column. Rows without a value, and those with NaN, are a group of their own.
@@ -116,13 +95,9 @@ def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
         `ValueError`: if the column is missing or holds lists or dictionaries, a share is no number from 0 up, or no row
         has a value that is named.
     """
-    check_stratify_by(stratify_by, ds.column_names)
-    name, shares = _read_stratify_by(stratify_by)
-    feature, plain = ds.features[name], ds.with_format(None).select_columns([name])
-    values = (value for start in range(0, len(ds), _READ_ROWS) for value in plain[start : start + _READ_ROWS][name])
-    if isinstance(feature, ClassLabel):
-        values = (None if value is None else feature.int2str(value) for value in values)
-    return group_values(values, name, shares)
+    Criteria(1, stratify_by=stratify_by).check_columns(ds.column_names)
+    name, shares = read_stratify_by(stratify_by)
+    return group_values(DatasetRows(ds, PairReader()).column(name), name, shares)
 
 
 def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] | None = None) -> Groups:
@@ -156,13 +131,3 @@ def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] |
         raise ValueError(f"No row has the values {unknown} of {name!r} that `stratify_by` names; there are {names[:20]}.")
     # As the user wrote it: 0.1 is a tenth, and not the binary fraction next to it.
     return Groups(found, names, [Fraction(str(shares.get(value, 0))) for value in names])
-
-
-def _read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] | None]:
-    if isinstance(stratify_by, str):
-        return stratify_by, None
-    if isinstance(stratify_by, Mapping) and len(stratify_by) == 1:
-        name, shares = next(iter(stratify_by.items()))
-        if isinstance(name, str) and isinstance(shares, Mapping):
-            return name, shares
-    raise ValueError(f"`stratify_by` must be a column's name, or {{column: {{value: share}}}}, got {stratify_by!r}.")

@@ -8,31 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, Value
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from tqdm.auto import tqdm
 
-from .dataset_scoring import rows_of, score_dataset, with_scores
-from .diversity import check_diversity, choose
-from .provenance import dataset_source, describe_run, describe_selection
-from .quotas import Groups, StratifyBy, check_stratify_by, group_rows
+from .choice import decide
+from .criteria import Criteria, Step, StratifyBy
+from .dataset_scoring import score_dataset, with_scores
+from .pairs import PairReader
+from .provenance import dataset_source
+from .row_source import DatasetRows
 from .scoring import SCORE_COLUMN, ScarScorer
-from .selection import (
-    Explainer,
-    ScoredRows,
-    check_k,
-    check_selected,
-    count_of,
-    criteria_in_words,
-    order_of,
-    threshold_of,
-    top_indices,
-)
+from .selection import ScoredRows, check_selected, order_of
+from .selection_result import Selection
 from .settings import BUNDLED_RANKER, with_settings
 
 if TYPE_CHECKING:
     from .hub_cards import PushReport
     from .report import SelectionReport
 
+# Selections of a ranking that are not computed again.
+_REMEMBERED = 4
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
 
 
@@ -60,7 +55,7 @@ class ScarRanking:
     source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
     scorer: ScarScorer | None = field(default=None, repr=False)
     progress: bool = False
-    _chosen: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _selected: list[tuple[Criteria, Selection]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -68,122 +63,100 @@ class ScarRanking:
     def __getstate__(self) -> dict[str, Any]:
         """All but a scorer that is only in memory, which cannot be sent anywhere."""
         portable = self.scorer is not None and not self.scorer.in_memory
-        return self.__dict__ | {"scorer": self.scorer if portable else None, "_chosen": {}}
+        return self.__dict__ | {"scorer": self.scorer if portable else None, "_selected": []}
 
-    def indices(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
+    def select(
+        self,
+        k: Criteria | float | None = None,
+        *,
+        threshold: float | None = None,
+        stratify_by: StratifyBy | None = None,
+        diversity: float = 0.0,
+        curation: Sequence[Step] = (),
+    ) -> Selection:
         """
-        Numbers of the best rows, ascending. Ties go to the earlier row.
+        Select rows.
 
         Args:
-            k (`float` or `int`): a float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
-            stratify_by (`str` or `Mapping`, *optional*):
-                A column: each of its values has the same share of the selection as of the data, by largest remainder; rows
-                without a value are a group of their own. Or `{column: {value: share}}`. Groups with too few rows pass the
-                rest on to the others.
-            diversity (`float`, *optional*, defaults to 0.0):
-                0 selects by score alone; values up to 1 favour rows that differ from those already selected, out of the
-                best k · (1 + 4 · diversity); see [`~scar_hf.diversity.choose`].
+            k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
+                All that is wanted, or a share in (0, 1] or a count >= 1 of the best rows. Ties go to the earlier row.
+            threshold, stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`].
 
         Returns:
-            `np.ndarray`: int64; fewer than asked for only where fewer rows, or fewer of the groups named, have a score.
+            [`~scar_hf.selection_result.Selection`]: fewer rows than asked for only where fewer rows, or fewer of the groups
+            named, have a score.
 
         Raises:
-            `ValueError`: if `k`, `stratify_by` or `diversity` is out of range, or there is no scorer to compare rows with.
-        """
-        _check_choice(k, stratify_by, diversity, self.dataset.column_names)
-        if stratify_by is None and not diversity:
-            return top_indices(self.scores, k)
-        key = repr((k, stratify_by, float(diversity)))
-        if key not in self._chosen:
-            self._chosen[key] = self._choose(k, stratify_by, diversity)
-        return self._chosen[key].copy()
+            `ValueError`: if the criteria are out of range, name a column that the data has not, or need a scorer that the
+            ranking has not.
 
-    def _choose(self, k: float, stratify_by: StratifyBy | None, diversity: float) -> np.ndarray:
-        if diversity and self.scorer is None:
-            raise ValueError(
-                "`diversity` compares rows by the ranker's vectors, and this ranking has no scorer to make them: rank the data "
-                "with scar_rank, or pass ScarRanking(..., scorer=...)."
-            )
-        scored = ~np.isnan(self.scores)
-        count = min(count_of(k, len(self)), int(np.count_nonzero(scored)))
-        groups = (
-            Groups(np.zeros(len(self), dtype=np.int64), [None], [1])
-            if stratify_by is None
-            else group_rows(self.dataset, stratify_by)
-        )
-        device = "cpu" if self.scorer is None else self.scorer.device
-        return choose(self.scores, groups.quotas(count, scored), groups.labels, diversity, self._embed, device)
+        Example:
+
+        ```python
+        >>> selection = scar_rank(ds).select(0.1, stratify_by="source")
+        >>> selection.dataset, selection.dropped, selection.threshold
+        ```
+        """
+        more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
+        criteria = Criteria.of(k, **more)
+        criteria.check_columns(self.dataset.column_names)
+        for known, selection in self._selected:
+            # 1 is a row and 1.0 all of them, though Python has them equal.
+            if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
+                return selection
+        reader = PairReader() if self.scorer is None else self.scorer.reader
+        source = DatasetRows(self.dataset, reader)
+        embed, device = (None, "cpu") if self.scorer is None else (self._embed, self.scorer.device)
+        kept, curated = decide(source, self.scores, criteria, embed, device)
+        return self.remember(criteria, kept, criteria.describe(), curated)
+
+    def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:
+        """Take what another process has decided as the selection by these criteria."""
+        chosen = Selection(self.dataset, self._scored(), kept, options, dict(curated), self.settings, self.source, self.scorer)
+        self._selected = [*self._selected, (criteria, chosen)][-_REMEMBERED:]
+        return chosen
 
     def _embed(self, rows: np.ndarray) -> np.ndarray:
         assert self.scorer is not None
         with tqdm(total=len(rows), desc="Comparing", unit="row", disable=not self.progress) as bar:
-            return self.scorer.embed_rows(rows_of(self.dataset.select(rows), self.scorer.reader), bar)
+            return self.scorer.embed_rows(DatasetRows(self.dataset, self.scorer.reader).rows(rows), bar)
+
+    def indices(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
+        """Numbers of the rows that [`ScarRanking.select`] keeps, ascending, int64."""
+        return self.select(k, stratify_by=stratify_by, diversity=diversity).indices.copy()
 
     def order(self) -> np.ndarray:
         """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
         return order_of(self.scores)
 
-    def top(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+    def top(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
         """
-        The best rows in their original order; `k`, `stratify_by` and `diversity` as for [`ScarRanking.indices`]. A `ValueError`
-        with the reasons if no row has a score.
+        The rows that [`ScarRanking.select`] keeps, in their original order. A `ValueError` with the reasons if no row has a
+        score.
         """
-        kept = self.indices(k, stratify_by, diversity)
-        check_selected(kept, len(self), self.skipped)
-        return self.dataset.select(kept)
+        selection = self.select(k, stratify_by=stratify_by, diversity=diversity)
+        check_selected(selection.indices, len(self), self.skipped, selection.curated)
+        return selection.dataset
 
     def above(self, threshold: float) -> Dataset:
         """The rows that score at least `threshold`, in their original order."""
-        return self.dataset.select(np.flatnonzero(self.scores >= threshold))
+        return self.select(threshold=threshold).dataset
 
-    def dropped(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+    def dropped(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
         """The rows that [`ScarRanking.top`] leaves out, in their original order, those without a score included."""
-        return self.dataset.select(np.setdiff1d(np.arange(len(self)), self.indices(k, stratify_by, diversity)))
+        return self.select(k, stratify_by=stratify_by, diversity=diversity).dropped
 
-    def threshold(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> float:
+    def threshold(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> float:
         """The lowest score that [`ScarRanking.top`] keeps; NaN where there is nothing to keep."""
-        return threshold_of(self.scores, self.indices(k, stratify_by, diversity))
+        return self.select(k, stratify_by=stratify_by, diversity=diversity).threshold
 
-    def explained(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
-        """
-        All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+    def explained(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+        """All rows with rank, decision and reason: [`~scar_hf.selection_result.Selection.explain`]."""
+        return self.select(k, stratify_by=stratify_by, diversity=diversity).explain()
 
-        Args:
-            k, stratify_by, diversity: as for [`ScarRanking.indices`].
-
-        Returns:
-            [`~datasets.Dataset`]: n rows in their order.
-
-        Raises:
-            `ValueError`: as [`ScarRanking.indices`], or if the data has such a column.
-        """
-        ds = self.dataset
-        kept = self.indices(k, stratify_by, diversity)
-        explainer = Explainer(
-            self._scored(), kept, self.settings.get("max_length") or 0, criteria=criteria_in_words(stratify_by, diversity)
-        )
-        for name, values in explainer.columns(0, len(self)).items():
-            if name in ds.column_names:
-                raise ValueError(f"The data already has a column {name!r}. Remove it first.")
-            feature = Value("int64") if name == "scar_rank" else Value("string")
-            ds = ds.add_column(name, values.to_pylist(), feature=feature)
-        return ds
-
-    def manifest(self, k: float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
-        """
-        Say what a selection was made of and with, as `manifest.json` has it beside an output of the command line.
-
-        Args:
-            k, stratify_by, diversity: as for [`ScarRanking.indices`].
-
-        Returns:
-            `dict`: data, ranker, settings, versions, counts and threshold; it holds nothing of the rows' texts.
-        """
-        options = {"k": k, "stratify_by": stratify_by, "diversity": float(diversity)}
-        kept = self.indices(k, stratify_by, diversity)
-        return describe_run(*self.source, None, self.settings, options) | {
-            "selection": describe_selection(self._scored(), kept)
-        }
+    def manifest(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
+        """What a selection was made of and with: [`~scar_hf.selection_result.Selection.manifest`]."""
+        return self.select(k, stratify_by=stratify_by, diversity=diversity).manifest
 
     def _scored(self) -> ScoredRows:
         truncated = self.truncated if len(self.truncated) else np.zeros(len(self), dtype=bool)
@@ -203,28 +176,23 @@ class ScarRanking:
     def report(
         self,
         path: str | Path | None = None,
-        k: float = 0.1,
+        k: Criteria | float = 0.1,
         stratify_by: StratifyBy | None = None,
         diversity: float = 0.0,
         *,
         group_by: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> "SelectionReport":
         """
         Show what a selection keeps and why, on one page that opens offline.
 
         Args:
             path (`str` or `Path`, *optional*): where the page is written; without it none is.
-            k, stratify_by, diversity: as for [`ScarRanking.indices`].
-            group_by (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
-            kwargs: as for [`~scar_hf.report.report_ranking`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
+            k, stratify_by, diversity: as for [`ScarRanking.select`].
+            group_by, kwargs: as for [`~scar_hf.selection_result.Selection.report`].
 
         Returns:
             [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
-
-        Raises:
-            `ValueError`: as [`ScarRanking.indices`], or if there is no such column.
-            `ImportError`: without matplotlib.
 
         Example:
 
@@ -232,37 +200,28 @@ class ScarRanking:
         >>> scar_rank(ds).report("report.html", k=0.1, group_by="source")
         ```
         """
-        from .report import report_ranking
-
-        report = report_ranking(self, k, stratify_by, diversity, group_by=group_by, **kwargs)
-        if path is not None:
-            report.save(path)
-        return report
+        return self.select(k, stratify_by=stratify_by, diversity=diversity).report(path, group_by=group_by, **kwargs)
 
     def push_to_hub(
         self,
         repo_id: str,
-        k: float = 0.1,
+        k: Criteria | float = 0.1,
         stratify_by: StratifyBy | None = None,
         diversity: float = 0.0,
         *,
         card: Mapping[str, Any] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> "PushReport":
         """
         Upload the best rows to the Hub, as a dataset with manifest, card and pictures, in one commit.
 
         Args:
             repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
-            k, stratify_by, diversity: as for [`ScarRanking.indices`].
-            card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
-            kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
+            k, stratify_by, diversity: as for [`ScarRanking.select`].
+            card, kwargs: as for [`~scar_hf.selection_result.Selection.push_to_hub`].
 
         Returns:
             [`~scar_hf.hub_cards.PushReport`].
-
-        Raises:
-            `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
 
         Example:
 
@@ -270,15 +229,8 @@ class ScarRanking:
         >>> scar_rank(ds).push_to_hub("me/dolly-scar-10pct", k=0.1, private=True, card={"license": "cc-by-sa-3.0"})
         ```
         """
-        from .hub_cards import push, ranking_contents
-
-        def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
-            return ranking_contents(
-                self, k, folder, stratify_by, diversity, **{"repo_id": repo_id, "card": found, **(card or {})}
-            )
-
-        _check_choice(k, stratify_by, diversity, self.dataset.column_names)
-        return push(build, repo_id, "dataset", **kwargs)
+        selection = self.select(k, stratify_by=stratify_by, diversity=diversity)
+        return selection.push_to_hub(repo_id, card=card, **kwargs)
 
 
 @with_settings
@@ -336,28 +288,32 @@ def scar_rank(
 
 
 def scar_select(
-    ds: DatasetOrDict, k: float = 0.1, *, stratify_by: StratifyBy | None = None, diversity: float = 0.0, **kwargs
+    ds: DatasetOrDict,
+    k: Criteria | float | None = None,
+    *,
+    threshold: float | None = None,
+    stratify_by: StratifyBy | None = None,
+    diversity: float = 0.0,
+    curation: Sequence[Step] = (),
+    **kwargs: Any,
 ) -> DatasetOrDict:
     """
-    Keep the best rows of an instruction set: `scar_rank(ds).top(k, stratify_by, diversity)`.
+    Keep the best rows of an instruction set: `scar_rank(ds).select(...).dataset`.
 
     Args:
-        ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]): the rows, as for [`scar_rank`]; of several splits each
-            by itself.
-        k (`float` or `int`, *optional*, defaults to 0.1):
-            A float in (0, 1] is a share, floor(k·n) and at least 1; an int >= 1 is a count.
-        stratify_by (`str` or `Mapping`, *optional*):
-            A column whose values keep their shares of the data, or `{column: {value: share}}`; see [`ScarRanking.indices`].
-        diversity (`float`, *optional*, defaults to 0.0):
-            In [0, 1]: how much a row counts for being unlike those kept before it; see [`ScarRanking.indices`].
+        ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]):
+            The rows, as for [`scar_rank`]; of several splits each by itself.
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
+            All that is wanted, or a share in (0, 1], floor(k·n) and at least 1, or a count >= 1. By default a tenth.
+        threshold, stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`].
         kwargs: as for [`scar_rank`].
 
     Returns:
-        [`~datasets.Dataset`] or [`~datasets.DatasetDict`]: exactly so many rows in their original order, all columns,
-        plus `scar_score`.
+        [`~datasets.Dataset`] or [`~datasets.DatasetDict`]: the rows kept in their original order, all columns, plus
+        `scar_score`.
 
     Raises:
-        `ValueError`: if `k`, `stratify_by` or `diversity` is out of range, and as [`scar_rank`].
+        `ValueError`: if the criteria are out of range or name a column that the data has not, and as [`scar_rank`].
 
     Example:
 
@@ -366,20 +322,15 @@ def scar_select(
     >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # sources as in the data, and no near-duplicates
     ```
     """
+    if k is None and threshold is None:
+        k = 0.1
+    criteria = Criteria.of(k, threshold=threshold, stratify_by=stratify_by, diversity=diversity, curation=tuple(curation))
     for split in ds.values() if isinstance(ds, DatasetDict) else [ds]:
-        _check_choice(k, stratify_by, diversity, getattr(split, "column_names", None))
+        if getattr(split, "column_names", None) is not None:
+            criteria.check_columns(split.column_names)
     if isinstance(ds, DatasetDict):
-        return DatasetDict(
-            {name: scar_select(split, k, stratify_by=stratify_by, diversity=diversity, **kwargs) for name, split in ds.items()}
-        )
-    return scar_rank(ds, **kwargs).top(k, stratify_by, diversity)
-
-
-def _check_choice(k: float, stratify_by: StratifyBy | None, diversity: float, columns: Sequence[str] | None) -> None:
-    check_k(k)
-    check_diversity(diversity)
-    if stratify_by is not None and columns is not None:
-        check_stratify_by(stratify_by, columns)
+        return DatasetDict({name: scar_select(split, criteria, **kwargs) for name, split in ds.items()})
+    return scar_rank(ds, **kwargs).top(criteria)
 
 
 def _check_dataset(ds: Any) -> None:

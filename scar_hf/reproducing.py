@@ -1,5 +1,6 @@
 """How to do a selection again, from its manifest."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +20,21 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         `str`: with every setting that decides the scores; texts as a shell needs them.
     """
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
-    parts = ["scar-hf", "select" if options.get("k") is not None else "score", str(manifest.get("data"))]
+    parts = [
+        "scar-hf",
+        "select" if options.get("k") is not None or options.get("threshold") is not None else "score",
+        str(manifest.get("data")),
+    ]
     if options.get("k") is not None:
         parts += ["-k", str(options["k"])]
     parts += ["-o", output or "selected.jsonl"]
     parts += command_options(settings)
     parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
-    if isinstance(options.get("stratify_by"), str):
-        parts += ["--stratify-by", options["stratify_by"]]
+    if options.get("threshold") is not None:
+        parts += ["--threshold", str(options["threshold"])]
+    if options.get("stratify_by") is not None:
+        stratify_by = options["stratify_by"]
+        parts += ["--stratify-by", stratify_by if isinstance(stratify_by, str) else json.dumps(stratify_by, ensure_ascii=False)]
     if options.get("diversity"):
         parts += ["--diversity", str(options["diversity"])]
     for step in options.get("curation") or []:
@@ -39,11 +47,29 @@ def select_snippet(manifest: Mapping[str, Any]) -> str:
     """The same in Python, for data in memory."""
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
     arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in python_arguments(settings).items())])
-    chosen = [
-        repr(options.get("k")),
-        *(f"{name}={options[name]!r}" for name in ("stratify_by", "diversity") if options.get(name)),
-    ]
-    return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\nbest = ranking.top({', '.join(chosen)})"
+    names = ("threshold", "stratify_by", "diversity")
+    chosen = [] if options.get("k") is None else [repr(options["k"])]
+    chosen += [f"{name}={options[name]!r}" for name in names if options.get(name)]
+    steps = ", ".join(filter(None, map(_step, options.get("curation") or [])))
+    chosen += [f"curation=[{steps}]"] if steps else []
+    selection = f"selection = ranking.select({', '.join(chosen)})"
+    return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\n{selection}"
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A step of curation in Python."""
+    if step.get("step") == "duplicates":
+        return "ExactDuplicates()"
+    if step.get("step") == "near-duplicates":
+        named = ("num_perm", "ngram", "seed", "on", "response_threshold")
+        return f"NearDuplicates({', '.join([repr(step.get('threshold')), *(f'{n}={step[n]!r}' for n in named if n in step)])})"
+    if step.get("step") == "languages":
+        return f"Languages({step.get('languages')!r})"
+    if step.get("step") == "refusals":
+        return "Refusals()"
+    if step.get("step") == "contamination":
+        return f"contamination_of({{{', '.join(f'{name!r}: ...' for name in step.get('evaluation_rows') or {})}}})"
+    return ""
 
 
 def _curation(step: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from .criteria import count_of
 from .pairs import RowPairs, check_rows
 from .planning import Chunk, cut_chunks
 from .score_cache import ScoreCache
@@ -84,37 +85,6 @@ def score_rows(
     return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
 
 
-def count_of(k: float, n: int) -> int:
-    """
-    How many of n rows `k` means.
-
-    Args:
-        k (`float` or `int`): a float in (0, 1] is a share, an int >= 1 a count.
-        n (`int`): number of rows.
-
-    Returns:
-        `int`: floor(k·n) for a share, at least 1; never more than n.
-
-    Raises:
-        `ValueError`: if `k` is out of range or no number.
-    """
-    if isinstance(k, bool) or not isinstance(k, (int, float, np.integer, np.floating)):
-        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k!r}.")
-    if isinstance(k, (int, np.integer)):
-        if k < 1:
-            raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}.")
-        return min(int(k), n)
-    if not 0 < k <= 1:
-        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}. For a number of rows pass an int.")
-    # The product in decimal, as the user wrote it: 0.29 * 100 is 28.999999999999996 in binary.
-    return min(n, max(1, math.floor(round(float(k) * n, 9))))
-
-
-def check_k(k: float) -> None:
-    """Raise a `ValueError` if `k` is no share and no count, before any work goes into it."""
-    count_of(k, 10**18)
-
-
 def order_of(scores: np.ndarray) -> np.ndarray:
     """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
     return np.argsort(-scores, kind="stable")
@@ -138,12 +108,6 @@ def top_indices(scores: np.ndarray, k: float) -> np.ndarray:
 def threshold_of(scores: np.ndarray, kept: np.ndarray) -> float:
     """The lowest score kept; NaN where there is nothing to keep."""
     return float(scores[kept].min()) if len(kept) else math.nan
-
-
-def criteria_in_words(stratify_by: Any = None, diversity: float = 0.0) -> str:
-    """What decided besides the score, as [`Explainer`] puts it."""
-    parts = [f"quotas for {stratify_by!r}"] if stratify_by is not None else []
-    return " and ".join([*parts, *([f"diversity {diversity:g}"] if diversity else [])])
 
 
 class Explainer:

@@ -16,9 +16,8 @@ from scar_hf.curation import (
     ExactDuplicates,
     Languages,
     NearDuplicates,
-    drop_contaminated,
-    drop_duplicates,
-    drop_near_duplicates,
+    contamination_of,
+    curate,
 )
 from scar_hf.pairs import RowPairs
 
@@ -59,19 +58,19 @@ def found(rows: list[RowPairs], threshold: float = 0.5, **settings) -> NearDupli
 
 def test_equal_rows_leave_the_earliest_or_the_best_scored():
     ds = Dataset.from_dict({"instruction": ["a", "b", "a", "a"], "response": ["x", "y", "x", "z"]})
-    assert drop_duplicates(ds).dropped == {2: "duplicate of row 0"}
-    best = drop_duplicates(ds, scores=[0.1, 9.0, 0.2, 0.0])
+    assert curate(ds, [ExactDuplicates()]).dropped == {2: "duplicate of row 0"}
+    best = curate(ds, [ExactDuplicates()], scores=[0.1, 9.0, 0.2, 0.0])
     assert best.dropped == {0: "duplicate of row 2"}
     assert best.dataset["response"][:] == ["y", "x", "z"]
-    assert drop_duplicates(ds.add_column("scar_score", [0.1, 9.0, 0.2, 0.0])).dropped == best.dropped
+    assert curate(ds.add_column("scar_score", [0.1, 9.0, 0.2, 0.0]), [ExactDuplicates()]).dropped == best.dropped
 
 
 def test_a_row_without_a_score_gives_way_and_one_without_a_response_stays():
     ds = Dataset.from_dict({"instruction": ["a"] * 4, "response": ["x", "x", None, None], "mine": [None, -3.0, None, 2.0]})
-    curated = drop_duplicates(ds, scores="mine")
+    curated = curate(ds, [ExactDuplicates()], scores="mine")
     assert curated.dropped == {0: "duplicate of row 1"}
     assert curated.dataset["response"][:] == ["x", None, None]
-    assert drop_near_duplicates(ds, scores="mine").dropped == {0: "near-duplicate of row 1 (Jaccard 1.00)"}
+    assert curate(ds, [NearDuplicates()], scores="mine").dropped == {0: "near-duplicate of row 1 (Jaccard 1.00)"}
 
 
 def test_near_duplicates_are_those_above_the_threshold_by_exact_similarity():
@@ -114,10 +113,10 @@ def test_questions_about_one_passage_with_their_own_answers_are_no_near_duplicat
             "response": ["Two sisters from Graz did.", "In the winter of 1904.", "In the winter of 1904!"],
         }
     )
-    assert list(drop_near_duplicates(ds).dropped) == [2]
-    assert list(drop_near_duplicates(ds, response_threshold=0).dropped) == [1, 2]
-    assert list(drop_near_duplicates(ds, on="instruction").dropped) == [1, 2]
-    assert list(drop_near_duplicates(ds, on="response").dropped) == [2]
+    assert list(curate(ds, [NearDuplicates()]).dropped) == [2]
+    assert list(curate(ds, [NearDuplicates(response_threshold=0)]).dropped) == [1, 2]
+    assert list(curate(ds, [NearDuplicates(on="instruction")]).dropped) == [1, 2]
+    assert list(curate(ds, [NearDuplicates(on="response")]).dropped) == [2]
 
 
 def test_recall_and_precision_on_planted_twins():
@@ -197,23 +196,23 @@ def test_a_row_that_the_evaluation_set_has_is_dropped_with_the_evidence():
             "output": ["12", "12 meters", "Nobody.", "No one."],
         }
     )
-    curated = drop_contaminated(ds, {"gsm": evaluation})
+    curated = curate(ds, [contamination_of({"gsm": evaluation})])
     gram = "a rectangular garden is twice as long as it is wide and its"
     assert curated.dropped == {
         0: f"in the evaluation set: row 1 of gsm, 13-gram '{gram}' (9 of 10)",
         2: "in the evaluation set: row 0 of gsm, the same instruction 'who?' (1 of 1)",
     }
     assert curated.dataset["instruction"][:] == ["Who wrote this?", "WHO"]
-    assert not drop_contaminated(ds, evaluation, on="response").dropped
-    assert list(drop_contaminated(ds, evaluation, ngram=30).dropped) == [2]
+    assert not curate(ds, [contamination_of(evaluation, on="response")]).dropped
+    assert list(curate(ds, [contamination_of(evaluation, ngram=30)]).dropped) == [2]
 
 
 def test_what_many_evaluation_rows_share_is_a_template():
     template = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     evaluation = Dataset.from_dict({"prompt": [f"{template} {text(20, seed=i)}" for i in range(12)], "completion": ["x"] * 12})
     ds = Dataset.from_dict({"prompt": [f"{template} Say hello.", f"{template} {text(20, seed=3)}"], "completion": ["y", "y"]})
-    assert list(drop_contaminated(ds, evaluation).dropped) == [1]
-    assert list(drop_contaminated(ds, evaluation, max_rows=12).dropped) == [0, 1]
+    assert list(curate(ds, [contamination_of(evaluation)]).dropped) == [1]
+    assert list(curate(ds, [contamination_of(evaluation, max_rows=12)]).dropped) == [0, 1]
 
 
 def test_the_name_and_row_of_each_evaluation_set():
@@ -254,23 +253,23 @@ def test_a_step_chooses_among_what_the_steps_before_left():
 def test_errors_say_what_came_in():
     ds = Dataset.from_dict({"instruction": ["a"], "response": ["b"]})
     for call, words in {
-        lambda: drop_near_duplicates(ds, threshold=1.5): "in \\(0, 1\\], got 1.5",
-        lambda: drop_near_duplicates(ds, num_perm=2): "num_perm` must be at least 16",
-        lambda: drop_near_duplicates(ds, on="prompt"): "'both', 'instruction' or 'response', got 'prompt'",
-        lambda: drop_near_duplicates(ds, response_threshold=2): "`response_threshold` .* got 2",
-        lambda: drop_duplicates(ds, scores="quality"): "'quality', but the data has the columns",
-        lambda: drop_duplicates(ds, scores=[1.0, 2.0]): "each of 1 rows",
-        lambda: drop_duplicates(ds, scores=["good"]): "must be numbers",
-        lambda: drop_duplicates(ds, columns=("ask", "reply")): "names \\['ask', 'reply'\\]",
-        lambda: drop_contaminated(ds, ds, ngram=1): "at least 2",
-        lambda: drop_contaminated(ds, {"empty": ds.select([])}): "No row of the evaluation sets \\['empty'\\]",
+        lambda: curate(ds, [NearDuplicates(threshold=1.5)]): "in \\(0, 1\\], got 1.5",
+        lambda: curate(ds, [NearDuplicates(num_perm=2)]): "num_perm` must be at least 16",
+        lambda: curate(ds, [NearDuplicates(on="prompt")]): "'both', 'instruction' or 'response', got 'prompt'",
+        lambda: curate(ds, [NearDuplicates(response_threshold=2)]): "`response_threshold` .* got 2",
+        lambda: curate(ds, [ExactDuplicates()], scores="quality"): "'quality', but the data has the columns",
+        lambda: curate(ds, [ExactDuplicates()], scores=[1.0, 2.0]): "each of 1 rows",
+        lambda: curate(ds, [ExactDuplicates()], scores=["good"]): "must be numbers",
+        lambda: curate(ds, [ExactDuplicates()], columns=("ask", "reply")): "names \\['ask', 'reply'\\]",
+        lambda: curate(ds, [contamination_of(ds, ngram=1)]): "at least 2",
+        lambda: curate(ds, [contamination_of({"empty": ds.select([])})]): "No row of the evaluation sets \\['empty'\\]",
     }.items():
         with pytest.raises(ValueError, match=words):
             call()
     with pytest.raises(TypeError, match="one of its splits, \\['train'\\]"):
-        drop_duplicates(DatasetDict(train=ds))
+        curate(DatasetDict(train=ds), [ExactDuplicates()])
     with pytest.raises(TypeError, match="got list"):
-        drop_contaminated(ds, {"test": [1]})
+        curate(ds, [contamination_of({"test": [1]})])
 
 
 def test_a_missing_library_says_how_to_get_it(monkeypatch):
@@ -283,5 +282,5 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch):
 def test_a_dataset_without_rows():
     ds = Dataset.from_dict({"instruction": [], "response": []})
     full = Dataset.from_dict({"instruction": ["a"], "response": ["b"]})
-    for curated in (drop_duplicates(ds), drop_near_duplicates(ds), drop_contaminated(ds, full)):
+    for curated in (curate(ds, [ExactDuplicates()]), curate(ds, [NearDuplicates()]), curate(ds, [contamination_of(full)])):
         assert len(curated.dataset) == 0 and curated.dropped == {}

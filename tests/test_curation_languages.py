@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from scar_hf.curation import Languages, keep_languages
+from scar_hf.curation import Languages, curate
 
 CODE = "def area(width, height):\n    total = width * height\n    return total\n\nfor i in range(10):\n    print(area(i, 2))"
 FOREIGN = {
@@ -60,11 +60,11 @@ def test_english_around_anything_is_english(english):
 def test_rows_in_other_languages_are_dropped_and_all_else_stays():
     responses = [ENGLISH, FOREIGN["de"], *WITHOUT.values(), FOREIGN["fr"], None]
     ds = Dataset.from_dict({"instruction": ["Why?"] * len(responses), "response": responses})
-    curated = keep_languages(ds, ["en"])
+    curated = curate(ds, [Languages(["en"])])
     assert list(curated.dropped) == [1, len(responses) - 2]
     assert curated.dropped[1].startswith("language: de (0.9") or curated.dropped[1] == "language: de (1.00)"
     assert curated.dataset["response"][:] == [r for i, r in enumerate(responses) if i not in curated.dropped]
-    assert list(keep_languages(ds, ["en", "de"]).dropped) == [len(responses) - 2]
+    assert list(curate(ds, [Languages(["en", "de"])]).dropped) == [len(responses) - 2]
 
 
 def test_the_response_decides_and_the_instruction_where_it_cannot():
@@ -74,13 +74,13 @@ def test_the_response_decides_and_the_instruction_where_it_cannot():
             "response": [ENGLISH, FOREIGN["de"], "100"],
         }
     )
-    assert list(keep_languages(ds, ["en"]).dropped) == [1, 2]
+    assert list(curate(ds, [Languages(["en"])]).dropped) == [1, 2]
 
 
 def test_how_sure_it_must_be_and_how_much_it_must_read():
     ds = Dataset.from_dict({"instruction": ["Why?"], "response": [FOREIGN["de"]]})
-    assert not keep_languages(ds, ["en"], letters=500).dropped
-    assert list(keep_languages(ds, ["en"], letters=60).dropped) == [0]
+    assert not curate(ds, [Languages(["en"], letters=500)]).dropped
+    assert list(curate(ds, [Languages(["en"], letters=60)]).dropped) == [0]
 
 
 def test_errors_say_what_came_in():

@@ -9,10 +9,10 @@ from datasets import Dataset
 from scar_hf.cli import main
 from scar_hf.curation import Curation, Refusals
 from scar_hf.curation.refusals import refusal_reason
-from scar_hf.dataset_scoring import rows_of
 from scar_hf.files import read_dataset, read_json_rows
 from scar_hf.pairs import PairReader
 from scar_hf.report import report_files
+from scar_hf.row_source import rows_of
 from scar_hf.runs import find_manifest
 
 LABELLED = list(read_json_rows(Path(__file__).parent / "refusals_labelled.jsonl"))

@@ -139,11 +139,12 @@ def test_a_selection_by_hand_is_found_and_said(selection, tmp_path):
 
 
 def test_of_a_curated_selection_the_reasons_are_told(selection, tmp_path):
-    from scar_hf.curation import Curation, ExactDuplicates
+    from scar_hf.criteria import Criteria
+    from scar_hf.curation import ExactDuplicates
 
     data, _, scorer, _, _ = selection
     out = tmp_path / "curated.jsonl"
-    result = select_files(data, out, scorer, 0.25, curation=Curation([ExactDuplicates()]), progress=False)
+    result = select_files(data, out, scorer, Criteria(0.25, curation=[ExactDuplicates()]), progress=False)
     report = report_files(data, out, scorer, progress=False)
     n = report.numbers
     assert n["counts"]["kept"] == result.kept and n["counts"]["curated"] == len(result.dropped) > 0

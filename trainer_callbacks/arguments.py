@@ -1,25 +1,38 @@
 """The settings of a selection before training, for the API and for the command line."""
 
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
+from ..criteria import Criteria, check_k
+from ..criteria_options import CriteriaOptions
 from ..scoring import ScarScorer
-from ..selection import check_k
 from ..settings import OPTIONS, document_settings, prefixed_fields
 
-# One field for each setting of a scorer, such as `scar_dtype`.
-_ScorerArguments: Any = make_dataclass("_ScorerArguments", prefixed_fields("scar_"))
+# One field for each setting of a scorer, such as `scar_dtype`, and for each criterion, such as `scar_diversity`.
+_CRITERIA = tuple(found for found in fields(CriteriaOptions))
+_SharedArguments: Any = make_dataclass(
+    "_SharedArguments",
+    [
+        *prefixed_fields("scar_"),
+        *(
+            (f"scar_{found.name}", found.type, field(default=found.default, metadata={"help": found.metadata["help"]}))
+            for found in _CRITERIA
+        ),
+    ],
+)
 
 
 @dataclass
-class ScarArguments(_ScorerArguments):
+class ScarArguments(_SharedArguments):
     r"""
     What [`ScarSFTTrainer`] selects, and with what. The names carry a prefix so that they stand beside those of `SFTConfig`
     and `ModelConfig` on one command line.
 
     Args:
-        scar_k (`float` or `int`, *optional*, defaults to 0.1):
-            What to train on: up to 1.0 a share of the rows, above it a count.
+        scar_k (`float` or `int`, *optional*):
+            What to train on: up to 1.0 a share of the rows, above it a count. By default a tenth, unless there is a
+            `scar_threshold`.
+        {criteria}
         {settings}
         scar_start_k (`float` or `int`, *optional*):
             For a curriculum: begin with so many of the best rows and widen to `scar_k`, in the unit of `scar_k`.
@@ -38,7 +51,10 @@ class ScarArguments(_ScorerArguments):
     ```
     """
 
-    scar_k: float = field(default=0.1, metadata={"help": "What to train on: up to 1.0 a share of the rows, above it a count."})
+    scar_k: float | None = field(
+        default=None,
+        metadata={"help": "What to train on: up to 1.0 a share of the rows, above it a count. A tenth by default."},
+    )
     scar_start_k: float | None = field(
         default=None, metadata={"help": "Curriculum: begin with so many of the best rows and widen to scar_k."}
     )
@@ -47,11 +63,18 @@ class ScarArguments(_ScorerArguments):
     )
 
     def __post_init__(self):
-        self.scar_k = _share_or_count("scar_k", self.scar_k)
+        if self.scar_k is None and self.scar_threshold is None:
+            self.scar_k = 0.1
+        if self.scar_k is not None:
+            self.scar_k = _share_or_count("scar_k", self.scar_k)
         if self.scar_start_k is not None:
             self.scar_start_k = _share_or_count("scar_start_k", self.scar_start_k)
         if not 0 < self.scar_widen <= 1:
             raise ValueError(f"`scar_widen` must be a share in (0, 1], got {self.scar_widen!r}.")
+
+    def criteria(self) -> Criteria:
+        """Make the [`~scar_hf.criteria.Criteria`] that these settings mean."""
+        return CriteriaOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _CRITERIA}).criteria(self.scar_k)
 
     def scorer(self, **kwargs: Any) -> ScarScorer:
         """
@@ -67,6 +90,8 @@ class ScarArguments(_ScorerArguments):
 
 
 document_settings(ScarArguments, "scar_", OPTIONS)
+_LINES = [f"scar_{found.name} (*optional*): {found.metadata['help']}" for found in _CRITERIA]
+ScarArguments.__doc__ = (ScarArguments.__doc__ or "").replace("{criteria}", "\n        ".join(_LINES))
 
 
 def _share_or_count(name: str, k: float) -> float:

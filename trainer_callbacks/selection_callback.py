@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..criteria import Criteria
 from ..hub_cards import amend_model_card
 from ..ranking import ScarRanking
+from ..selection_result import Selection
 from .stored_selection import read_selection, write_selection
 
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -21,9 +23,10 @@ class ScarSelectionCallback(TrainerCallback):
 
     Args:
         trainer ([`~transformers.Trainer`]): the trainer; logs go through its own `log`.
-        selection ([`ScarRanking`] or `dict` or `str`):
-            The ranking that the training set was selected from; or the manifest of a selection on disk, or its path.
-        k (`float` or `int`, *optional*): what was selected; with a ranking.
+        selection ([`~scar_hf.selection_result.Selection`], [`ScarRanking`], `dict` or `str`):
+            What the training set is: a selection, or the ranking that it was selected from; or the manifest of a selection on
+            disk, or its path.
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*): what was selected; with a ranking.
 
     Raises:
         `ValueError`: if `k` is missing with a ranking, or the manifest is none.
@@ -37,13 +40,20 @@ class ScarSelectionCallback(TrainerCallback):
     ```
     """
 
-    def __init__(self, trainer: Trainer, selection: ScarRanking | dict[str, Any] | str | Path, k: float | None = None):
+    def __init__(
+        self,
+        trainer: Trainer,
+        selection: Selection | ScarRanking | dict[str, Any] | str | Path,
+        k: Criteria | float | None = None,
+    ):
         self.trainer = trainer
-        self.ranking = selection if isinstance(selection, ScarRanking) else None
         if isinstance(selection, ScarRanking):
             if k is None:
                 raise ValueError("Pass `k` with a ranking: what was selected, as for ranking.top(k).")
-            self.manifest, self.metrics = selection.manifest(k), selection_metrics(selection, k)
+            selection = selection.select(k)
+        self.scored = selection.scored if isinstance(selection, Selection) else None
+        if isinstance(selection, Selection):
+            self.manifest, self.metrics = selection.manifest, selection_metrics(selection)
         else:
             self.manifest = selection if isinstance(selection, dict) else read_selection(selection)
             counts = self.manifest.get("selection", {})
@@ -61,7 +71,7 @@ class ScarSelectionCallback(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
             if folder.is_dir():
-                write_selection(folder, self.manifest, self.ranking)
+                write_selection(folder, self.manifest, self.scored)
                 amend_model_card(folder / "README.md", self.manifest)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -87,26 +97,24 @@ class ScarSelectionCallback(TrainerCallback):
         return write
 
 
-def selection_metrics(ranking: ScarRanking, k: float) -> dict[str, float]:
+def selection_metrics(selection: Selection) -> dict[str, float]:
     """
     A selection in numbers, as trackers show them.
 
     Args:
-        ranking ([`ScarRanking`]): n rows with scores.
-        k (`float` or `int`): what was selected.
+        selection ([`~scar_hf.selection_result.Selection`]): of n rows.
 
     Returns:
         `dict[str, float]`: counts, threshold, and mean and deciles of the scores of all rows and of those kept.
     """
-    kept = ranking.indices(k)
+    every = selection.scored.scores
     metrics = {
-        "scar/rows": float(len(ranking)),
-        "scar/kept": float(len(kept)),
-        "scar/skipped": float(len(ranking.skipped)),
-        "scar/threshold": ranking.threshold(k),
+        "scar/rows": float(len(every)),
+        "scar/kept": float(len(selection)),
+        "scar/skipped": float(len(selection.scored.skipped)),
+        "scar/threshold": selection.threshold,
     }
-    finite = ranking.scores[np.isfinite(ranking.scores)]
-    for name, scores in (("all", finite), ("kept", ranking.scores[kept])):
+    for name, scores in (("all", every[np.isfinite(every)]), ("kept", every[selection.indices])):
         if len(scores):
             metrics[f"scar/score_{name}_mean"] = float(scores.mean())
             metrics |= {f"scar/score_{name}_q{q * 100:.0f}": float(np.quantile(scores, q)) for q in _QUANTILES}

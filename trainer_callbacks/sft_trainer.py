@@ -13,11 +13,12 @@ from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
+from ..criteria import Criteria, count_of
 from ..dataset_scoring import with_scores
 from ..pairs import PairReader
 from ..ranking import ScarRanking, scar_rank
 from ..scoring import SCORE_COLUMN
-from ..selection import count_of
+from ..selection_result import Selection
 from .arguments import ScarArguments
 from .curriculum import ScarCurriculumSampler
 from .data_collator import WEIGHT_KEY, ScarDataCollator, check_collator
@@ -43,6 +44,7 @@ class ScarSFTTrainer(SFTTrainer):
 
     Attributes:
         scar_ranking ([`ScarRanking`]): the ranking of all rows; `None` with a [`ScarDataCollator`].
+        scar_selection ([`~scar_hf.selection_result.Selection`]): what was selected; `None` likewise.
 
     Raises:
         `TypeError`: if `train_dataset` is a stream and there is no [`ScarDataCollator`].
@@ -74,22 +76,23 @@ class ScarSFTTrainer(SFTTrainer):
             config = given["args"] = SFTConfig(**(values | {"hub_token": config.hub_token}))
         self.scar_args = scar_args or ScarArguments()
         self.scar_ranking: ScarRanking | None = None
+        self.scar_selection: Selection | None = None
         collator, ds = given.get("data_collator"), given.get("train_dataset")
         check_collator(collator, config.packing, config.padding_free)
         self._check_settings(config, collator, ds)
         if isinstance(collator, ScarDataCollator):
             collator.weights_are_used = True
         elif isinstance(ds, Dataset):
-            self.scar_ranking = rank_once(ds, self.scar_args, config, given.get("formatting_func"))
-            ds = self.scar_ranking.top(self.scar_args.scar_k)
+            self.scar_ranking, self.scar_selection = select_once(ds, self.scar_args, config, given.get("formatting_func"))
+            ds = self.scar_selection.dataset
         if isinstance(ds, (Dataset, IterableDataset)) and given.get("formatting_func") is None:
             given["train_dataset"] = to_sft_format(ds)
             given["eval_dataset"] = _evaluation(given.get("eval_dataset"))
         else:
             given["train_dataset"] = ds
         super().__init__(**given)
-        if self.scar_ranking is not None:
-            self.scar_callback = ScarSelectionCallback(self, self.scar_ranking, self.scar_args.scar_k)
+        if self.scar_selection is not None:
+            self.scar_callback = ScarSelectionCallback(self, self.scar_selection)
             self.add_callback(self.scar_callback)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -177,52 +180,59 @@ class ScarSFTTrainer(SFTTrainer):
             self._signature_columns = [*self._signature_columns, SCORE_COLUMN]
 
 
-def rank_once(ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatting_func: Any = None) -> ScarRanking:
+def select_once(
+    ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatting_func: Any = None
+) -> tuple[ScarRanking, Selection]:
     """
-    Rank in the main process and tell the others the result, so that all select the same rows without scoring again. What
-    the last checkpoint has stored of the same ranking is taken from there.
+    Rank and select in the main process and tell the others the result, so that all train on the same rows without scoring
+    again. What the last checkpoint has stored of the same ranking is taken from there.
 
     Args:
         ds ([`~datasets.Dataset`]): the rows, the same in every process.
-        scar_args ([`ScarArguments`]): with what.
+        scar_args ([`ScarArguments`]): what is selected, and with what.
         config ([`~trl.SFTConfig`]): of the training, for its progress bars.
         formatting_func (`Callable`, *optional*): the trainer's `formatting_func`, for rows that are of no known format.
 
     Returns:
-        [`ScarRanking`].
+        `tuple(ScarRanking, Selection)`.
 
     Raises:
-        `ValueError`: as [`scar_rank`], in every process.
+        `ValueError`: as [`scar_rank`] and `ScarRanking.select`, in every process.
     """
     state = PartialState()
-    columns = ds.column_names
-    if SCORE_COLUMN in columns:
+    if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
         logger.warning("The training data has a column %r already; it is scored anew.", SCORE_COLUMN)
-    results: list[Any] = [None]
+    parts: list[Any] = [None]
     if state.is_main_process:
         try:
+            criteria = scar_args.criteria()
+            criteria.check_columns(ds.column_names)
             scorer = scar_args.scorer(formatting_func=_formatting(ds, scar_args, formatting_func))
             checkpoint = _checkpoint(config)
             found = None if checkpoint is None else stored_ranking(checkpoint, ds, scorer)
-            results = [found or scar_rank(ds, model=scorer, progress=not config.disable_tqdm)]
+            ranking = found or scar_rank(ds, model=scorer, progress=not config.disable_tqdm)
+            if ranking.scorer is None:
+                ranking.scorer = scorer
+            selection = ranking.select(criteria)
+            if state.num_processes == 1:
+                return ranking, selection
+            parts = [(ranking.scores, ranking.skipped, ranking.truncated, ranking.settings, ranking.source)]
+            parts = [(*parts[0], selection.indices, selection.options, selection.curated)]
         except (ValueError, ImportError, OSError, RuntimeError) as error:
-            results = [error]  # the others must not wait for what will not come
-    if state.num_processes == 1:
-        return _raised(results[0])
-    found = results[0]
-    parts: list[Any] = [
-        found
-        if not isinstance(found, ScarRanking)
-        else (found.scores, found.skipped, found.truncated, found.settings, found.source)
-    ]
+            if state.num_processes == 1:
+                raise
+            parts = [error]  # the others must not wait for what will not come
     broadcast_object_list(parts)
+    if isinstance(parts[0], Exception):
+        raise parts[0]
     if state.is_main_process:
-        return _raised(found)
-    scores, skipped, truncated, settings, source = _raised(parts[0])
+        return ranking, selection
+    scores, skipped, truncated, settings, source, kept, options, curated = parts[0]
     if len(scores) != len(ds):
         raise ValueError(f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}: load the same.")
-    return ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source)
+    ranking = ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source)
+    return ranking, ranking.remember(Criteria(), kept, options, curated)
 
 
 def _formatting(ds: Dataset, scar_args: ScarArguments, formatting_func: Any) -> Any:
@@ -241,12 +251,6 @@ def _checkpoint(config: SFTConfig) -> str | None:
     if isinstance(config.resume_from_checkpoint, str):
         return config.resume_from_checkpoint
     return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
-
-
-def _raised(result: Any) -> Any:
-    if isinstance(result, Exception):
-        raise result
-    return result
 
 
 def _evaluation(eval_dataset: Any) -> Any:

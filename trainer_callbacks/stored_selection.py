@@ -11,11 +11,13 @@ from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from ..dataset_scoring import rows_of, with_scores
+from ..dataset_scoring import with_scores
 from ..planning import short_hash
 from ..provenance import dataset_source
 from ..ranking import ScarRanking
+from ..row_source import rows_of
 from ..scoring import NOT_FINITE, ScarScorer
+from ..selection import ScoredRows
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +28,19 @@ _SAME = ("inputs", "ranker", "settings", "options", "selection")
 _IRRELEVANT = ("fingerprint", "backend", "conversion", "dtype", "threshold")
 
 
-def write_selection(folder: Path, manifest: dict[str, Any], ranking: ScarRanking | None = None) -> None:
+def write_selection(folder: Path, manifest: dict[str, Any], scored: ScoredRows | None = None) -> None:
     """
     Store a selection in a checkpoint.
 
     Args:
         folder (`Path`): the checkpoint.
         manifest (`dict`): of the selection.
-        ranking ([`ScarRanking`], *optional*): whose scores are stored, too, five bytes a row.
+        scored ([`~scar_hf.selection.ScoredRows`], *optional*): scores that are stored, too, five bytes a row.
     """
-    if ranking is not None:
-        skipped = {str(row): reason for row, reason in ranking.skipped.items()}
+    if scored is not None:
+        skipped = {str(row): reason for row, reason in scored.skipped.items()}
         save_file(
-            {"scores": ranking.scores, "truncated": ranking.truncated},
+            {"scores": scored.scores, "truncated": scored.truncated},
             folder / SCORES_FILE,
             metadata={"skipped": json.dumps(skipped)},
         )

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not takes_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     # The Auto classes learn the ranker here: `import scar_hf` leaves it to the command line, whose --help needs no torch.
-    from .. import modeling as modeling
+    from .. import registration as registration
 
     try:
         run = _COMMANDS[args.command].run

@@ -2,9 +2,12 @@
 
 import argparse
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..criteria import Criteria
+from ..criteria_options import CriteriaOptions
 from ..settings import ScorerSettings, add_options
 
 _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
@@ -36,66 +39,25 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide, besides the score, which rows are kept."""
-    group = parser.add_argument_group("curation", "leaves rows out whatever their score; of the extra [curation]")
-    group.add_argument("--drop-duplicates", action="store_true", help="of equal rows keep one")
-    group.add_argument(
-        "--drop-near-duplicates",
-        type=float,
-        nargs="?",
-        const=0.8,
-        metavar="JACCARD",
-        help="of rows at least as similar keep the best-scored (without a number: %(const)s)",
-    )
-    group.add_argument(
-        "--evaluation", action="append", metavar="DATA", help="leave out rows that overlap with this evaluation set; repeatable"
-    )
-    group.add_argument("--languages", metavar="CODES", help="leave out rows surely in other languages, e.g. en or en,de")
-    group.add_argument(
-        "--drop-refusals",
-        action="store_true",
-        help="leave out responses that refuse, deflect, say nothing, or begin 'As an AI'",
-    )
-    choice = parser.add_argument_group("choice", "besides the score")
-    choice.add_argument("--stratify-by", metavar="COLUMN", help="each value of this column keeps its share of the data")
-    choice.add_argument(
-        "--diversity",
-        type=float,
-        default=0.0,
-        metavar="D",
-        help="0 selects by score alone; values up to 1 favour rows that differ from those already selected (default: 0)",
-    )
-    group.add_argument("--curation-seed", type=int, default=0, metavar="N", help="of near-duplicates (default: %(default)s)")
+    """Add the options that say what is wanted: one for each field of [`~scar_hf.criteria.CriteriaOptions`], and `-k`."""
+    group = parser.add_argument_group("criteria", "which rows to keep; languages and near-duplicates need the extra [curation]")
+    group.add_argument("-k", type=number, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500")
+    for found in fields(CriteriaOptions):
+        meta, flag = found.metadata, f"--{found.name.replace('_', '-')}"
+        if meta["type"] is bool:
+            group.add_argument(flag, action="store_true", help=meta["help"])
+            continue
+        more: dict[str, Any] = {"action": "append"} if "list" in str(found.type) else {}
+        if "const" in meta:
+            more = {"nargs": "?", "const": meta["const"]}
+        group.add_argument(flag, type=meta["type"], default=found.default, metavar=meta["metavar"], help=meta["help"], **more)
 
 
-def curation_of(args: argparse.Namespace) -> Any:
-    """The steps that the arguments ask for, those that judge a row by itself first; `None` without any."""
-    near = args.drop_near_duplicates
-    if not (args.drop_duplicates or near is not None or args.evaluation or args.languages or args.drop_refusals):
-        return None
-    from ..curation import Contamination, Curation, ExactDuplicates, Languages, NearDuplicates, Refusals
-    from ..files import open_shards
-    from ..pairs import PairReader
-    from ..runs import rows_of_shard
-
-    steps: list[Any] = []
-    if args.languages:
-        steps.append(Languages(args.languages.split(",")))
-    if args.evaluation:
-        # Reasons name the set, not where it lies: they are published with the selection.
-        names = [Path(path).name if Path(path).exists() else path for path in args.evaluation]
-        names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
-        shards = {name: open_shards(path) for name, path in zip(names, args.evaluation, strict=True)}
-        steps.append(
-            Contamination({p: (row for s in found for row in rows_of_shard(s, PairReader())) for p, found in shards.items()})
-        )
-    if args.drop_refusals:
-        steps.append(Refusals())
-    if args.drop_duplicates:
-        steps.append(ExactDuplicates())
-    if near is not None:
-        steps.append(NearDuplicates(near, seed=args.curation_seed))
-    return Curation(steps)
+def criteria_of(args: argparse.Namespace) -> Criteria:
+    """What the arguments want."""
+    if args.k is None and args.threshold is None:
+        raise ValueError("Say what to keep: -k, a share or a count, or --threshold, the lowest score.")
+    return CriteriaOptions(**{found.name: getattr(args, found.name) for found in fields(CriteriaOptions)}).criteria(args.k)
 
 
 def number(text: str) -> float:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_choice_arguments, add_scoring_arguments, curation_of, engine_of, load_scorer, number
+from .common import add_choice_arguments, add_scoring_arguments, criteria_of, engine_of, load_scorer
 
 HELP = "say where rows stand in a selection, and why they are kept or not"
 EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
@@ -12,7 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
     add_choice_arguments(parser)
-    parser.add_argument("-k", type=number, required=True, metavar="K", help="as for select")
     parser.add_argument(
         "--row", type=int, required=True, action="append", metavar="N", help="number of a row, counted from 0; may be repeated"
     )
@@ -21,19 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score (the scores of a selection before are found again) and explain."""
     from ..runs import explain_rows
-    from ..selection import check_k
     from .terminal import printable
 
-    check_k(args.k)
+    criteria = criteria_of(args)
     explained = explain_rows(
         args.data,
         load_scorer(args),
-        args.k,
+        criteria,
         args.row,
         split=args.split,
-        curation=curation_of(args),
-        stratify_by=args.stratify_by,
-        diversity=args.diversity,
         cache=not args.no_cache,
         engine=engine_of(args),
     )

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from ..settings import python_arguments
-from .common import add_scoring_arguments, engine_of, load_scorer, number
+from .common import add_choice_arguments, add_scoring_arguments, criteria_of, engine_of, load_scorer
 
 HELP = "show what a selection kept, and why, on one page that opens offline"
 EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "after", metavar="AFTER", nargs="?", help="what scar-hf select wrote from DATA; its manifest says with which settings"
     )
-    parser.add_argument("-k", type=number, metavar="K", help="instead of AFTER: the share or count that would be kept")
+    add_choice_arguments(parser)
     parser.add_argument("-o", "--output", default="report.html", metavar="PAGE", help="the page (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace the page if it exists")
     parser.add_argument("--group-by", metavar="COLUMN", help="column to break the selection down by, e.g. source")
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         args.after,
         load_scorer(args),
-        args.k,
+        None if args.after is not None and args.k is None else criteria_of(args),
         split=args.split,
         cache=not args.no_cache,
         engine=engine_of(args),

@@ -6,8 +6,7 @@ from .common import (
     add_choice_arguments,
     add_output_arguments,
     add_scoring_arguments,
-    curation_of,
-    number,
+    criteria_of,
     run_and_write,
 )
 
@@ -20,24 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring_arguments(parser)
     add_output_arguments(parser)
     add_choice_arguments(parser)
-    parser.add_argument(
-        "-k", type=number, required=True, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500"
-    )
     parser.add_argument("--group-by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
     parser.add_argument("--quiet", action="store_true", help="print no summary")
 
 
 def run(args: argparse.Namespace) -> int:
     """Rank, select, write and show."""
-    from ..selection import check_k
-
-    check_k(args.k)
     result = run_and_write(
         args,
-        k=args.k,
-        curation=curation_of(args),
-        stratify_by=args.stratify_by,
-        diversity=args.diversity,
+        k=criteria_of(args),
         group_by=args.group_by,
         observe=not args.quiet,
     )

@@ -1,7 +1,7 @@
 """What can be dropped before anything is selected: duplicates, near-duplicates, evaluation data, other languages, refusals."""
 
 from .contamination import Contamination
-from .curating import Curated, Curation, Step, drop_contaminated, drop_duplicates, drop_near_duplicates, keep_languages
+from .curating import Curated, Curation, Step, contamination_of, contamination_of_files, curate
 from .duplicates import ExactDuplicates
 from .languages import Languages
 from .near_duplicates import NearDuplicates
@@ -16,8 +16,7 @@ __all__ = [
     "NearDuplicates",
     "Refusals",
     "Step",
-    "drop_contaminated",
-    "drop_duplicates",
-    "drop_near_duplicates",
-    "keep_languages",
+    "contamination_of",
+    "contamination_of_files",
+    "curate",
 ]

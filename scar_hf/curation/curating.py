@@ -1,35 +1,23 @@
 """Datasets -> the rows kept and, of the others, why not."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from ..dataset_scoring import rows_of
+from ..criteria import Step
+from ..files import open_shards
 from ..pairs import PairReader, RowPairs
+from ..row_source import rows_of, rows_of_shard
 from ..scoring import SCORE_COLUMN
 from .contamination import Contamination
-from .duplicates import ExactDuplicates
-from .languages import Languages
-from .near_duplicates import NearDuplicates
 from .texts import batches_of
 
 Columns = Mapping[str, str] | Sequence[str] | None
 Formatting = Callable[[dict[str, Any]], Any] | None
-
-
-class Step(Protocol):
-    """What [`Curation`] takes, such as [`Languages`], [`Contamination`], [`Refusals`] and [`NearDuplicates`]."""
-
-    def __len__(self) -> int: ...
-
-    def settings(self) -> dict[str, Any]: ...
-
-    def add(self, rows: Iterable[RowPairs]) -> None: ...
-
-    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]: ...
 
 
 class Curation:
@@ -97,8 +85,9 @@ class Curated:
     dropped: dict[int, str] = field(default_factory=dict)
 
 
-def drop_duplicates(
+def curate(
     ds: Dataset,
+    steps: Sequence[Step],
     *,
     scores: str | Sequence[float] | None = None,
     columns: Columns = None,
@@ -106,168 +95,81 @@ def drop_duplicates(
     formatting_func: Formatting = None,
 ) -> Curated:
     """
-    Drop rows whose instruction and response another row has to the letter.
+    Leave out rows by one or more steps, each over the rows that those before it left. A row without a readable instruction and
+    response stays: scoring skips it, and says so.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows. A row without a readable
-            instruction and response stays, here and in the functions below: scoring skips it, and says so.
+        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
+        steps (`Sequence[Step]`): such as [`Languages`], [`Contamination`], [`ExactDuplicates`] and [`NearDuplicates`].
         scores (`str` or `Sequence[float]`, *optional*):
-            Which of equal rows stays: the best by this column, or by these numbers, one a row; of equally good ones the
+            Which of duplicates stays: the best by this column, or by these numbers, one a row; of equally good ones the
             earliest. By default the column `scar_score` where the data has it, else the earliest row stays.
         columns, turn, formatting_func: as for [`~scar_hf.pairs.PairReader`].
 
     Returns:
-        [`Curated`]: with reasons such as "duplicate of row 17".
+        [`Curated`]: with reasons such as "duplicate of row 17", "near-duplicate of row 17 (Jaccard 0.83)", "language: de
+        (0.98)".
 
     Raises:
         `ValueError`: if the columns fit no format, or the scores are not one number a row.
-        `TypeError`: if `ds` is no [`~datasets.Dataset`].
+        `TypeError`: if `ds` is not a [`~datasets.Dataset`].
 
     Example:
 
     ```python
-    >>> from scar_hf.curation import drop_duplicates
+    >>> from scar_hf.curation import Languages, NearDuplicates, curate
 
-    >>> unique = drop_duplicates(ds)
-    >>> len(unique.dataset), unique.dropped
-    (998, {17: 'duplicate of row 3', 204: 'duplicate of row 3'})
+    >>> curated = curate(ds, [Languages(["en"]), NearDuplicates(0.8)])
+    >>> len(curated.dataset), curated.dropped
+    (998, {17: 'near-duplicate of row 3 (Jaccard 0.91)', 204: 'language: de (0.98)'})
     ```
     """
-    return _curated(ds, ExactDuplicates(), PairReader(columns, turn, formatting_func), scores)
+    check_dataset(ds)
+    curation = Curation([step.fresh() for step in steps])
+    numbers = _numbers(ds, scores)
+    curation.add(rows_of(ds, PairReader(columns, turn, formatting_func)))
+    dropped = curation.dropped(numbers)
+    return Curated(ds.select(np.setdiff1d(np.arange(len(ds)), np.fromiter(dropped, np.int64, len(dropped)))), dropped)
 
 
-def drop_near_duplicates(
-    ds: Dataset,
-    *,
-    threshold: float = 0.8,
-    scores: str | Sequence[float] | None = None,
-    num_perm: int = 256,
-    ngram: int = 3,
-    seed: int = 0,
-    on: str = "both",
-    response_threshold: float | None = None,
-    columns: Columns = None,
-    turn: str = "first",
-    formatting_func: Formatting = None,
-) -> Curated:
+def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Columns = None, **settings: Any) -> Contamination:
     """
-    Drop rows that say nearly the same as a better-scored one.
+    Make the step that leaves out what evaluation sets have too, so that what is measured on them is not learnt by heart.
 
     Args:
-        ds, scores, columns, turn, formatting_func: as for [`drop_duplicates`].
-        threshold, num_perm, ngram, seed, on, response_threshold: as for [`NearDuplicates`].
-
-    Returns:
-        [`Curated`]: with reasons such as "near-duplicate of row 17 (Jaccard 0.83)". "through others" stands there where a
-        row is like others of its group, and only they, or others again, like the row that stays.
-
-    Raises:
-        `ImportError`: without `pip install "scar-hf[curation]"`.
-        `ValueError`: as [`drop_duplicates`], and if a setting is out of range.
-
-    Example:
-
-    ```python
-    >>> from scar_hf import scar_rank
-    >>> from scar_hf.curation import drop_near_duplicates
-
-    >>> curated = drop_near_duplicates(scar_rank(ds).dataset, threshold=0.7)
-    >>> SFTTrainer(model, train_dataset=curated.dataset)
-    ```
-    """
-    settings = {"num_perm": num_perm, "ngram": ngram, "seed": seed}
-    finder = NearDuplicates(threshold, on=on, response_threshold=response_threshold, **settings)
-    return _curated(ds, finder, PairReader(columns, turn, formatting_func), scores)
-
-
-def drop_contaminated(
-    ds: Dataset,
-    evaluation: Dataset | Mapping[str, Dataset],
-    *,
-    ngram: int = 13,
-    max_rows: int = 10,
-    on: str = "both",
-    evaluation_columns: Columns = None,
-    columns: Columns = None,
-    turn: str = "first",
-    formatting_func: Formatting = None,
-) -> Curated:
-    """
-    Drop rows that an evaluation set has too, so that what is measured on it is not what was learnt by heart.
-
-    Args:
-        ds, columns, turn, formatting_func: as for [`drop_duplicates`].
         evaluation ([`~datasets.Dataset`] or `Mapping[str, Dataset]`): one set, or several by their names.
-        ngram, max_rows, on: as for [`Contamination`].
-        evaluation_columns (`dict` or `tuple`, *optional*):
-            As `columns`, of the evaluation sets. By default their format is known by the names of their columns.
+        columns (`dict` or `tuple`, *optional*): as for [`~scar_hf.pairs.PairReader`], of the evaluation sets.
+        settings: `ngram`, `max_rows` and `on`, as for [`Contamination`].
 
     Returns:
-        [`Curated`]: with reasons such as "in the evaluation set: row 12 of test, 13-gram '...' (1 of 9)".
+        [`Contamination`].
 
     Raises:
-        `ValueError`: as [`drop_duplicates`], and if a setting is out of range or the evaluation sets have no readable row.
+        `ValueError`: if a setting is out of range or the evaluation sets have no readable row.
 
     Example:
 
     ```python
-    >>> from scar_hf.curation import drop_contaminated
-
-    >>> clean = drop_contaminated(ds, {"gsm8k": load_dataset("openai/gsm8k", "main", split="test")})
+    >>> clean = curate(ds, [contamination_of({"gsm8k": load_dataset("openai/gsm8k", "main", split="test")})])
     ```
     """
     sets = (
         evaluation if isinstance(evaluation, Mapping) else {str(getattr(evaluation, "split", None) or "evaluation"): evaluation}
     )
     for one in sets.values():
-        _check_dataset(one)
-    reader = PairReader(evaluation_columns)
-    finder = Contamination({name: rows_of(one, reader) for name, one in sets.items()}, ngram=ngram, max_rows=max_rows, on=on)
-    return _curated(ds, finder, PairReader(columns, turn, formatting_func), None)
+        check_dataset(one)
+    reader = PairReader(columns)
+    return Contamination({name: rows_of(one, reader) for name, one in sets.items()}, **settings)
 
 
-def keep_languages(
-    ds: Dataset,
-    languages: Sequence[str],
-    *,
-    confidence: float = 0.8,
-    letters: int = 20,
-    columns: Columns = None,
-    turn: str = "first",
-    formatting_func: Formatting = None,
-) -> Curated:
-    """
-    Drop rows in other languages than these. Code, formulas, short answers and names have none, and stay.
-
-    Args:
-        ds, columns, turn, formatting_func: as for [`drop_duplicates`].
-        languages, confidence, letters: as for [`Languages`].
-
-    Returns:
-        [`Curated`]: with reasons such as "language: de (0.98)".
-
-    Raises:
-        `ImportError`: without `pip install "scar-hf[curation]"`.
-        `ValueError`: as [`drop_duplicates`], and if a setting is out of range or a language unknown.
-
-    Example:
-
-    ```python
-    >>> from scar_hf.curation import keep_languages
-
-    >>> english = keep_languages(ds, ["en"]).dataset
-    ```
-    """
-    finder = Languages(languages, confidence=confidence, letters=letters)
-    return _curated(ds, finder, PairReader(columns, turn, formatting_func), None)
-
-
-def _curated(ds: Dataset, step: Step, reader: PairReader, scores: str | Sequence[float] | None) -> Curated:
-    _check_dataset(ds)
-    numbers = _numbers(ds, scores)
-    step.add(rows_of(ds, reader))
-    dropped = step.dropped(numbers)
-    return Curated(ds.select(np.setdiff1d(np.arange(len(ds)), np.fromiter(dropped, np.int64, len(dropped)))), dropped)
+def contamination_of_files(paths: Sequence[str]) -> Contamination:
+    """The same of files, folders, or datasets on the Hub."""
+    # Reasons name the set, not where it lies: they are published with the selection.
+    names = [Path(path).name if Path(path).exists() else path for path in paths]
+    names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
+    shards = {name: open_shards(path) for name, path in zip(names, paths, strict=True)}
+    reader = PairReader()
+    return Contamination({name: (row for s in found for row in rows_of_shard(s, reader)) for name, found in shards.items()})
 
 
 def _numbers(ds: Dataset, scores: str | Sequence[float] | None) -> np.ndarray | None:
@@ -286,7 +188,7 @@ def _numbers(ds: Dataset, scores: str | Sequence[float] | None) -> np.ndarray | 
         raise ValueError(f"`scores` must be numbers, one a row, and null or NaN where there is none: {error}.") from error
 
 
-def _check_dataset(ds: Any) -> None:
+def check_dataset(ds: Any) -> None:
     if isinstance(ds, DatasetDict):
         raise TypeError(f"Curation takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
     if not isinstance(ds, Dataset):

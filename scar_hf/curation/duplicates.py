@@ -30,6 +30,10 @@ class ExactDuplicates:
         self._unreadable: list[int] = []
         self._count = 0
 
+    def fresh(self) -> "ExactDuplicates":
+        """The same step without rows."""
+        return ExactDuplicates()
+
     def __len__(self) -> int:
         return self._count
 

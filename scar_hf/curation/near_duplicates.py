@@ -84,6 +84,11 @@ class NearDuplicates:
         self._responses = GramSets() if on == "both" and self.response_threshold > 0 else None
         self._groups: Groups | None = None
 
+    def fresh(self) -> "NearDuplicates":
+        """The same step without rows."""
+        found = {name: getattr(self, name) for name in ("num_perm", "ngram", "seed", "on", "response_threshold")}
+        return NearDuplicates(self.threshold, **found)
+
     def __len__(self) -> int:
         return sum(self._batches)
 

@@ -1,6 +1,8 @@
 """What the steps that judge each row by itself have in common."""
 
 from collections.abc import Collection
+from copy import copy
+from typing import Self
 
 import numpy as np
 
@@ -11,6 +13,12 @@ class RowStep:
     def __init__(self) -> None:
         self._dropped: dict[int, str] = {}
         self._count = 0
+
+    def fresh(self) -> Self:
+        """The same step without rows."""
+        new = copy(self)
+        new._dropped, new._count = {}, 0
+        return new
 
     def __len__(self) -> int:
         return self._count

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..files import Shard
 from ..pairs import check_rows
 from ..planning import cut_chunks
-from ..runs.run import rows_of_shard
+from ..row_source import rows_of_shard
 from ..score_cache import ChunkScores, ScoreCache
 from ..scoring import NOT_FINITE, ScarScorer
 from ..selection import ScoredRows, score_rows

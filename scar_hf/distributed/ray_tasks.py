@@ -18,7 +18,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from ..files import Shard, open_shards
 from ..planning import Chunk, cut_chunks
-from ..runs.run import rows_of_shard
+from ..row_source import rows_of_shard
 from ..scoring import ScarScorer
 
 # Each item is a row and a block of its own, so that chunks spread evenly over the actors.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..criteria import Criteria
 from ..files import Shard, atomic_write
 from ..pairs import PairReader
 from ..reproducing import select_command, select_snippet
@@ -29,7 +30,7 @@ from .page import render
 from .selected import Selected, read_selection
 
 if TYPE_CHECKING:
-    from ..ranking import ScarRanking
+    from ..selection_result import Selection
 
 REPORT_FORMAT = 1
 # Characters of an example on the page: with 300 of them the page stays below 3 MB in any script.
@@ -99,7 +100,7 @@ def report_files(
     before: str | Path,
     after: str | Path | None,
     scorer: ScarScorer,
-    k: float | None = None,
+    k: Criteria | float | None = None,
     *,
     split: str | None = None,
     cache: bool = True,
@@ -135,37 +136,26 @@ def report_files(
     return report_selection(selected, scorer, progress=progress, **kwargs)
 
 
-def report_ranking(
-    ranking: "ScarRanking",
-    k: float,
-    stratify_by: Any = None,
-    diversity: float = 0.0,
-    *,
-    scorer: ScarScorer | None = None,
-    **kwargs,
-) -> SelectionReport:
+def report_of(selection: "Selection", *, scorer: ScarScorer | None = None, **kwargs: Any) -> SelectionReport:
     """
-    Report on the best rows of a ranking: what [`~scar_hf.ranking.ScarRanking.report`] calls.
+    Report on a selection in memory: what [`~scar_hf.selection_result.Selection.report`] calls.
 
     Args:
-        ranking ([`~scar_hf.ranking.ScarRanking`]): n rows with their scores.
-        k, stratify_by, diversity: as for [`~scar_hf.ranking.ScarRanking.indices`].
-        scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the ranking's.
+        selection ([`~scar_hf.selection_result.Selection`]): the rows with their scores, and which were kept.
+        scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the selection's.
         kwargs: as for [`report_selection`].
 
     Returns:
         [`SelectionReport`].
 
     Raises:
-        `ValueError`: as [`~scar_hf.ranking.ScarRanking.indices`], or if the columns fit no format and there is no scorer that
-            knows how to read them.
+        `ValueError`: if the columns fit no format and there is no scorer that knows how to read them.
     """
     check_matplotlib()
-    scorer = scorer or ranking.scorer
+    scorer = scorer or selection.scorer
     reader = scorer.reader if scorer is not None else PairReader()
-    name = ranking.source[0]
-    manifest, kept = ranking.manifest(k, stratify_by, diversity), ranking.indices(k, stratify_by, diversity)
-    selected = Selected(name, [Shard(name, None, ranking.dataset)], reader, ranking._scored(), kept, manifest)
+    name, shards = selection.source[0], [Shard(selection.source[0], None, selection.all_rows)]
+    selected = Selected(name, shards, reader, selection.scored, selection.indices, selection.manifest, dict(selection.curated))
     return report_selection(selected, scorer, **kwargs)
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from ..choice import decide
+from ..criteria import Criteria, criteria_in_words
 from ..files import Shard, file_named, open_shards
 from ..pairs import PairReader
 from ..planning import short_hash
 from ..provenance import describe_selection
+from ..row_source import ShardRows, columns_of_shard
 from ..runs import find_manifest, score_shards
-from ..runs.keeping import best_of, columns_of_shard
 from ..runs.manifest import describe_files, hash_inputs
 from ..runs.run import join
 from ..scoring import NOT_FINITE, SCORE_COLUMN, ScarScorer
-from ..selection import Explainer, ScoredRows, check_k, criteria_in_words
+from ..selection import Explainer, ScoredRows, top_indices
 
 # Scores of the same rows that differ by more are of another ranker or setting: bfloat16 and other hardware stay below.
 _SAME_SCORE = 0.05
@@ -56,7 +58,9 @@ class Selected:
         return found or "a choice that its manifest does not name"
 
     def __post_init__(self):
-        best = best_of(self.scored.scores, len(self.kept), self.dropped) if len(self.kept) else self.kept
+        eligible = self.scored.scores.copy()
+        eligible[list(self.dropped)] = np.nan
+        best = top_indices(eligible, len(self.kept)) if len(self.kept) else self.kept
         self.by_score = np.array_equal(best, self.kept)
         criteria = "" if self.by_score else self._criteria()
         if criteria:
@@ -94,7 +98,7 @@ def read_selection(
     before: str | Path,
     after: str | Path | None,
     scorer: ScarScorer,
-    k: float | None = None,
+    k: Criteria | float | None = None,
     *,
     split: str | None = None,
     cache: bool = True,
@@ -109,7 +113,7 @@ def read_selection(
             there is one, else computed, or found in the cache.
         after (`str` or `Path`, *optional*): the selection; without it the best `k` are taken.
         scorer ([`ScarScorer`]): with what the data is read and scored.
-        k (`float` or `int`, *optional*): a share or a count, instead of `after`.
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*): what would be kept, instead of `after`.
         split, cache, engine, progress: as for [`~scar_hf.runs.select_files`].
 
     Returns:
@@ -120,8 +124,7 @@ def read_selection(
     """
     if (after is None) == (k is None):
         raise ValueError("A report needs the selection or `k`, and not both: name what scar-hf select wrote, or pass -k.")
-    if k is not None:
-        check_k(k)
+    criteria = None if k is None else Criteria.of(k)
     manifest = None if after is None else manifest_of(after)
     shards = open_shards(before, split)
     after_shards = [] if after is None else open_shards(after)
@@ -130,16 +133,17 @@ def read_selection(
     notes: list[str] = []
     dropped: dict[int, str] = {}
     if after is None:
-        assert k is not None
-        kept = best_of(scored.scores, k, {})
+        assert criteria is not None
+        source = ShardRows(shards, scorer.reader, len(scored.scores))
+        kept, dropped = decide(source, scored.scores, criteria, source.embedded_by(scorer), scorer.device)
     else:
         dropped = _dropped_rows(after, manifest, shards, [len(part.scores) for part in parts])
         kept = _find(scored, dropped, after_shards, scorer.reader, str(after), notes)
     if manifest is None:
         if after is not None:
             notes.append("The selection has no manifest, so that how it was made is not known.")
-        manifest = describe_files(before, shards, scorer, {"k": k})
-        manifest["selection"] = describe_selection(scored, kept) | {"dropped": 0}
+        manifest = describe_files(before, shards, scorer, {"k": None} if criteria is None else criteria.describe())
+        manifest["selection"] = describe_selection(scored, kept) | {"dropped": len(dropped)}
     elif {entry.get("sha256") for entry in manifest["inputs"]} != {e.get("sha256") for e in hash_inputs(before, shards)}:
         notes.append("The data is not byte for byte what the manifest of the selection names.")
     return Selected(

@@ -1,7 +1,6 @@
 """Scoring and selecting from files of any size: what the command line runs."""
 
 from .explain import ExplainedRow, explain_rows
-from .keeping import rows_of_shard
 from .manifest import find_manifest
 from .run import RunResult, score_shards, select_files
 from .verifying import Check, verify_manifest
@@ -12,7 +11,6 @@ __all__ = [
     "RunResult",
     "explain_rows",
     "find_manifest",
-    "rows_of_shard",
     "score_shards",
     "select_files",
     "verify_manifest",

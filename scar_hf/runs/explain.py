@@ -3,20 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..choice import decide
+from ..criteria import Criteria
 from ..files import open_shards
+from ..row_source import ShardRows
 from ..scoring import ScarScorer
-from ..selection import Explainer, ScoredRows, criteria_in_words
-from .keeping import keep, leave_out
+from ..selection import Explainer, ScoredRows
 from .manifest import places_of
 from .observations import MEASURES, Observations
 from .run import join, score_shards
-
-if TYPE_CHECKING:
-    from ..curation import Curation
 
 
 @dataclass
@@ -45,13 +43,10 @@ class ExplainedRow:
 def explain_rows(
     data: str | Path,
     scorer: ScarScorer,
-    k: float,
+    k: Criteria | float,
     numbers: Sequence[int],
     *,
     split: str | None = None,
-    curation: "Curation | None" = None,
-    stratify_by: str | None = None,
-    diversity: float = 0.0,
     cache: bool = True,
     engine: Callable[..., list[ScoredRows]] | None = None,
 ) -> list[ExplainedRow]:
@@ -61,9 +56,9 @@ def explain_rows(
     Args:
         data (`str` or `Path`): as it was selected from.
         scorer ([`ScarScorer`]): with what.
-        k (`float` or `int`): the share or the count kept.
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`): what the selection was made by.
         numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
-        split, curation, stratify_by, diversity, cache, engine: as for [`~scar_hf.runs.select_files`].
+        split, cache, engine: as for [`~scar_hf.runs.select_files`].
 
     Returns:
         `list[ExplainedRow]`: in the order of `numbers`.
@@ -78,9 +73,9 @@ def explain_rows(
     outside = [number for number in numbers if not 0 <= number < n]
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
-    dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
-    kept = keep(shards, scorer, scored.scores, k, dropped, stratify_by, diversity)
-    explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria_in_words(stratify_by, diversity))
+    criteria, source = Criteria.of(k), ShardRows(shards, scorer.reader, n)
+    kept, dropped = decide(source, scored.scores, criteria, source.embedded_by(scorer), scorer.device)
+    explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria.in_words())
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
     places = places_of(numbers, shards, [len(part.scores) for part in parts])
     names = scorer.reader.needed(shards[0].column_names() or []) if shards[0].column_names() else None

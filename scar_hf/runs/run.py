@@ -3,29 +3,28 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ..diversity import check_diversity
+from ..choice import decide
+from ..criteria import Criteria, read_stratify_by
 from ..files import Shard, check_output, columns_of, merge_schemas, open_shards
 from ..pairs import PairReader
 from ..provenance import describe_selection
+from ..row_source import ShardRows, rows_of_shard
 from ..scoring import SCORE_COLUMN, ScarScorer
 from ..selection import (
     EXPLANATION_COLUMNS,
     Explainer,
     ScoredRows,
-    check_k,
     check_selected,
-    criteria_in_words,
     report_skipped,
     score_rows,
     threshold_of,
 )
-from .keeping import keep, leave_out, rows_of_shard
 from .manifest import (
     check_unchanged,
     describe_files,
@@ -38,9 +37,6 @@ from .manifest import (
 from .observations import Observations
 from .output import OutputWriter, staged
 from .replacing import check_replaceable
-
-if TYPE_CHECKING:
-    from ..curation import Curation
 
 _ROWS = 1000
 
@@ -75,14 +71,11 @@ def select_files(
     data: str | Path,
     output: str | Path,
     scorer: ScarScorer,
-    k: float | None = None,
+    k: Criteria | float | None = None,
     *,
     all_rows: bool = False,
     explain: bool = False,
     arrow: bool = False,
-    curation: "Curation | None" = None,
-    stratify_by: str | None = None,
-    diversity: float = 0.0,
     group_by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
@@ -101,17 +94,13 @@ def select_files(
         data (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads.
         output (`str` or `Path`): a file, or a folder; see [`~scar_hf.files.check_output`].
         scorer ([`ScarScorer`]): with what rows are scored.
-        k (`float` or `int`, *optional*): a float in (0, 1] is a share, an int >= 1 a count; without it all rows are kept.
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
+            What to keep. A share `k` is one of all rows, whatever curation leaves out; without criteria all rows are kept.
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
         arrow (`bool`, *optional*, defaults to `False`):
             Write an output folder as `Dataset.save_to_disk` does. By default it is like the data where that is a folder, and
             else holds one Parquet file, which `load_dataset` and TRL take by the folder's name.
-        curation ([`~scar_hf.curation.Curation`], *optional*):
-            Steps that leave rows out whatever their score, such as near-duplicates; fresh ones. A share `k` is still one of
-            all rows.
-        stratify_by (`str`, *optional*): a column whose values keep their shares of the data, by largest remainder.
-        diversity (`float`, *optional*, defaults to 0.0): as for [`~scar_hf.ScarRanking.indices`].
         group_by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -127,9 +116,7 @@ def select_files(
     Raises:
         `ValueError`: if `k`, the data or the output are not what they must be; before anything is written.
     """
-    if k is not None:
-        check_k(k)
-    check_diversity(diversity)
+    criteria = Criteria.of(k)
     output = Path(output)
     # An output without a manifest is not one of ours, whatever the run is.
     check_output(output, overwrite or find_manifest(output) is not None)
@@ -137,12 +124,12 @@ def select_files(
         check_replaceable(output, data)
     shards = open_shards(data, split)
     one_table = output.suffix == ".parquet" or (not output.suffix and not Path(data).is_dir())
+    stratified = None if criteria.stratify_by is None else read_stratify_by(criteria.stratify_by)[0]
     _check_columns(
-        shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratify_by}, overwrite_scores, explain, one_table
+        shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratified}, overwrite_scores, explain, one_table
     )
-    options: dict[str, Any] = {"k": k, "all_rows": all_rows, "explain": explain, "arrow": arrow}
-    options |= {"stratify_by": stratify_by, "diversity": float(diversity)}
-    options["curation"] = None if curation is None else curation.settings()
+    options: dict[str, Any] = {"all_rows": all_rows, "explain": explain, "arrow": arrow, "curation": None}
+    options |= criteria.describe()
     times = file_times(shards)
     run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
@@ -152,14 +139,12 @@ def select_files(
     rows = len(scored.scores)
     if rows:
         report_skipped(scored, scorer.read_length)
-    dropped = {} if curation is None else leave_out(curation, shards, scorer.reader, scored.scores)
-    kept = keep(shards, scorer, scored.scores, k, dropped, stratify_by, diversity)
-    if k is not None and not all_rows:
+    source = ShardRows(shards, scorer.reader, rows)
+    kept, dropped = decide(source, scored.scores, criteria, source.embedded_by(scorer), scorer.device)
+    if criteria.k is not None and not all_rows:
         check_selected(kept, rows, scored.skipped, dropped)
-    if k is not None and not all_rows:
-        check_selected(kept, rows, scored.skipped, dropped)
-    criteria = criteria_in_words(stratify_by, diversity)
-    explainer = Explainer(scored, None if k is None else kept, scorer.read_length, dropped, criteria) if explain else None
+    chosen = None if criteria.k is None and criteria.threshold is None else kept
+    explainer = Explainer(scored, chosen, scorer.read_length, dropped, criteria.in_words()) if explain else None
     written = np.arange(rows) if all_rows else kept
     observations = Observations(scorer.reader, scored.scores, kept, group_by) if observe else None
     counts = [len(part.scores) for part in parts]
@@ -168,7 +153,7 @@ def select_files(
         if observe:
             writer.read()
     else:
-        manifest = run | {"selection": describe_selection(scored, None if k is None else kept) | {"dropped": len(dropped)}}
+        manifest = run | {"selection": describe_selection(scored, chosen) | {"dropped": len(dropped)}}
         like_data = "shards" if shards[0].dataset is None else "arrow"
         layout = "arrow" if arrow else like_data if Path(data).is_dir() else "parquet"
         with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
@@ -176,7 +161,7 @@ def select_files(
             check_unchanged(data, shards, times, run["inputs"])
             lists = [reason_lines(reasons, shards, counts) for reasons in (scored.skipped, dropped)]
             write_sides(target, output, manifest, *lists)
-    threshold = threshold_of(scored.scores, kept) if k is not None else float("nan")
+    threshold = threshold_of(scored.scores, kept) if chosen is not None else float("nan")
     return RunResult(output, rows, len(written), threshold, scored, observations, dropped, found)
 
 

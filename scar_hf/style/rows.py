@@ -12,8 +12,8 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..dataset_scoring import rows_of
 from ..pairs import PairReader, RowPairs
+from ..row_source import rows_of
 from ..selection import reasons_in_words
 from .linguistic_form import FormReader
 from .measures import SURPRISAL

@@ -1,0 +1,236 @@
+"""The result of a selection: what was kept, what was not, why, and everything to do with it."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset, Value, load_from_disk
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from .criteria import criteria_in_words
+from .files import atomic_write
+from .provenance import describe_run, describe_selection
+from .scoring import ScarScorer
+from .selection import Explainer, ScoredRows, kind_of_reason, threshold_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .hub_cards import PushReport
+    from .report import SelectionReport
+
+_MANIFEST, _SCORES = "manifest.json", "selection.safetensors"
+
+
+@dataclass(eq=False)
+class Selection:
+    """
+    What [`ScarRanking.select`] returns.
+
+    Args:
+        all_rows ([`~datasets.Dataset`]): n rows with all columns and `scar_score`.
+        scored ([`~scar_hf.selection.ScoredRows`]): their scores.
+        indices (`np.ndarray`): int64, the numbers of the rows kept, ascending.
+        options (`dict`): the criteria, as the manifest has them.
+        curated (`dict[int, str]`): why curation left rows out whatever their score, by number.
+        settings (`dict`): with what the rows were scored.
+        source (`tuple(str, list[dict])`): the data's name, and what identifies it.
+        scorer ([`ScarScorer`], *optional*): what scored them; the map of a report needs it.
+
+    Example:
+
+    ```python
+    >>> selection = scar_rank(ds).select(0.1)
+    >>> len(selection), selection.threshold
+    (1500, 2.1)
+    >>> trainer = SFTTrainer(model, train_dataset=selection.dataset)
+    ```
+    """
+
+    all_rows: Dataset
+    scored: ScoredRows
+    indices: np.ndarray
+    options: dict[str, Any]
+    curated: dict[int, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
+    scorer: ScarScorer | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The rows kept, in their original order."""
+        return self.all_rows.select(self.indices)
+
+    @property
+    def dropped(self) -> Dataset:
+        """The other rows, in their original order, those without a score included."""
+        return self.all_rows.select(np.setdiff1d(np.arange(len(self.all_rows)), self.indices))
+
+    @property
+    def threshold(self) -> float:
+        """The lowest score kept; NaN where nothing was."""
+        return threshold_of(self.scored.scores, self.indices)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why each row that is not kept is not, by its number."""
+        return {i: self._explainer.reason(i) for i in np.flatnonzero(~self._explainer.is_kept).tolist()}
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Data, ranker, settings, versions, counts and threshold, as `manifest.json` has them; nothing of the rows' texts."""
+        counts = describe_selection(self.scored, self.indices)
+        if self.options.get("curation"):
+            counts["dropped"] = len(self.curated)
+        return describe_run(*self.source, None, self.settings, self.options) | {"selection": counts}
+
+    def explain(self) -> Dataset:
+        """
+        All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+
+        Raises:
+            `ValueError`: if the data has such a column.
+        """
+        ds = self.all_rows
+        for name, values in self._explainer.columns(0, len(ds)).items():
+            if name in ds.column_names:
+                raise ValueError(f"The data already has a column {name!r}. Remove it first.")
+            feature = Value("int64") if name == "scar_rank" else Value("string")
+            ds = ds.add_column(name, values.to_pylist(), feature=feature)
+        return ds
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The rows kept as a data frame, indexed by their numbers in the data."""
+        frame = self.dataset.to_pandas()
+        frame.index = self.indices
+        return frame
+
+    def report(self, path: str | Path | None = None, *, group_by: str | None = None, **kwargs: Any) -> "SelectionReport":
+        """
+        Show what was kept and why, on one page that opens offline.
+
+        Args:
+            path (`str` or `Path`, *optional*): where the page is written; without it none is.
+            group_by (`str`, *optional*): a column, such as `source`, to count rows by.
+            kwargs: as for [`~scar_hf.report.report_of`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
+
+        Returns:
+            [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
+
+        Raises:
+            `ValueError`: if there is no such column.
+            `ImportError`: without matplotlib.
+        """
+        from .report import report_of
+
+        report = report_of(self, group_by=group_by, **kwargs)
+        if path is not None:
+            report.save(path)
+        return report
+
+    def push_to_hub(self, repo_id: str, *, card: Mapping[str, Any] | None = None, **kwargs: Any) -> "PushReport":
+        """
+        Upload the rows kept to the Hub, as a dataset with manifest, card and pictures, in one commit.
+
+        Args:
+            repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
+            card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
+            kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
+
+        Returns:
+            [`~scar_hf.hub_cards.PushReport`].
+
+        Raises:
+            `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
+        """
+        from .hub_cards import push, ranking_contents
+
+        def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
+            return ranking_contents(self, folder, **{"repo_id": repo_id, "card": found, **(card or {})})
+
+        return push(build, repo_id, "dataset", **kwargs)
+
+    def save(self, folder: str | Path) -> None:
+        """
+        Save all rows (`Dataset.save_to_disk`), their scores, what was kept and the manifest, for [`Selection.load`].
+
+        Args:
+            folder (`str` or `Path`): where to; created if it does not exist.
+        """
+        folder = Path(folder)
+        self.all_rows.save_to_disk(str(folder))
+        arrays = {"scores": self.scored.scores, "truncated": self.scored.truncated, "indices": self.indices.astype(np.int64)}
+        notes = {"skipped": self.scored.skipped, "curated": self.curated}
+        save_file(arrays, folder / _SCORES, metadata={name: json.dumps(value) for name, value in notes.items()})
+        with atomic_write(folder / _MANIFEST) as out:
+            out.write(f"{json.dumps(self.manifest, indent=2, ensure_ascii=False)}\n".encode())
+
+    @classmethod
+    def load(cls, folder: str | Path, scorer: ScarScorer | None = None) -> "Selection":
+        """
+        Load what [`Selection.save`] wrote.
+
+        Args:
+            folder (`str` or `Path`): the folder.
+            scorer ([`ScarScorer`], *optional*): what scored the rows, for the map of a report.
+
+        Returns:
+            [`Selection`].
+
+        Raises:
+            `ValueError`: if the folder is not a saved selection, or is damaged.
+        """
+        folder = Path(folder)
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            arrays = load_file(folder / _SCORES)
+            with safe_open(folder / _SCORES, framework="np") as file:
+                notes = {name: json.loads((file.metadata() or {})[name]) for name in ("skipped", "curated")}
+            scores, truncated, indices = arrays["scores"], arrays["truncated"], arrays["indices"]
+            all_rows = load_from_disk(str(folder))
+            source = (str(manifest["data"]), list(manifest["inputs"]))
+            settings, options = {**manifest["settings"], **manifest["ranker"]}, dict(manifest["options"])
+            reasons = [{int(row): str(why) for row, why in notes[name].items()} for name in ("skipped", "curated")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise ValueError(f"{folder} is not a saved selection, or is damaged: {error!r}.") from error
+        whole = isinstance(all_rows, Dataset) and len(all_rows) == len(scores) == len(truncated)
+        if not whole or (len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(scores)):
+            raise ValueError(f"{folder} is damaged: its rows and its scores do not belong together.")
+        scored = ScoredRows(scores, truncated, np.empty(0, dtype=np.uint64), reasons[0])
+        return cls(all_rows, scored, indices, options, reasons[1], settings, source, scorer)
+
+    def __repr__(self) -> str:
+        return f"Selection({'; '.join(f'{name}: {value}' for name, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts())
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        n, skipped = len(self.all_rows), self.scored.skipped
+        facts = [("kept", f"{len(self):,} of {n:,} rows" + (f" ({len(self) / n:.1%})" if n else ""))]
+        if len(self):
+            facts.append(("threshold", f"{self.threshold:.3f}"))
+        if words := criteria_in_words(self.options.get("stratify_by"), self.options.get("diversity") or 0.0):
+            facts.append(("besides the score", words))
+        for name, reasons in (("left out by curation", self.curated), ("without a score", skipped)):
+            if reasons:
+                kinds = Counter(map(kind_of_reason, reasons.values())).most_common(3)
+                facts.append((name, f"{len(reasons):,} ({'; '.join(f'{count:,} × {kind}' for kind, count in kinds)})"))
+        return facts
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        read = self.settings.get("max_length") or 0
+        words = criteria_in_words(self.options.get("stratify_by"), self.options.get("diversity") or 0.0)
+        return Explainer(self.scored, self.indices, read, self.curated, words)

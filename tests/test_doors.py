@@ -1,0 +1,120 @@
+"""The same criteria keep the same rows through every door."""
+
+import json
+
+import pytest
+from datasets import Dataset, load_dataset
+
+from scar_hf import ScarScorer, scar_filter, scar_rank, scar_select
+from scar_hf.cli import main
+from scar_hf.criteria import Criteria
+from scar_hf.curation import ExactDuplicates
+from scar_hf.report import report_files
+from scar_hf.runs import explain_rows, select_files
+from scar_hf.selection_result import Selection
+
+SHARES = {"source": {"web": 0.75, "book": 0.25}}
+# Criteria, and what the command line and the trainer say for them.
+WANTED = [
+    (Criteria(0.3), {"k": 0.3}),
+    (Criteria(7, stratify_by="source"), {"k": 7, "stratify_by": "source"}),
+    (Criteria(8, stratify_by=SHARES, diversity=0.5), {"k": 8, "stratify_by": json.dumps(SHARES), "diversity": 0.5}),
+    (Criteria(0.5, curation=[ExactDuplicates()]), {"k": 0.5, "drop_duplicates": True}),
+    (Criteria(threshold=-100.0, curation=[ExactDuplicates()]), {"threshold": -100.0, "drop_duplicates": True}),
+]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict]:
+    made = [
+        {"id": i, "instruction": f"What is {i % 17}?", "response": f"It is {'a word ' * (i % 17 % 9)}{i % 17}.",
+         "source": "web" if i % 3 else "book"}
+        for i in range(40)
+    ]  # fmt: skip
+    made[5]["response"] = ""
+    return made
+
+
+def words(options: dict, dashed: bool) -> list[str]:
+    line: list[str] = []
+    for name, value in options.items():
+        flag = ("-k" if name == "k" else f"--{name.replace('_', '-')}") if dashed else f"--scar_{name}"
+        line += [flag] if value is True else [flag, str(value)]
+    return line
+
+
+@pytest.mark.parametrize(("criteria", "options"), WANTED, ids=lambda value: str(value)[:40])
+def test_every_door(criteria, options, rows, tiny_ranker, tmp_path):
+    ds = Dataset.from_list(rows)
+    scorer = ScarScorer(str(tiny_ranker), device="cpu")
+    selection = scar_rank(ds, model=scorer, progress=False).select(criteria)
+    kept = selection.dataset["id"][:]
+    assert 0 < len(kept) < len(rows) and 5 not in kept
+    assert scar_select(ds, criteria, model=scorer, progress=False)["id"][:] == kept
+    assert ds.filter(scar_filter(k=criteria, model=scorer, progress=False))["id"][:] == kept
+    assert ds.filter(scar_filter(ds, criteria, model=scorer, progress=False), num_proc=2)["id"][:] == kept
+
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    select_files(data, tmp_path / "best.jsonl", scorer, criteria, progress=False)
+    assert [json.loads(line)["id"] for line in (tmp_path / "best.jsonl").read_text().splitlines()] == kept
+    explained = explain_rows(data, scorer, criteria, range(len(rows)))
+    assert [row.number for row in explained if row.decision == "kept"] == kept
+    report = report_files(data, None, scorer, criteria, progress=False, map_rows=10)
+    assert report.numbers["counts"]["kept"] == len(kept)
+    assert [row["row"] for row in report.numbers["examples"] if row["decision"] == "kept"] == sorted(
+        kept, key=lambda i: -selection.scored.scores[i]
+    )
+
+    ranker = ["--model", str(tiny_ranker), "--device", "cpu"]
+    assert main(["select", str(data), "-o", str(tmp_path / "cli"), "--quiet", *words(options, True), *ranker]) == 0
+    folder = load_dataset(str(tmp_path / "cli"), split="train", cache_dir=str(tmp_path / "hf"))
+    assert folder["id"][:] == kept
+    selection.push_to_hub("me/best", dry_run=True)
+
+
+@pytest.mark.parametrize(("criteria", "options"), WANTED, ids=lambda value: str(value)[:40])
+def test_trainer_arguments(criteria, options):
+    pytest.importorskip("trl")
+    from scar_hf.trainer_callbacks import ScarArguments
+    from transformers import HfArgumentParser
+
+    (found,) = HfArgumentParser(ScarArguments).parse_args_into_dataclasses(words(options, False))
+    assert found.criteria().describe() == criteria.describe()
+
+
+def test_a_selection_answers_everything(rows, tiny_ranker, tmp_path):
+    ds = Dataset.from_list(rows)
+    selection = scar_rank(ds, model=str(tiny_ranker), device="cpu", progress=False).select(
+        6, stratify_by="source", curation=[ExactDuplicates()]
+    )
+    assert len(selection) == len(selection.dataset) == 6 and len(selection.dropped) == 34
+    assert selection.threshold == min(selection.dataset["scar_score"][:])
+    assert set(selection.reasons) == set(range(40)) - set(selection.indices.tolist())
+    assert selection.reasons[5] == "the response is empty"
+    assert any("duplicate of row" in why for why in selection.reasons.values())
+    assert selection.explain()["scar_decision"][:].count("kept") == 6
+    assert selection.to_pandas().index.tolist() == selection.indices.tolist()
+    said = repr(selection)
+    assert "kept: 6 of 40 rows (15.0%)" in said and "quotas for 'source'" in said and "1 × the response is empty" in said
+    assert "<th>kept</th><td>6 of 40 rows (15.0%)</td>" in selection._repr_html_()
+
+    selection.save(tmp_path / "saved")
+    again = Selection.load(tmp_path / "saved")
+    assert again.manifest == selection.manifest and again.reasons == selection.reasons
+    assert again.dataset.to_dict() == selection.dataset.to_dict()
+    (tmp_path / "saved" / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a saved selection, or is damaged"):
+        Selection.load(tmp_path / "saved")
+
+
+def test_criteria_that_contradict_each_other():
+    for wrong, message in (
+        ({"k": 3, "threshold": 1.0}, "either `k` or `threshold`"),
+        ({"threshold": float("nan")}, "must be a number"),
+        ({"threshold": 1.0, "diversity": 0.5}, "pass `k` with them"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Criteria(**wrong)
+    with pytest.raises(ValueError, match="pass \\['diversity'\\] in them"):
+        Criteria.of(Criteria(3), diversity=0.5)
