@@ -157,7 +157,7 @@ def count_of(k: float, n: int) -> int:
     return min(n, max(1, math.floor(round(float(k) * n, 9))))
 
 
-def check_k(k: float) -> None:
+def check_k(k: Any) -> None:
     """Raise a `ValueError` if `k` is neither a share nor a count, before any work goes into it."""
     count_of(k, 10**18)
 

@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from tqdm.auto import tqdm
 
 from .choice import decide
-from .criteria import Criteria, Step, StratifyBy
+from .criteria import Criteria, Step, StratifyBy, check_k
 from .dataset_scoring import score_dataset, with_scores
 from .pairs import PairReader
 from .provenance import dataset_source
@@ -99,6 +99,8 @@ class ScarRanking:
         """
         more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
         criteria = Criteria.of(k, **more)
+        if k is None and threshold is None:
+            check_k(k)
         criteria.check_columns(self.dataset.column_names)
         for known, selection in self._selected:
             # 1 is a row and 1.0 all of them, though Python has them equal.
@@ -289,9 +291,8 @@ def scar_rank(
 
 def scar_select(
     ds: DatasetOrDict,
-    k: Criteria | float | None = None,
+    k: Criteria | float = 0.1,
     *,
-    threshold: float | None = None,
     stratify_by: StratifyBy | None = None,
     diversity: float = 0.0,
     curation: Sequence[Step] = (),
@@ -303,9 +304,9 @@ def scar_select(
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]):
             The rows, as for [`scar_rank`]; of several splits each by itself.
-        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
-            All that is wanted, or a share in (0, 1], floor(k·n) and at least 1, or a count >= 1. By default a tenth.
-        threshold, stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`].
+        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
+            All that is wanted, or a share in (0, 1], floor(k·n) and at least 1, or a count >= 1.
+        stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`].
         kwargs: as for [`scar_rank`].
 
     Returns:
@@ -322,9 +323,9 @@ def scar_select(
     >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # sources as in the data, and no near-duplicates
     ```
     """
-    if k is None and threshold is None:
-        k = 0.1
-    criteria = Criteria.of(k, threshold=threshold, stratify_by=stratify_by, diversity=diversity, curation=tuple(curation))
+    if not isinstance(k, Criteria):
+        check_k(k)
+    criteria = Criteria.of(k, stratify_by=stratify_by, diversity=diversity, curation=tuple(curation))
     for split in ds.values() if isinstance(ds, DatasetDict) else [ds]:
         if getattr(split, "column_names", None) is not None:
             criteria.check_columns(split.column_names)
