@@ -18,6 +18,7 @@ from ..dataset_scoring import with_scores
 from ..pairs import PairReader
 from ..ranking import ScarRanking, scar_rank
 from ..scoring import SCORE_COLUMN
+from ..selection import check_selected
 from ..selection_result import Selection
 from .arguments import ScarArguments
 from .curriculum import ScarCurriculumSampler
@@ -215,6 +216,7 @@ def select_once(
             if ranking.scorer is None:
                 ranking.scorer = scorer
             selection = ranking.select(criteria)
+            check_selected(selection.indices, len(ds), ranking.skipped, selection.curated)
             if state.num_processes == 1:
                 return ranking, selection
             parts = [(ranking.scores, ranking.skipped, ranking.truncated, ranking.settings, ranking.source)]
