@@ -12,6 +12,7 @@ import pytest
 from datasets import Dataset
 
 from scar_hf import ScarScorer, scar_rank
+from scar_hf.cli import main
 from scar_hf.cli import report as command
 from scar_hf.ranking import ScarRanking
 from scar_hf.report import SelectionReport, report_files
@@ -136,6 +137,13 @@ def test_a_selection_by_hand_is_found_and_said(selection, tmp_path):
     by_hand.write_text(json.dumps({"instruction": "Other?", "response": "Yes."}) + "\n")
     with pytest.raises(ValueError, match=r"None of the 1 rows .* is in the data"):
         report_files(data, by_hand, scorer, progress=False)
+
+
+@pytest.mark.parametrize("more", [["-k", "0.1"], ["--threshold", "0"], ["--diversity", "0.3"], ["--drop-duplicates"]])
+def test_a_selection_takes_no_criteria_besides(selection, tmp_path, capsys, more):
+    data, out, *_ = selection
+    assert main(["report", str(data), str(out), "-o", str(tmp_path / "page.html"), *more]) == 2
+    assert "out.jsonl is a selection already" in capsys.readouterr().err
 
 
 def test_of_a_curated_selection_the_reasons_are_told(selection, tmp_path):

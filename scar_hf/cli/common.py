@@ -57,7 +57,12 @@ def criteria_of(args: argparse.Namespace) -> Criteria:
     """What the arguments want."""
     if args.k is None and args.threshold is None:
         raise ValueError("Say what to keep: -k, a share or a count, or --threshold, the lowest score.")
-    return CriteriaOptions(**{found.name: getattr(args, found.name) for found in fields(CriteriaOptions)}).criteria(args.k)
+    return criteria_options_of(args).criteria(args.k)
+
+
+def criteria_options_of(args: argparse.Namespace) -> CriteriaOptions:
+    """The same as options, those that were not given by their defaults."""
+    return CriteriaOptions(**{found.name: getattr(args, found.name) for found in fields(CriteriaOptions)})
 
 
 def number(text: str) -> float:

@@ -4,8 +4,16 @@ import argparse
 import shlex
 from pathlib import Path
 
+from ..criteria_options import CriteriaOptions
 from ..settings import python_arguments
-from .common import add_choice_arguments, add_scoring_arguments, criteria_of, engine_of, load_scorer
+from .common import (
+    add_choice_arguments,
+    add_scoring_arguments,
+    criteria_of,
+    criteria_options_of,
+    engine_of,
+    load_scorer,
+)
 
 HELP = "show what a selection kept, and why, on one page that opens offline"
 EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"
@@ -45,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     page = Path(args.output)
     if page.is_dir() or (page.exists() and not args.overwrite):
         raise ValueError(f"{page} exists. Name another page with -o, or pass --overwrite.")
+    if args.after is not None and (args.k is not None or criteria_options_of(args) != CriteriaOptions()):
+        raise ValueError(f"{args.after} is a selection already: leave out -k and the other criteria, or leave it out.")
     if args.after is not None:
         _take_settings(args, manifest_of(args.after))
     from ..style import Surprisal
@@ -54,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         args.after,
         load_scorer(args),
-        None if args.after is not None and args.k is None else criteria_of(args),
+        None if args.after is not None else criteria_of(args),
         split=args.split,
         cache=not args.no_cache,
         engine=engine_of(args),
