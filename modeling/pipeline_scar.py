@@ -38,7 +38,9 @@ def score_pairs(
     """
     instructions, responses = list(instructions), list(responses)
     if len(instructions) != len(responses):
-        raise ValueError(f"Got {len(instructions)} instructions and {len(responses)} responses; they must be as many.")
+        raise ValueError(
+            f"`instructions` and `responses` must have the same length, got {len(instructions)} and {len(responses)}."
+        )
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     max_length = _checked_length(model, max_length)

@@ -204,7 +204,9 @@ class ScarScorer:
             return float(self.score([instructions], [responses], progress)[0])
         instructions, responses = list(instructions), list(responses)
         if len(instructions) != len(responses):
-            raise ValueError(f"Got {len(instructions)} instructions and {len(responses)} responses; they must be as many.")
+            raise ValueError(
+                f"`instructions` and `responses` must have the same length, got {len(instructions)} and {len(responses)}."
+            )
         pairs = zip(instructions, responses, strict=True)
         rows = [RowPairs((pair,), pair_problem(*pair)) for pair in pairs]
         check_rows(rows)

@@ -114,7 +114,9 @@ class Surprisal:
         """
         instructions, responses = list(instructions), list(responses)
         if len(instructions) != len(responses):
-            raise ValueError(f"Got {len(instructions)} instructions and {len(responses)} responses; they must be as many.")
+            raise ValueError(
+                f"`instructions` and `responses` must have the same length, got {len(instructions)} and {len(responses)}."
+            )
         pairs = list(zip(instructions, responses, strict=True))
         check_rows([RowPairs((pair,), pair_problem(*pair)) for pair in pairs])
         self._prepare()
