@@ -53,7 +53,7 @@ def test_score_in_training_mode_and_any_padding_side(tiny_ranker, tiny_model, si
 @pytest.mark.parametrize(
     ("instructions", "responses", "options", "message"),
     [
-        (["a"], [], {}, "1 instructions and 0 responses"),
+        (["a"], [], {}, "same length, got 1 and 0"),
         (["a", None], ["b", "c"], {}, "instruction of row 1 must be a string, got NoneType"),
         (["a"], [3], {}, "response of row 0 must be a string, got int"),
         (["a", "b"], ["c", " \n"], {}, "response of row 1 is empty"),

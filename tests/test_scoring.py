@@ -213,7 +213,7 @@ def test_a_scorer_travels_to_workers_without_its_weights(scorer):
         (["q"], [None], "row 0: the response is missing"),
         ([None], ["a"], "row 0: the instruction is missing"),
         (["q"], [3], "of type int"),
-        (["q"], [], "1 instructions and 0 responses"),
+        (["q"], [], "same length, got 1 and 0"),
     ],
 )
 def test_rows_that_cannot_be_scored_are_named(scorer, instructions, responses, message):

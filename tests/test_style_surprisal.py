@@ -188,7 +188,7 @@ def test_no_rows_and_a_lone_surrogate(lm, bytes_tokenizer):
 
 def test_wrong_rows_are_refused_with_their_numbers(lm, bytes_tokenizer):
     surprisal = Surprisal(lm, tokenizer=bytes_tokenizer, max_length=64)
-    with pytest.raises(ValueError, match="2 instructions and 1 responses"):
+    with pytest.raises(ValueError, match="same length, got 2 and 1"):
         surprisal.measure(["a", "b"], ["c"])
     with pytest.raises(ValueError, match="row 1: the response is empty"):
         surprisal.measure(["a", "b"], ["c", " "])
