@@ -137,6 +137,15 @@ def test_negatives_are_what_their_kind_says():
     assert not {row["negative"] for row in drawn["refusal"]} & set(HELD_OUT_REFUSALS)
 
 
+def test_a_mismatch_answers_another_instruction():
+    """Several answers to one instruction are no mismatches of each other, however alike their lengths."""
+    triples = [Triple("Same?", {"human": [f"An answer of one person, number {i}."]}) for i in range(30)]
+    triples += [Triple("Other?", {"human": ["Something else altogether."]})]
+    dataset = TripleDataset(triples, negatives={"mismatch": 1.0})
+    rows = [row for row in map(dataset.__getitem__, range(len(dataset))) if row["instruction"] == "Same?"]
+    assert rows and not any(row["negative"].startswith("An answer of one person") for row in rows)
+
+
 def test_negatives_come_at_their_share_and_always_to_lone_members():
     alone = Triple("Why?", {"human": ["Because of the weather in May."]}, source="alone")
     triples = [*load_triples(triple_rows(400)), alone]
