@@ -8,6 +8,7 @@ import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
 from .pairs import PairReader
+from .row_formats import CHAT, formats_of
 
 
 def as_columns(given: Any, reader: PairReader) -> tuple[dict[str, Sequence[Any]], bool]:
@@ -69,8 +70,12 @@ def _holds_columns(given: Mapping[str, Any], reader: PairReader) -> bool:
     values = [given[name] for name in (names or list(given)) if given[name] is not None]
     if not values or not all(isinstance(value, (list, tuple, np.ndarray)) for value in values):
         return False
-    # A row may hold a conversation, which is a list of messages.
-    return all(len(value) == 0 or not isinstance(value[0], Mapping) for value in values)
+    # A row may hold a conversation, which is a list of messages, or of texts where conversations are.
+    chats = {name for known in formats_of(list(given)) if known.kind == CHAT for name in known.columns}
+    texts = [given[name] for name in names or () if name in chats]
+    return not any(len(value) and isinstance(value[0], Mapping) for value in values) and not any(
+        value is not None and len(value) and isinstance(value[0], str) for value in texts
+    )
 
 
 def _plain(value: Any) -> Any:

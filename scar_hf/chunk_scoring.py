@@ -52,7 +52,12 @@ def score_chunk(
     """
     pairs = _encode(chunk, encoder, tokens_of, model.config.pooling, stop, bar)
     scores = _rank(model, pairs.instructions, pairs.responses, pairs.forms)
-    means = _means(scores, pairs.owner, len(chunk.rows)).astype(np.float32)
+    means = _means(scores[~pairs.against], pairs.owner[~pairs.against], len(chunk.rows))
+    if pairs.against.any():
+        others = _means(scores[pairs.against], pairs.owner[pairs.against], len(chunk.rows))
+        margins = np.unique(pairs.owner[pairs.against])
+        means[margins] -= others[margins]
+    means = means.astype(np.float32)
     means[~np.isfinite(means)] = np.nan
     truncated = np.zeros(len(chunk.rows), dtype=bool)
     np.logical_or.at(truncated, pairs.owner, pairs.truncated)
@@ -79,15 +84,19 @@ def embed_chunk(
         pairs their mean, NaN where there is none.
     """
     pairs = _encode(chunk, encoder, tokens_of, pooling, Event(), bar)
-    vectors = np.stack([pairs.instructions, pairs.responses], axis=1)
-    return _means(vectors, pairs.owner, len(chunk.rows)).astype(np.float32)
+    vectors = np.stack([pairs.instructions, pairs.responses], axis=1)[~pairs.against]
+    return _means(vectors, pairs.owner[~pairs.against], len(chunk.rows)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """The pairs of a chunk: the row that each belongs to, its vectors, and whether a text of it was truncated."""
+    """
+    The pairs of a chunk: the row that each belongs to, whether the row is measured against it, its vectors, and whether a text
+    of it was truncated.
+    """
 
     owner: np.ndarray
+    against: np.ndarray
     instructions: np.ndarray
     responses: np.ndarray
     forms: np.ndarray
@@ -103,10 +112,14 @@ def _encode(
     bar: tqdm | None,
 ) -> _Pairs:
     slots: dict[str, int] = {}
-    pairs = [(i, x, y) for i, row in enumerate(chunk.rows) if row.problem is None for x, y in row.pairs]
-    owner = np.array([i for i, _, _ in pairs], dtype=np.int64)
-    x = [slots.setdefault(text, len(slots)) for _, text, _ in pairs]
-    y = [slots.setdefault(text, len(slots)) for _, _, text in pairs]
+    rows = [(i, row) for i, row in enumerate(chunk.rows) if row.problem is None]
+    pairs = [
+        (i, against, x, y) for i, row in rows for against, those in ((False, row.pairs), (True, row.against)) for x, y in those
+    ]
+    owner = np.array([i for i, *_ in pairs], dtype=np.int64)
+    against = np.array([against for _, against, _, _ in pairs], dtype=bool)
+    x = [slots.setdefault(text, len(slots)) for *_, text, _ in pairs]
+    y = [slots.setdefault(text, len(slots)) for *_, text in pairs]
     texts = tokens_of(list(slots))
     pairs_of = np.bincount(y, minlength=len(slots))
 
@@ -124,7 +137,7 @@ def _encode(
     vectors, forms = texts.merge(*encoder.encode(texts.token_ids, advance), pooling)
     if bar is not None:
         bar.update(len(chunk.rows) - shown)
-    return _Pairs(owner, vectors[x], vectors[y], forms[y], texts.truncated[x] | texts.truncated[y])
+    return _Pairs(owner, against, vectors[x], vectors[y], forms[y], texts.truncated[x] | texts.truncated[y])
 
 
 @torch.inference_mode()

@@ -1,46 +1,19 @@
 """Rows of any supervised fine-tuning format -> (instruction, response)."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from .chat_templates import turns_of_text
+from .conversations import RowError, Turns, asked, begins_with_user, common_turns, is_chat, turns_of, whole_conversation
+from .row_formats import CHAT, FORMATS_IN_WORDS, PLAIN, PREFERENCE, RowFormat, format_of_row, formats_of
 
-# Column pairs that name an instruction and a response, each with the columns that may extend the instruction.
-_PLAIN_COLUMNS = (
-    ("instruction", "output", ("input",)),
-    ("instruction", "response", ("context", "input")),
-    ("prompt", "completion", ()),
-    ("prompt", "response", ()),
-    ("question", "answer", ()),
-)
-_CHAT_COLUMNS = ("messages", "conversations")
-_TEXT_COLUMN = "text"
+logger = logging.getLogger(__name__)
 _TURNS = ("first", "last", "all")
-# What the roles of all formats are called here, and by chat templates.
-CHAT_ROLES = {
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "function_call": "tool",
-}
-_FORMATS = (
-    "instruction + output (+ input), instruction + response (+ context), prompt + completion, prompt + response, "
-    "question + answer, messages (role/content), conversations (from/value), or text with the marks of a chat template"
-)
-Turns = list[tuple[str, str | None]]
+_PREFERENCES = ("chosen", "rejected", "margin")
+Pairs = list[tuple[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +24,13 @@ class RowPairs:
     Args:
         pairs (`tuple` of `(instruction, response)`): one pair, or one for each assistant turn with `turn="all"`.
         problem (`str`, *optional*): why the row cannot be scored.
+        against (`tuple` of `(instruction, response)`):
+            With `preference="margin"` the rejected response; the row's score is that of `pairs` minus that of these.
     """
 
     pairs: tuple[tuple[Any, Any], ...]
     problem: str | None = None
+    against: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def instruction(self) -> str:
@@ -71,14 +47,11 @@ class RowPairs:
         hasher = blake2b(digest_size=16)
         if self.problem is not None:
             hasher.update(b"?")
-        for text in () if self.problem is not None else (text for pair in self.pairs for text in pair):
-            data = text.encode("utf-8", "surrogatepass")
-            hasher.update(len(data).to_bytes(8, "little") + data)
+        for sign, pairs in () if self.problem is not None else ((b"", self.pairs), (b"-", self.against)):
+            for text in (text for pair in pairs for text in pair):
+                data = text.encode("utf-8", "surrogatepass")
+                hasher.update(sign + len(data).to_bytes(8, "little") + data)
         return hasher.digest()
-
-
-class RowError(ValueError):
-    """A row that cannot be read as a conversation; the message is the reason."""
 
 
 class PairReader:
@@ -96,6 +69,9 @@ class PairReader:
         formatting_func (`Callable`, *optional*):
             For other formats: takes a row and returns `(instruction, response)`, a list of messages, a rendered text, or
             a row of a known format.
+        preference (`str`, *optional*, defaults to `"chosen"`):
+            What is scored of a preference set: the `"chosen"` response, the `"rejected"` one, or the `"margin"`, the score of
+            the chosen one minus that of the rejected one.
     """
 
     def __init__(
@@ -103,12 +79,19 @@ class PairReader:
         columns: Mapping[str, str] | Sequence[str] | None = None,
         turn: str = "first",
         formatting_func: Callable[[dict[str, Any]], Any] | None = None,
+        preference: str = "chosen",
     ):
         if turn not in _TURNS:
             raise ValueError(f"`turn` must be 'first', 'last' or 'all', got {turn!r}.")
         if columns is not None and formatting_func is not None:
             raise ValueError("Pass `columns` or `formatting_func`, not both: either says where instruction and response are.")
+        if preference not in _PREFERENCES:
+            raise ValueError(f"`preference` must be 'chosen', 'rejected' or 'margin', got {preference!r}.")
+        if preference != "chosen" and columns is not None:
+            raise ValueError(f"preference={preference!r} reads the columns chosen and rejected: leave `columns` out.")
         self.turn = turn
+        self.preference = preference
+        self._noticed = False
         self.columns = None if columns is None else _column_names(columns)
         self.formatting_func = formatting_func
 
@@ -132,9 +115,14 @@ class PairReader:
             if missing:
                 raise ValueError(f"`columns` names {missing}, but the data has the columns {list(names)}.")
             return list(self.columns)
-        formats = _formats(names)
+        formats = self._formats(names)
         if formats:
-            return list(dict.fromkeys(name for columns in formats for name in columns))
+            return list(dict.fromkeys(name for known in formats for name in known.columns))
+        if self.preference != "chosen":
+            raise ValueError(
+                f"preference={self.preference!r} needs the columns chosen and rejected, and the data has {list(names)}. Leave "
+                "`preference` out to score the responses that there are."
+            )
         tokens = (
             " These rows are tokens already: select before tokenising, or pass "
             'formatting_func=lambda row: {"text": tokenizer.decode(row["input_ids"])}.'
@@ -143,8 +131,8 @@ class PairReader:
         )
         raise ValueError(
             f"No instruction and response found in the columns {list(names)}.{tokens} Formats known by their columns: "
-            f'{_FORMATS}. For others name the two columns: columns={{"instruction": ..., "response": ...}}, or --columns '
-            "INSTRUCTION,RESPONSE on the command line; or pass a `formatting_func`."
+            f'{FORMATS_IN_WORDS}. For others name the two columns: columns={{"instruction": ..., "response": ...}}, or '
+            "--columns INSTRUCTION,RESPONSE on the command line; or pass a `formatting_func`."
         )
 
     def read(self, batch: Mapping[str, Sequence[Any]]) -> list[RowPairs]:
@@ -162,53 +150,91 @@ class PairReader:
         """
         needed = self.needed(list(batch))
         names = list(batch) if needed is None else needed
-        formats = [] if needed is None else [tuple(self.columns)] if self.columns is not None else _formats(names)
+        formats = [] if needed is None else self._formats(names)
+        if formats and formats[0].kind == PREFERENCE and self.preference == "chosen" and not self._noticed:
+            self._noticed = True
+            logger.warning(
+                "The data has chosen and rejected responses: the chosen ones are scored. preference='margin' "
+                "(--preference margin) gives their lead over the rejected ones."
+            )
         values = zip(*(batch[name] for name in names), strict=True)
-        return [self._read_row(_own_columns(dict(zip(names, row, strict=True)), formats)) for row in values]
+        return [self._read_row(dict(zip(names, row, strict=True)), formats) for row in values]
 
-    def _read_row(self, row: dict[str, Any]) -> RowPairs:
+    def _formats(self, names: Sequence[str]) -> list[RowFormat]:
+        if self.columns is not None:
+            return [RowFormat(PLAIN, self.columns)]
+        formats = formats_of(names)
+        return formats if self.preference == "chosen" else [known for known in formats if known.kind == PREFERENCE]
+
+    def _read_row(self, row: dict[str, Any], formats: Sequence[RowFormat]) -> RowPairs:
         try:
-            pairs = self._formatted(row) if self.formatting_func is not None else self._known(row)
+            pairs, against = self._formatted(row) if self.formatting_func is not None else self._known(row, formats)
         except RowError as error:
             return RowPairs((), str(error))
+        read, other = self._checked(pairs), self._checked(against)
+        if read.problem is None and other.problem is not None:
+            return RowPairs(read.pairs, other.problem.replace("the response", "the rejected response"))
+        return RowPairs(read.pairs, read.problem, other.pairs)
+
+    def _checked(self, pairs: list[tuple[Any, Any]]) -> RowPairs:
         problems = [pair_problem(*pair) for pair in pairs]
         if self.turn == "all" and None in problems:
             return RowPairs(tuple(pair for pair, problem in zip(pairs, problems, strict=True) if problem is None))
         return RowPairs(tuple(pairs), next((problem for problem in problems if problem is not None), None))
 
-    def _known(self, row: dict[str, Any]) -> list[tuple[Any, Any]]:
-        """Read a row that holds just the columns of one format, in its order."""
-        values = list(row.values())
-        if len(values) > 1:
-            return self._read_plain(values[0], values[1], values[2:])
-        return self._read_text(values[0]) if _TEXT_COLUMN in row else self._chosen([], _turns(values[0]))
+    def _known(self, row: Mapping[str, Any], formats: Sequence[RowFormat]) -> tuple[Pairs, Pairs]:
+        """The pairs of a row of a known format, and those that they are measured against."""
+        known = format_of_row(row, formats)
+        values = [row[name] for name in known.columns]
+        if known.kind == PREFERENCE:
+            return self._read_preference(*values)
+        if known.kind == PLAIN:
+            return self._read_plain(values[0], values[1], values[2:]), []
+        return (self._chosen([], turns_of(values[0])) if known.kind == CHAT else self._read_text(values[0])), []
 
-    def _formatted(self, row: dict[str, Any]) -> list[tuple[Any, Any]]:
+    def _formatted(self, row: dict[str, Any]) -> tuple[Pairs, Pairs]:
         assert self.formatting_func is not None
         result = self.formatting_func(row)
-        if isinstance(result, str):
-            return self._read_text(result)
         if isinstance(result, Mapping):
-            PairReader().needed(list(result))
-            return self._known(_own_columns(dict(result), _formats(list(result))))
+            reader = PairReader(turn=self.turn, preference=self.preference)
+            reader.needed(list(result))
+            return reader._known(result, reader._formats(list(result)))
+        if self.preference != "chosen":
+            raise RowError(
+                f"`formatting_func` returned no row with chosen and rejected, which preference={self.preference!r} needs"
+            )
+        if isinstance(result, str):
+            return self._read_text(result), []
         if isinstance(result, (list, tuple)):
-            if _is_chat(result):
-                return self._chosen([], _turns(result))
+            if is_chat(result):
+                return self._chosen([], turns_of(result)), []
             if len(result) == 2:
-                return self._read_plain(result[0], result[1], ())
+                return self._read_plain(result[0], result[1], ()), []
         raise RowError(
             f"`formatting_func` returned {type(result).__name__}, not (instruction, response), a list of messages, a rendered "
             "text or a row of a known format"
         )
 
     def _read_plain(self, instruction: Any, response: Any, extensions: Sequence[Any]) -> list[tuple[Any, Any]]:
-        if _is_chat(instruction) or _is_chat(response):
-            before = _turns(instruction) if _is_chat(instruction) else [("user", instruction)]
-            after = _turns(response) if _is_chat(response) else [("assistant", response)]
-            return self._chosen(before, after)
+        if is_chat(instruction) or is_chat(response):
+            before = turns_of(instruction) if is_chat(instruction) else [("user", instruction)]
+            after = turns_of(response) if is_chat(response) else [("assistant", response)]
+            return self._chosen([] if begins_with_user(after) else before, after)
         for more in extensions:
             instruction = _extend(instruction, more)
         return [(instruction, response)]
+
+    def _read_preference(self, chosen: Any, rejected: Any, prompt: Any = None) -> tuple[Pairs, Pairs]:
+        ours, others = self._split_pair(
+            whole_conversation(prompt, chosen), None if rejected is None else whole_conversation(prompt, rejected)
+        )
+        return {"chosen": (ours, []), "rejected": (others, []), "margin": (ours, others)}[self.preference]
+
+    def _split_pair(self, chosen: Turns, rejected: Turns | None) -> tuple[Pairs, Pairs]:
+        """The pairs of two conversations: what they have in common is the prompt of both."""
+        start = common_turns(chosen, rejected)
+        others = None if rejected is None else self._chosen(rejected[:start], rejected[start:])
+        return self._chosen(chosen[:start], chosen[start:]), others or [(asked(chosen[:start]), None)]
 
     def _read_text(self, text: Any) -> list[tuple[Any, Any]]:
         if not isinstance(text, str):
@@ -223,9 +249,9 @@ class PairReader:
         every = [*before, *turns]
         spoken = [i for i in range(len(before), len(every)) if every[i][0] == "assistant" and every[i][1]]
         if not spoken:
-            return [(_asked(every), None)]
+            return [(asked(every), None)]
         positions = {"first": spoken[:1], "last": spoken[-1:], "all": spoken}[self.turn]
-        return [(_asked(every[:i]), every[i][1]) for i in positions]
+        return [(asked(every[:i]), every[i][1]) for i in positions]
 
 
 def pair_problem(instruction: Any, response: Any) -> str | None:
@@ -249,23 +275,6 @@ def check_rows(rows: Sequence[RowPairs], start: int = 0) -> None:
         )
 
 
-def _formats(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The columns of each format that these names fit, the first to be tried first."""
-    formats: list[tuple[str, ...]] = [(name,) for name in _CHAT_COLUMNS if name in names]
-    for instruction, response, extensions in _PLAIN_COLUMNS:
-        if instruction in names and response in names:
-            formats.append((instruction, response, *(name for name in extensions if name in names)))
-    return [*formats, (_TEXT_COLUMN,)] if _TEXT_COLUMN in names else formats
-
-
-def _own_columns(row: dict[str, Any], formats: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-    """A row in the first format of which it has values: a file may mix formats, each in columns of its own."""
-    if not formats:
-        return row
-    own = next((names for names in formats if all(row[name] is not None for name in names[:2])), formats[0])
-    return {name: row[name] for name in own}
-
-
 def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]:
     if isinstance(columns, Mapping):
         if set(columns) != {"instruction", "response"}:
@@ -274,62 +283,6 @@ def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]
     if isinstance(columns, str) or len(columns) != 2:
         raise ValueError(f"`columns` must be two column names, instruction and response, got {columns!r}.")
     return columns[0], columns[1]
-
-
-def _is_chat(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and (not value or isinstance(value[0], Mapping))
-
-
-def _turns(messages: Any) -> Turns:
-    """Normalise role/content and from/value messages to (role, text)."""
-    if messages is None:
-        return []
-    if isinstance(messages, Mapping):  # how datasets gives a sequence of structs that an old version wrote
-        lengths = {len(values) if isinstance(values, (list, tuple)) else None for values in messages.values()}
-        if None in lengths or len(lengths) != 1:
-            raise RowError("a conversation must be a list of messages, not an object")
-        keys = list(messages)
-        messages = [dict(zip(keys, values, strict=True)) for values in zip(*messages.values(), strict=True)]
-    if not _is_chat(messages):
-        raise RowError(f"a conversation must be a list of messages, not {type(messages).__name__}")
-    turns: Turns = []
-    for message in messages:
-        if not isinstance(message, Mapping):
-            raise RowError(f"a message must have a role and a content, not be of type {type(message).__name__}")
-        role = message.get("role") or message.get("from")
-        content = message["content"] if "content" in message else message.get("value")
-        if not isinstance(role, str) or role not in CHAT_ROLES:
-            raise RowError(f"unknown role {role!r}; known roles: {', '.join(CHAT_ROLES)}")
-        turns.append((CHAT_ROLES[role], _text_of(content)))
-    return turns
-
-
-def _text_of(content: Any) -> str | None:
-    """Text of a message: a string, nothing (a tool call), or a list of text parts."""
-    if content is None or isinstance(content, str):
-        return content
-    if not isinstance(content, (list, tuple)):
-        raise RowError(f"a message's content must be text or a list of text parts, not of type {type(content).__name__}")
-    parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
-    kinds = sorted({str(part.get("type")) if isinstance(part, Mapping) else type(part).__name__ for part in parts})
-    if kinds not in ([], ["text"]):
-        raise RowError(f"a message has content of type {', '.join(kinds)}; a SCAR ranker reads text only")
-    texts = [part.get("text") or "" for part in parts]
-    wrong = next((text for text in texts if not isinstance(text, str)), None)
-    if wrong is not None:
-        raise RowError(f"a text part of a message holds a value of type {type(wrong).__name__}, not a string")
-    return "\n".join(texts)
-
-
-def _asked(turns: Turns) -> str | None:
-    """What the user said last: the text of the last run of user turns."""
-    said: list[str] = []
-    for role, text in reversed(turns):
-        if role == "user" and isinstance(text, str) and text:
-            said.append(text)
-        elif said:
-            break
-    return "\n\n".join(reversed(said)) if said else None
 
 
 def _extend(instruction: Any, more: Any) -> Any:

@@ -51,7 +51,7 @@ def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
     for row in rows:
         taken.append(row)
         digests.append(row.digest())
-        size += sum(len(text) for pair in row.pairs for text in pair if isinstance(text, str))
+        size += sum(len(text) for pair in (*row.pairs, *row.against) for text in pair if isinstance(text, str))
         cut = len(taken) >= _CHUNK_MIN and int.from_bytes(digests[-1][:4], "little") % _CUT_EVERY == 0
         if cut or len(taken) == _CHUNK_MAX or size >= _CHUNK_TEXT:
             yield _chunk(taken, digests)

@@ -90,7 +90,8 @@ class ScarScorer:
         if backend == "openvino" and self.dtype == torch.float16:
             raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
         self._backend = backend
-        self.reader = PairReader(self.settings.columns, self.settings.turn, self.settings.formatting_func)
+        given = self.settings
+        self.reader = PairReader(given.columns, given.turn, given.formatting_func, given.preference)
         self._model: ScarModel | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._encoder: Any = None

@@ -113,6 +113,14 @@ class ScorerSettings:
         decides=ROWS,
         choices=("first", "last", "all"),
     )
+    preference: str = _setting(
+        "chosen",
+        "`str`",
+        "What is scored of a preference set: the chosen response, the rejected one, or the margin, the score of the chosen one "
+        "minus that of the rejected one.",
+        decides=ROWS,
+        choices=("chosen", "rejected", "margin"),
+    )
     formatting_func: Callable[[dict[str, Any]], Any] | None = _setting(
         None,
         "`Callable`",
@@ -145,7 +153,7 @@ class ScorerSettings:
             raise ValueError(f"`max_length` must be at least 4 tokens, got {self.max_length}.")
         if not isinstance(self.truncation, bool):
             raise ValueError(f"`truncation` must be True or False, got {self.truncation!r}.")
-        for name in ("backend", "turn"):
+        for name in ("backend", "turn", "preference"):
             choices = BY_NAME[name].metadata["choices"]
             if getattr(self, name) not in choices:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")

@@ -33,6 +33,28 @@ def test_a_row_at_a_time_gives_the_scores_of_batches(ds, small):
             np.testing.assert_allclose([row["scar_score"] for row in made.map(small, **how)], expected, atol=1e-5)
 
 
+def test_a_preference_set_is_scored_by_chosen_rejected_or_the_margin(rows, small):
+    given = {"prompt": [row["instruction"] for row in rows], "chosen": [row["response"] for row in rows]}
+    given["rejected"] = [row["response"] for row in rows[::-1]]
+    ds = Dataset.from_dict(given)
+    chosen = small.score(given["prompt"], given["chosen"])
+    rejected = small.score(given["prompt"], given["rejected"])
+    for preference, expected in (("chosen", chosen), ("rejected", rejected), ("margin", chosen - rejected)):
+        scorer = ScarScorer(small.model_name, device="cpu", dtype="float32", preference=preference)
+        np.testing.assert_allclose(scar_rank(ds, model=scorer, progress=False).scores, expected, atol=1e-5)
+        np.testing.assert_allclose(scores_of(ds.map(scorer, batched=True)), expected, atol=1e-5)
+    best = scar_select(ds, k=3, model=scorer, progress=False)
+    assert best["prompt"][:] == [given["prompt"][i] for i in sorted(np.argsort(-(chosen - rejected), kind="stable")[:3])]
+
+
+def test_conversations_of_plain_texts_are_rows_on_a_stream_too(rows, small):
+    ds = Dataset.from_dict({"conversations": [[row["instruction"], row["response"]] for row in rows]})
+    expected = small.score([row["instruction"] for row in rows], [row["response"] for row in rows])
+    for how in ({}, {"batched": True, "batch_size": 4}):
+        for made in (ds, ds.to_iterable_dataset()):
+            np.testing.assert_allclose([row["scar_score"] for row in made.map(small, **how)], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("how", [{}, {"batched": True}])
 def test_rows_without_a_score_at_the_beginning_do_not_decide_the_type(how, ds, small):
     empty = Dataset.from_dict({"instruction": ["q"] * 4, "response": [None] * 3 + ["an answer"]}).cast(

@@ -52,6 +52,72 @@ def test_formats(row, expected):
 
 
 @pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"Instruction": "Q", "Response": "A"}, ("Q", "A")),
+        ({"INSTRUCTION": "Q", "Input": "more", "OUTPUT": "A"}, ("Q\n\nmore", "A")),
+        ({"input": "Q", "output": "A"}, ("Q", "A")),
+        ({"inputs": "Q", "targets": "A"}, ("Q", "A")),
+        ({"user": "Q", "assistant": "A"}, ("Q", "A")),
+        ({"query": "Q", "response": "A", "type": "MATH"}, ("Q", "A")),
+        ({"problem": "Q", "solution": "A", "answer": "3"}, ("Q", "A")),
+        ({"id": 1, "system_prompt": "S", "question": "Q", "response": "A"}, ("Q", "A")),
+        ({"Question": "Q", "Answer": "A"}, ("Q", "A")),
+        ({"question": "Q", "context": "CREATE TABLE", "answer": "A"}, ("Q\n\nCREATE TABLE", "A")),
+        ({"questions": "Q", "answers": "A"}, ("Q", "A")),
+        ({"conversations": ["Q", "A"], "source": "lima"}, ("Q", "A")),
+        ({"conversations": ["Q", "A", "Q2", "A2"]}, ("Q", "A")),
+        ({"conversation": CHAT}, ("Hello.\n\nWhat is moss?", "A plant.")),
+        ({"instruction": "lower", "Instruction": "upper", "output": "A"}, ("lower", "A")),
+        ({"prompt": "Q", "completion": [CHAT[3], CHAT[4], CHAT[6]]}, ("Q", "A plant.")),
+        ({"prompt": "moss?", "completion": CHAT}, ("Hello.\n\nWhat is moss?", "A plant.")),
+    ],
+)
+def test_columns_that_people_have(row, expected):
+    found = read(row)
+    assert found.pairs == (expected,) and found.problem is None
+
+
+LAST = {"role": "assistant", "content": "Both grow."}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, ("Q", "A", "B")),
+        ({"question": "Q", "chosen": "A", "rejected": "B", "system": "S"}, ("Q", "A", "B")),
+        ({"prompt": [CHAT[1]], "chosen": [CHAT[3]], "rejected": [LAST]}, ("Hello.", "A plant.", "Both grow.")),
+        # the prompt again at the start of both, as in UltraFeedback, and conversations of which only the last turn differs
+        ({"prompt": "Hello.", "chosen": [CHAT[1], CHAT[3]], "rejected": [CHAT[1], LAST]}, ("Hello.", "A plant.", "Both grow.")),
+        ({"chosen": CHAT, "rejected": [*CHAT[:6], LAST]}, ("And lichen?", "A fungus with algae.", "Both grow.")),
+        ({"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"}, ("Q", "A", "B")),
+        ({"chosen": CHAT, "rejected": CHAT}, ("And lichen?", "A fungus with algae.", "A fungus with algae.")),
+        ({"messages": VICUNA, "chosen": "A", "rejected": "B", "prompt": "Q"}, ("Q", "A", "B")),
+    ],
+)
+def test_preference_sets(row, expected, caplog):
+    question, chosen, rejected = expected
+    assert read(row).pairs == ((question, chosen),) and "the chosen ones are scored" in caplog.text
+    assert read(row, preference="rejected").pairs == ((question, rejected),)
+    margin = read(row, preference="margin")
+    assert margin.pairs == ((question, chosen),) and margin.against == ((question, rejected),) and margin.problem is None
+    assert margin.digest() not in (read(row).digest(), read({"messages": [*VICUNA]}, turn="all").digest())
+    assert read({"row": row}, formatting_func=lambda given: given["row"], preference="margin") == margin
+
+
+def test_preferences_that_cannot_be_measured():
+    half = {"prompt": "Q", "chosen": "A", "rejected": None}
+    assert read(half).problem is None and read(half, preference="margin").problem == "the rejected response is missing"
+    with pytest.raises(ValueError, match=r"preference='margin' needs the columns chosen and rejected, and the data has"):
+        read({"prompt": "Q", "completion": "A"}, preference="margin")
+    with pytest.raises(ValueError, match=r"leave `columns` out"):
+        PairReader(("a", "b"), preference="margin")
+    with pytest.raises(ValueError, match=r"`preference` must be"):
+        PairReader(preference="both")
+    assert "no row with chosen" in read({"a": 1}, formatting_func=lambda row: ("q", "a"), preference="margin").problem
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nWhat is 1 < 2?<|im_end|>\n<|im_start|>assistant\nTrue.<|im_end|>\n",
@@ -129,7 +195,8 @@ def test_unknown_columns_say_what_was_seen_and_what_fits():
         ({"messages": [{"role": "narrator", "content": "x"}]}, "unknown role 'narrator'"),
         ({"messages": [{"content": "x"}]}, "unknown role None"),
         ({"messages": "just text"}, "must be a list of messages, not str"),
-        ({"messages": ["just text"]}, "must be a list of messages"),
+        ({"messages": ["just text"]}, "the response is missing"),
+        ({"messages": ["text", 5]}, "must be a list of messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "image; a SCAR ranker reads text only"),
         ({"messages": [{"role": "user", "content": 3}]}, "not of type int"),
         ({"prompt": "P", "completion": None}, "the response is missing"),

@@ -32,6 +32,7 @@ OTHER = {
     "truncation": (False, "--no-truncation"),
     "columns": (("ask", "reply"), "--columns ask,reply"),
     "turn": ("last", "--turn last"),
+    "preference": ("margin", "--preference margin"),
     "strict": (True, "--strict"),
     "tokens_per_batch": (64, "--tokens-per-batch 64"),
     "attn_implementation": ("eager", "--attn-implementation eager"),

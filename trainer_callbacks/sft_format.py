@@ -4,7 +4,8 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, IterableDataset
 
-from ..pairs import CHAT_ROLES, PairReader
+from ..conversations import CHAT_ROLES
+from ..pairs import PairReader
 
 AnyDataset = TypeVar("AnyDataset", Dataset, IterableDataset)
 
