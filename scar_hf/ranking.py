@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from .choice import decide
 from .criteria import Criteria, Step, StratifyBy, check_k
 from .dataset_scoring import score_dataset, with_scores
+from .methods import MethodScorer, method_scorer, score_source
 from .pairs import PairReader
 from .provenance import dataset_source
 from .row_source import DatasetRows
@@ -240,6 +241,10 @@ def scar_rank(
     ds: Dataset,
     *,
     model: str | ScarScorer = BUNDLED_RANKER,
+    method: str | Mapping[str, float] = "scar",
+    lm: Any = None,
+    seed: int = 0,
+    combine: str = "reciprocal_rank",
     overwrite: bool = False,
     cache: bool = True,
     progress: bool = True,
@@ -252,6 +257,14 @@ def scar_rank(
         ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
             The bundled ranker by its name, a folder, a Hub id, or a scorer, whose own settings then hold.
+        method (`str` or `Mapping`, *optional*, defaults to `"scar"`):
+            Instead of the ranker `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"` or a column of numbers of
+            which higher is better; or several with weights, `{"scar": 1, "ifd": 0.5}`. See docs/methods.md.
+        lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`], *optional*):
+            The language model of `"perplexity"` and `"ifd"`.
+        seed (`int`, *optional*, defaults to 0): of `"random"` and `"diversity"`.
+        combine (`str`, *optional*, defaults to `"reciprocal_rank"`):
+            How several methods make one score, or `"z_score"`; see [`~scar_hf.methods.CombinedScorer`].
         overwrite (`bool`, *optional*, defaults to `False`): whether a column `scar_score` may be replaced.
         cache (`bool`, *optional*, defaults to `True`):
             Whether scores are kept on disk, by the content of the rows and the ranker, and found again.
@@ -262,7 +275,7 @@ def scar_rank(
         [`ScarRanking`].
 
     Raises:
-        `ValueError`: if the columns fit no format, or `scar_score` exists.
+        `ValueError`: if the columns fit no format, `scar_score` exists, or there is no such method.
 
     Example:
 
@@ -280,8 +293,9 @@ def scar_rank(
             f"The data already has a column {SCORE_COLUMN!r}. Remove it, or pass overwrite=True (--overwrite-scores on the "
             "command line) to score anew."
         )
-    scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
-    scored = score_dataset(ds, scorer, cache=cache, progress=progress)
+    scorer = _scorer_of(ds, model, method, {"lm": lm, "seed": seed, "combine": combine}, settings)
+    score = score_source if isinstance(scorer, MethodScorer) else score_dataset
+    scored = score(ds, scorer, cache=cache, progress=progress)
     source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
@@ -332,6 +346,20 @@ def scar_select(
     if isinstance(ds, DatasetDict):
         return DatasetDict({name: scar_select(split, criteria, **kwargs) for name, split in ds.items()})
     return scar_rank(ds, **kwargs).top(criteria)
+
+
+def _scorer_of(
+    ds: Dataset,
+    model: str | ScarScorer,
+    method: str | Mapping[str, float],
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> ScarScorer:
+    if not isinstance(model, ScarScorer):
+        return method_scorer(method, columns_of_data=ds.column_names, model=model, **options, **settings)
+    if method != "scar":
+        raise ValueError(f"Pass a scorer as `model`, or a method by its name, got both; the method is {method!r}.")
+    return model
 
 
 def _check_dataset(ds: Any) -> None:

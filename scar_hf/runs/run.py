@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 from ..choice import decide
 from ..criteria import Criteria, read_stratify_by
 from ..files import Shard, check_output, columns_of, merge_schemas, open_shards
+from ..methods.scoring import score_with
 from ..pairs import PairReader
 from ..provenance import describe_selection
-from ..row_source import ShardRows, rows_of_shard
+from ..row_source import ShardRows
 from ..scoring import SCORE_COLUMN, ScarScorer
 from ..selection import (
     EXPLANATION_COLUMNS,
@@ -22,7 +23,6 @@ from ..selection import (
     ScoredRows,
     check_selected,
     report_skipped,
-    score_rows,
     threshold_of,
 )
 from .manifest import (
@@ -178,15 +178,8 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
-    kept = scorer.cache() if cache else None
-    parts: list[ScoredRows] = []
-    start = 0
     with tqdm(total=_count(shards), desc="Scoring", unit="row", disable=not progress) as bar:
-        for shard in shards:
-            part = score_rows(scorer, rows_of_shard(shard, scorer.reader), kept, bar, start)
-            parts.append(part)
-            start += len(part.scores)
-    return parts
+        return score_with(scorer, shards, cache, bar)
 
 
 def join(parts: Sequence[ScoredRows]) -> ScoredRows:

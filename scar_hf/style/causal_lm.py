@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from ..loading import checkpoint_identity
 
 # Positions whose probabilities over the whole vocabulary are in memory in float32 at once.
 _POSITIONS_AT_ONCE = 256
@@ -51,6 +55,33 @@ def load_causal_lm(
         missing = ", ".join(sorted(map(str, info["missing_keys"]))[:4])
         raise ValueError(f"{lm!s} has no weights for {missing}: it is no causal language model, or not whole.")
     return model.eval().to(device), tokenizer
+
+
+def lm_identity(lm: str | Path, revision: str | None = None) -> str:
+    """
+    Tell a language model from all others by its content.
+
+    Args:
+        lm (`str` or `Path`): as for [`load_causal_lm`].
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        `str`: SHA-256 of a file or of the files of a folder; of a Hub id the commit that its revision means now.
+
+    Raises:
+        `ValueError`: if there is no such model.
+    """
+    path = Path(lm)
+    if path.exists():
+        folder, options = _located(path)
+        if "gguf_file" not in options:
+            return checkpoint_identity(folder)
+        with (Path(folder) / options["gguf_file"]).open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    try:
+        return Path(str(cached_file(str(lm), "config.json", revision=revision))).parent.name
+    except (OSError, ValueError) as error:
+        raise ValueError(f"There is no language model {str(lm)!r}: it is no folder or file, and cannot be fetched.") from error
 
 
 def check_causal(model: PreTrainedModel, name: str) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,8 @@ class Surprisal:
         self.tokens_per_batch = tokens_per_batch or (_CPU_TOKENS if self.device.startswith("cpu") else _GPU_TOKENS)
         self.revision = revision
         self.trust_remote_code = trust_remote_code
+        self.chat_template = chat_template
+        self.in_memory = in_memory
         self._chat_template = chat_template
         self._tokenizer = tokenizer
         self._model = lm.eval() if isinstance(lm, PreTrainedModel) else None
@@ -128,6 +131,13 @@ class Surprisal:
             text = "Of %d of %d rows the language model read only the beginning (max_length=%d)."
             logger.warning(text, int(found["truncated"].sum()), len(pairs), self.max_length)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings without the model, which loads again; one in memory cannot be sent anywhere."""
+        if self.in_memory:
+            raise TypeError("A language model in memory cannot be sent to other processes: save it, then pass its folder.")
+        loaded = {"_model": None, "_tokenizer": None, "_is_ready": False, "_chat_template": self.chat_template}
+        return self.__dict__ | loaded
 
     def _measure(self, pairs: list[tuple[str, str]], start: int, found: dict[str, np.ndarray], bar: tqdm) -> None:
         """Measure a block of pairs, from number `start`, into the arrays of all."""

@@ -1,0 +1,110 @@
+"""Several methods as one score."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..files import Shard
+from ..scoring import ScarScorer
+from ..selection import ScoredRows
+from .scorer import MethodScorer
+from .scoring import score_with
+
+# What a rank counts for falls off slowly below the first ranks (Cormack, Clarke and Buettcher, 2009).
+_RANK_OFFSET = 60
+COMBINATIONS = ("reciprocal_rank", "z_score")
+
+
+class CombinedScorer(MethodScorer):
+    """
+    A weighted sum over methods. Rows to which one of them gives no score have none.
+
+    Args:
+        members (`Sequence` of `(ScarScorer, float)`): the methods and their weights, none of them 0. With a negative weight
+            low scores are better.
+        combine (`str`, *optional*, defaults to `"reciprocal_rank"`):
+            `"reciprocal_rank"`: each method adds its weight / (60 + rank), rank 1 being the best row and equal scores sharing
+            their mean rank. `"z_score"`: each method adds its weight times the score's distance from its mean, in standard
+            deviations.
+        settings: as for [`~scar_hf.ScarScorer`].
+
+    Raises:
+        `ValueError`: if `combine` or a weight is out of range.
+    """
+
+    def __init__(self, members: Sequence[tuple[ScarScorer, float]], combine: str = "reciprocal_rank", **settings: Any):
+        super().__init__(**settings)
+        if combine not in COMBINATIONS:
+            raise ValueError(f"`combine` must be one of {COMBINATIONS}, got {combine!r}.")
+        for scorer, weight in members:
+            if not np.isfinite(weight) or not weight:
+                raise ValueError(f"The weight of {_name(scorer)!r} must be a number other than 0, got {weight!r}.")
+        self.members, self.combine = list(members), combine
+        self.method = ",".join(f"{_name(scorer)}={weight:g}" for scorer, weight in members)
+
+    @property
+    def read_length(self) -> int:
+        """Tokens that the methods read of a text at least; 0 if all of it."""
+        return min((scorer.read_length for scorer, _ in self.members if scorer.read_length), default=0)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether one of the methods asks a model in memory."""
+        return any(scorer.in_memory for scorer, _ in self.members)
+
+    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+        """Score all rows by each method, and add the scores up."""
+        bar.total = None if bar.total is None else bar.total * len(self.members)
+        found = [score_with(scorer, shards, cache, bar) for scorer, _ in self.members]
+        total: np.ndarray | None = None
+        for parts, (_, weight) in zip(found, self.members, strict=True):
+            scores = np.concatenate([part.scores for part in parts]).astype(np.float64) * np.sign(weight)
+            scale = _reciprocal_ranks if self.combine == "reciprocal_rank" else _z_scores
+            added = abs(weight) * scale(scores)
+            total = added if total is None else total + added
+        assert total is not None
+        joined: list[ScoredRows] = []
+        start = 0
+        for of_shard in zip(*found, strict=True):
+            end = start + len(of_shard[0].scores)
+            skipped = {row: why for part in reversed(of_shard) for row, why in part.skipped.items()}
+            truncated = np.logical_or.reduce([part.truncated for part in of_shard])
+            joined.append(ScoredRows(total[start:end].astype(np.float32), truncated, of_shard[0].hashes, skipped))
+            start = end
+        return joined
+
+    def own_identity(self) -> dict[str, Any]:
+        """The methods, each with what identifies it."""
+        members = [{"weight": weight, **({} if s.in_memory else s.identity())} for s, weight in self.members]
+        return {"combine": self.combine, "members": members}
+
+    def describe(self) -> dict[str, Any]:
+        """The same as manifests have it, with the ranker where it is one of the methods."""
+        ranker = next((s.describe() for s, _ in self.members if not isinstance(s, MethodScorer)), {})
+        return super().describe() | {name: ranker[name] for name in ("model", "revision", "weights") if name in ranker}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"members": self.members, "combine": self.combine}
+
+
+def _name(scorer: ScarScorer) -> str:
+    return scorer.method if isinstance(scorer, MethodScorer) else "scar"
+
+
+def _reciprocal_ranks(scores: np.ndarray) -> np.ndarray:
+    found = np.full(len(scores), np.nan)
+    present = ~np.isnan(scores)
+    _, inverse, counts = np.unique(-scores[present], return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    found[present] = 1 / (_RANK_OFFSET + (last - (counts - 1) / 2)[inverse])
+    return found
+
+
+def _z_scores(scores: np.ndarray) -> np.ndarray:
+    present = ~np.isnan(scores)
+    if not present.any():
+        return scores
+    spread = scores[present].std()
+    return (scores - scores[present].mean()) / (spread if spread > 0 else 1.0)

@@ -1,0 +1,157 @@
+"""The rows that cover the data best: as many from each cluster."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..diversity import content_space
+from ..files import Shard
+from ..loading import checkpoint_identity, resolve_checkpoint
+from ..planning import cut_chunks
+from ..row_source import rows_of_shard
+from ..selection import ScoredRows
+from .scorer import MethodScorer
+
+_ROUNDS = 25
+_BLOCK = 16_384
+
+
+class DiversityScorer(MethodScorer):
+    """
+    Spherical k-means over the vectors of instruction and response by the ranker's encoder, then from each cluster in turn
+    the row nearest to its centre: whatever `k`, the clusters have equal parts of the selection as far as their rows reach.
+    The score falls evenly from 1 for the first row to 0. In memory is a vector of each row.
+
+    Args:
+        clusters (`int`, *optional*, defaults to 100): how many; at most one for every five rows.
+        seed (`int`, *optional*, defaults to 0): of the first centres.
+        settings: as for [`~scar_hf.ScarScorer`], the ranker among them.
+    """
+
+    method = "diversity"
+
+    def __init__(self, clusters: int = 100, seed: int = 0, **settings: Any):
+        super().__init__(**settings)
+        if clusters < 1:
+            raise ValueError(f"`clusters` must be at least 1, got {clusters}.")
+        self.clusters, self.seed = clusters, seed
+
+    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+        """Encode all rows, cluster them, and score."""
+        vectors: list[np.ndarray] = []
+        hashes: list[np.ndarray] = []
+        skipped: dict[int, str] = {}
+        counts = []
+        for shard in shards:
+            before = sum(map(len, vectors))
+            for chunk in cut_chunks(rows_of_shard(shard, self.reader)):
+                number = sum(map(len, vectors))
+                skipped |= {number + i: row.problem for i, row in enumerate(chunk.rows) if row.problem is not None}
+                vectors.append(self.embed_rows(chunk.rows, bar))
+                hashes.append(chunk.row_hashes)
+            counts.append(sum(map(len, vectors)) - before)
+        n = sum(counts)
+        if self.settings.strict and skipped:
+            row, why = next(iter(skipped.items()))
+            raise ValueError(f"Row {row} cannot be scored: {why}.")
+        scores = np.full(n, np.nan, dtype=np.float32)
+        good = np.array([i for i in range(n) if i not in skipped], dtype=np.int64)
+        if len(good):
+            space = content_space(np.concatenate(vectors)[good])
+            scores[good] = coverage_scores(space, min(self.clusters, max(1, len(good) // 5)), self.seed, self.device)
+        ends = np.cumsum(counts)
+        joined = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
+        return [
+            ScoredRows(
+                scores[end - count : end],
+                np.zeros(count, dtype=bool),
+                joined[end - count : end],
+                {row: why for row, why in skipped.items() if end - count <= row < end},
+            )
+            for count, end in zip(counts, ends, strict=True)
+        ]
+
+    def own_identity(self) -> dict[str, Any]:
+        """Clusters, seed and the ranker, whose encoder compares the rows."""
+        weights = self._identity or checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision)
+        ranker = {"weights": weights, "backend": self.backend, "dtype": self._precision}
+        return ranker | self._arguments()
+
+    def describe(self) -> dict[str, Any]:
+        """The same with the ranker's name and revision, as manifests have it."""
+        return super().describe() | {"model": self.model_name, "revision": self.settings.revision}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"clusters": self.clusters, "seed": self.seed}
+
+
+def coverage_scores(space: np.ndarray, clusters: int, seed: int = 0, device: str = "cpu") -> np.ndarray:
+    """
+    Score rows so that any number of the best of them comes from all clusters alike.
+
+    Args:
+        space (`np.ndarray` of shape `(n, d)`, float32): vectors of length 1.
+        clusters (`int`): at most n.
+        seed (`int`, *optional*, defaults to 0): of the first centres.
+        device (`str`, *optional*, defaults to `"cpu"`): where distances are computed.
+
+    Returns:
+        `np.ndarray` of shape `(n,)`, float32: from 1 down to above 0.
+    """
+    label, nearness = cluster(space, clusters, seed, device)
+    by_cluster = np.lexsort((-nearness, label))
+    starts = np.searchsorted(label[by_cluster], np.arange(clusters))
+    place = np.empty(len(space), dtype=np.int64)
+    place[by_cluster] = np.arange(len(space)) - starts[label[by_cluster]]
+    order = np.lexsort((-nearness, place))
+    scores = np.empty(len(space), dtype=np.float32)
+    scores[order] = 1 - np.arange(len(space)) / len(space)
+    return scores
+
+
+def cluster(space: np.ndarray, clusters: int, seed: int = 0, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    """
+    Spherical k-means, begun at rows that are far from each other (k-means++).
+
+    Args:
+        space, clusters, seed, device: as for [`coverage_scores`].
+
+    Returns:
+        `tuple(np.ndarray)` of shape `(n,)` each: the number of each row's cluster, and its cosine to that cluster's centre.
+    """
+    vectors = torch.from_numpy(space).to(device)
+    centres = vectors[torch.from_numpy(_first_centres(vectors, clusters, seed)).to(device)]
+    label = torch.full((len(space),), -1, device=device)
+    for _ in range(_ROUNDS):
+        nearness, now = _nearest(vectors, centres)
+        if bool((now == label).all()):
+            break
+        label = now
+        sums = torch.zeros_like(centres).index_add_(0, label, vectors)
+        length = sums.norm(dim=1, keepdim=True)
+        # A cluster that lost all its rows keeps its centre.
+        centres = torch.where(length > 0, sums / length.clamp_min(1e-12), centres)
+    nearness, label = _nearest(vectors, centres)
+    return label.cpu().numpy(), np.round(nearness.cpu().numpy().astype(np.float64), 5)
+
+
+def _first_centres(vectors: torch.Tensor, clusters: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    chosen = [int(rng.integers(len(vectors)))]
+    distance = np.full(len(vectors), np.inf)
+    while len(chosen) < clusters:
+        to_last = 1 - (vectors @ vectors[chosen[-1]]).cpu().numpy().astype(np.float64)
+        distance = np.minimum(distance, np.maximum(to_last, 0) ** 2)
+        distance[chosen] = 0
+        total = distance.sum()
+        left = np.setdiff1d(np.arange(len(vectors)), chosen)
+        chosen.append(int(rng.choice(len(vectors), p=distance / total)) if total > 0 else int(left[0]))
+    return np.array(chosen)
+
+
+def _nearest(vectors: torch.Tensor, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    best = [(block @ centres.T).max(dim=1) for block in vectors.split(_BLOCK)]
+    return torch.cat([found.values for found in best]), torch.cat([found.indices for found in best])

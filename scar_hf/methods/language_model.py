@@ -1,0 +1,142 @@
+"""Methods that ask a language model: perplexity, and instruction-following difficulty."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from ..pairs import RowPairs
+from ..planning import Chunk
+from ..score_cache import ChunkScores, ScoreCache
+from ..settings import ROWS, settings_that_decide
+from ..style import Surprisal
+from ..style.causal_lm import lm_identity
+from ..style.surprisal import as_surprisal
+from .scorer import MethodScorer
+
+LM_METHODS = ("perplexity", "ifd")
+
+
+class LanguageModelScorer(MethodScorer):
+    """
+    Scores rows by what a causal language model expects. One pass measures both methods, and both are kept on disk.
+
+    Args:
+        method (`str`):
+            `"perplexity"`: the responses that surprise least first; the score is -log PPL(y|x), in nats per token.
+            `"ifd"`: instruction-following difficulty, PPL(y|x) / PPL(y) (arXiv 2308.12032), the highest below 1 first; a row
+            with 1 or more, where the instruction does not help, ranks below all others, its score being -PPL(y|x) / PPL(y).
+        lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`]): with what; as for [`~scar_hf.style.Surprisal`].
+        settings: as for [`~scar_hf.ScarScorer`]. With `turn="all"` a row's score is made of the means over its turns.
+
+    Raises:
+        `ValueError`: if there is no `lm`.
+    """
+
+    is_cached = True
+
+    def __init__(self, method: str, lm: str | Path | PreTrainedModel | Surprisal | None, **settings: Any):
+        super().__init__(**settings)
+        if lm is None:
+            raise ValueError(
+                f"The method {method!r} needs a causal language model: pass lm= (--lm), such as "
+                "HuggingFaceTB/SmolLM2-135M-Instruct, a folder or a GGUF file."
+            )
+        self.method = method
+        self.surprisal = as_surprisal(lm) if isinstance(lm, Surprisal) else Surprisal(lm, **self._given_device())
+        self._other: LanguageModelScorer | None = None
+
+    @property
+    def read_length(self) -> int:
+        """Tokens of instruction and response together that the language model reads."""
+        return self.surprisal.max_length
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the language model came from memory."""
+        return self.surprisal.in_memory
+
+    def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
+        """Score rows."""
+        return self._scores_of(rows)[self.method]
+
+    def score_chunks(
+        self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
+    ) -> Iterator[tuple[Chunk, ChunkScores]]:
+        """Score chunks; what the same pass tells of the other method is kept, too."""
+        other = self._twin().cache() if cache is not None else None
+        for chunk in chunks:
+            result = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
+            if result is None:
+                found = self._score_both(chunk, bar)
+                result = found[self.method]
+                for name, kept in ((self.method, cache), (self._twin().method, other)):
+                    if kept is not None:
+                        kept.put(chunk.digest, found[name])
+            elif bar is not None:
+                bar.update(len(chunk.rows))
+            yield chunk, result
+
+    def own_identity(self) -> dict[str, Any]:
+        """The language model and how it reads."""
+        lm = self.surprisal
+        read = {"lm_dtype": str(lm.dtype).removeprefix("torch."), "lm_max_length": lm.max_length}
+        return {"lm": lm.name, "lm_weights": self._weights, **read, "chat_template": lm.chat_template}
+
+    @cached_property
+    def _weights(self) -> str | None:
+        return None if self.in_memory else lm_identity(self.surprisal.name, self.surprisal.revision)
+
+    def cache(self, folder: str | None = None) -> ScoreCache:
+        """The cache of these scores, which do not depend on where the language model lies."""
+        identity = self.identity() | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+        # How rows are read decides what is scored, which the cache knows by its content.
+        for name in ("lm", *settings_that_decide(ROWS)):
+            identity.pop(name)
+        return ScoreCache(identity, folder)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"method": self.method, "lm": self.surprisal}
+
+    def _given_device(self) -> dict[str, Any]:
+        return {} if self.settings.device is None else {"device": self.settings.device}
+
+    def _twin(self) -> "LanguageModelScorer":
+        """The same language model for the other method."""
+        if self._other is None:
+            other = next(name for name in LM_METHODS if name != self.method)
+            self._other = LanguageModelScorer(other, self.surprisal, **self.settings.as_dict())
+        return self._other
+
+    def _score_both(self, chunk: Chunk, bar: tqdm | None) -> dict[str, ChunkScores]:
+        """Score a chunk by both methods, a hundred rows at a time, so that the bar moves."""
+        n = len(chunk.rows)
+        good = [i for i, row in enumerate(chunk.rows) if row.problem is None]
+        scores = {name: np.full(n, np.nan, dtype=np.float32) for name in LM_METHODS}
+        truncated = np.zeros(n, dtype=bool)
+        if bar is not None:
+            bar.update(n - len(good))
+        for start in range(0, len(good), 100):
+            some = good[start : start + 100]
+            found = self._scores_of([chunk.rows[i] for i in some])
+            for name in LM_METHODS:
+                scores[name][some] = found[name].scores
+            truncated[some] = found[self.method].truncated
+            if bar is not None:
+                bar.update(len(some))
+        return {name: ChunkScores(values, truncated) for name, values in scores.items()}
+
+    def _scores_of(self, rows: Sequence[RowPairs]) -> dict[str, ChunkScores]:
+        pairs = [pair for row in rows for pair in row.pairs]
+        measured = self.surprisal.measure([x for x, _ in pairs], [y for _, y in pairs], log=False)
+        row_of = np.repeat(np.arange(len(rows)), [len(row.pairs) for row in rows])
+        turns = np.bincount(row_of, minlength=len(rows))
+        surprisal, ifd = (np.bincount(row_of, measured[name], len(rows)) / turns for name in ("surprisal", "ifd"))
+        truncated = np.bincount(row_of, measured["truncated"], len(rows)) > 0
+        values = {"perplexity": -surprisal, "ifd": np.where(ifd < 1, ifd, -ifd)}
+        return {name: ChunkScores(found.astype(np.float32), truncated) for name, found in values.items()}

@@ -1,0 +1,144 @@
+"""What scores rows in place of the ranker, with everything that ranking, runs, manifests and reports ask of a scorer."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .._version import __version__
+from ..files import Shard
+from ..pairs import RowPairs
+from ..planning import Chunk
+from ..row_source import rows_of_shard
+from ..score_cache import ChunkScores, ScoreCache
+from ..scoring import ScarScorer
+from ..selection import ScoredRows, score_rows
+from ..settings import ROWS, settings_that_decide
+from ..tokenization import TokenizedTexts, tokenize
+
+
+class MethodScorer(ScarScorer):
+    """
+    Scores rows by another method. The ranker of its settings only loads where rows are compared with each other: for
+    `diversity` and for the map of a report.
+
+    A method that looks at each row by itself implements [`MethodScorer.score_pairs`]; one that needs all rows at once
+    implements [`MethodScorer.score_shards`].
+
+    Args:
+        settings: as for [`ScarScorer`].
+
+    Attributes:
+        method (`str`): its name.
+        is_cached (`bool`): whether its scores are worth keeping on disk.
+    """
+
+    method = ""
+    is_cached = False
+
+    @property
+    def read_length(self) -> int:
+        """Tokens of a text that are read; 0 if all of it is."""
+        return 0
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no other process could make the same scores."""
+        return False
+
+    def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
+        """
+        Score rows that can be scored.
+
+        Args:
+            rows (`Sequence[RowPairs]`): n rows without a problem.
+
+        Returns:
+            [`~scar_hf.score_cache.ChunkScores`]: n scores, higher is better.
+
+        Raises:
+            `ValueError`: if the method needs all rows at once.
+        """
+        raise ValueError(
+            f"The method {self.method!r} needs all rows at once: use scar_rank, scar_select or scar-hf select, which pass them."
+        )
+
+    def score_chunks(
+        self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
+    ) -> Iterator[tuple[Chunk, ChunkScores]]:
+        """Score chunks of rows as they come: as [`ScarScorer.score_chunks`]."""
+        for chunk in chunks:
+            result = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
+            if result is None:
+                result = self._score_rows(chunk)
+                if cache is not None:
+                    cache.put(chunk.digest, result)
+            if bar is not None:
+                bar.update(len(chunk.rows))
+            yield chunk, result
+
+    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+        """
+        Score shards.
+
+        Args:
+            shards (`Sequence[Shard]`): the data, in order.
+            cache (`bool`): whether scores may be kept on disk and found again.
+            bar (`tqdm`): a progress bar of rows.
+
+        Returns:
+            `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+        """
+        kept = self.cache() if cache and self.is_cached and not self.in_memory else None
+        parts: list[ScoredRows] = []
+        for shard in shards:
+            start = sum(len(part.scores) for part in parts)
+            parts.append(score_rows(self, rows_of_shard(shard, self.reader), kept, bar, start))
+        return parts
+
+    def own_identity(self) -> dict[str, Any]:
+        """What tells the method's scores from another's, besides how rows are read."""
+        return {}
+
+    def identity(self) -> dict[str, Any]:
+        """What tells these scores from another's: version, method, its settings, and how rows are read."""
+        rows = {name: self._meaning(name) for name in settings_that_decide(ROWS)}
+        return {"scar_hf": __version__, "method": self.method, **self.own_identity(), **rows}
+
+    def describe(self) -> dict[str, Any]:
+        """[`MethodScorer.identity`] as manifests have it; there is no ranker."""
+        return self.identity() | {"max_length": self.read_length or None}
+
+    def _meaning(self, name: str) -> Any:
+        if name == "columns":
+            return self.reader.columns
+        return super()._meaning(name) if name == "formatting_func" else getattr(self.settings, name)
+
+    def _score_rows(self, chunk: Chunk) -> ChunkScores:
+        """Score a chunk; rows with a problem have no score."""
+        good = [i for i, row in enumerate(chunk.rows) if row.problem is None]
+        scores, truncated = np.full(len(chunk.rows), np.nan, dtype=np.float32), np.zeros(len(chunk.rows), dtype=bool)
+        if good:
+            found = self.score_pairs([chunk.rows[i] for i in good])
+            scores[good], truncated[good] = found.scores, found.truncated
+        return ChunkScores(scores, truncated)
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the method was made with, besides the settings."""
+        return {}
+
+    def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
+        """Tokens as the ranker reads them, whose encoder compares rows."""
+        with self._tokenizing:
+            read_length = ScarScorer.read_length.__get__(self)
+            return tokenize(self.tokenizer, texts, read_length, truncation=self.settings.truncation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What tells scores apart, and what makes the scorer again; a model in memory cannot be sent anywhere."""
+        if self.in_memory:
+            raise TypeError(f"The method {self.method!r} asks a model in memory, which cannot be sent to other processes.")
+        return {"identity": self.identity(), "arguments": self._arguments(), "settings": self.settings.as_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["arguments"], **state["settings"])  # type: ignore[misc]

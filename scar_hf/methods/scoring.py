@@ -1,0 +1,55 @@
+"""Any scorer -> the scores of a whole set."""
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from ..files import Shard
+from ..row_source import rows_of_shard
+from ..scoring import ScarScorer
+from ..selection import ScoredRows, report_skipped, score_rows
+from .scorer import MethodScorer
+
+
+def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+    """
+    Score shards in this process by the ranker or by another method.
+
+    Args:
+        scorer ([`~scar_hf.ScarScorer`]): with what.
+        shards (`Sequence[Shard]`): the data, in order.
+        cache (`bool`): whether scores may be kept on disk and found again.
+        bar (`tqdm`): a progress bar of rows.
+
+    Returns:
+        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+    """
+    if isinstance(scorer, MethodScorer):
+        return scorer.score_shards(shards, cache, bar)
+    kept = scorer.cache() if cache and not scorer.in_memory else None
+    parts: list[ScoredRows] = []
+    for shard in shards:
+        start = sum(len(part.scores) for part in parts)
+        parts.append(score_rows(scorer, rows_of_shard(shard, scorer.reader), kept, bar, start))
+    return parts
+
+
+def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
+    """
+    Score a dataset by the ranker or by another method.
+
+    Args:
+        ds ([`~datasets.Dataset`]): n rows.
+        scorer ([`~scar_hf.ScarScorer`]): with what.
+        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
+
+    Returns:
+        [`~scar_hf.selection.ScoredRows`]: n scores. What was skipped or truncated is logged.
+    """
+    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
+        (scored,) = score_with(scorer, [Shard("the data", None, ds)], cache, bar)
+    if len(ds):
+        report_skipped(scored, scorer.read_length)
+    return scored

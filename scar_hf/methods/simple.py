@@ -1,0 +1,124 @@
+"""Methods that need no model: at random, the longest, and by a column of the data."""
+
+import math
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..files import Shard
+from ..pairs import RowPairs, check_rows
+from ..planning import cut_chunks
+from ..row_source import columns_of_shard
+from ..score_cache import ChunkScores
+from ..selection import ScoredRows
+from .scorer import MethodScorer
+
+
+class RandomScorer(MethodScorer):
+    """
+    A draw at random, the baseline that is hardest to beat (arXiv 2410.09335). A row's score depends on its content and the
+    seed alone, so that the order of the rows changes nothing; equal rows have equal scores.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): of the draw.
+        settings: as for [`~scar_hf.ScarScorer`].
+    """
+
+    method = "random"
+
+    def __init__(self, seed: int = 0, **settings: Any):
+        super().__init__(**settings)
+        self.seed = seed
+
+    def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
+        """Score rows, evenly distributed in [0, 1)."""
+        start = f"scar-hf random {self.seed}\n".encode()
+        drawn = [int.from_bytes(sha256(start + row.digest()).digest()[:4], "big") / 2**32 for row in rows]
+        return ChunkScores(np.array(drawn, dtype=np.float32), np.zeros(len(rows), dtype=bool))
+
+    def own_identity(self) -> dict[str, Any]:
+        """The seed."""
+        return {"seed": self.seed}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+
+class LongestScorer(MethodScorer):
+    """
+    The longest responses first (arXiv 2402.04833), by their characters, so that no tokenizer and no language decides. Of
+    several turns the sum counts.
+
+    Args:
+        settings: as for [`~scar_hf.ScarScorer`].
+    """
+
+    method = "longest"
+
+    def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
+        """Score rows by the characters of their responses."""
+        lengths = [sum(len(response) for _, response in row.pairs) for row in rows]
+        return ChunkScores(np.array(lengths, dtype=np.float32), np.zeros(len(rows), dtype=bool))
+
+
+class ColumnScorer(MethodScorer):
+    """
+    The rows with the highest numbers in a column first: a reward model's, a judge's, or any other's scores.
+
+    Args:
+        column (`str`): its name. Values are numbers, or texts that are numbers; rows without one have no score.
+        settings: as for [`~scar_hf.ScarScorer`].
+    """
+
+    def __init__(self, column: str, **settings: Any):
+        super().__init__(**settings)
+        self.method = self.column = column
+
+    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+        """Read the column; a `ValueError` if no row has a number there."""
+        parts: list[ScoredRows] = []
+        for shard in shards:
+            start = sum(len(part.scores) for part in parts)
+            parts.append(self._score_shard(shard, start, bar))
+        if not any(np.isfinite(part.scores).any() for part in parts):
+            raise ValueError(
+                f"No row has a number in the column {self.column!r}. Pass a method (see scar_hf.methods.METHODS) or the name "
+                "of a column of numbers."
+            )
+        return parts
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"column": self.column}
+
+    def _score_shard(self, shard: Shard, start: int, bar: tqdm) -> ScoredRows:
+        scores: list[float] = []
+        skipped: dict[int, str] = {}
+
+        def rows() -> Iterator[RowPairs]:
+            for count, columns in columns_of_shard(shard, self.reader, [self.column]):
+                values = columns.get(self.column, [None] * count)
+                read = self.reader.read(columns)
+                if self.settings.strict:
+                    check_rows(read, start + len(scores))
+                for row, value in zip(read, values, strict=True):
+                    number = _number(value)
+                    problem = row.problem or (None if math.isfinite(number) else f"no number in {self.column!r}")
+                    if problem is not None:
+                        skipped[start + len(scores)] = problem
+                    scores.append(math.nan if problem is not None else number)
+                    yield row
+                bar.update(count)
+
+        hashes = [chunk.row_hashes for chunk in cut_chunks(rows())]
+        joined = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
+        return ScoredRows(np.array(scores, dtype=np.float32), np.zeros(len(scores), dtype=bool), joined, skipped)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, (int, float, str, np.number)) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
