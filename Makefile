@@ -11,8 +11,9 @@ DATA ?= data
 demo: $(VENV)/base
 	$(BIN)/scar-hf select examples/mixed_styles/mixed_styles.jsonl -k 0.1 --group-by source -o out/demo/best.jsonl --overwrite
 
+# One process per core, four at most, each with one thread.
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 quality: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process per core, and one thread in each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
 from pathlib import Path
