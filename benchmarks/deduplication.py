@@ -22,7 +22,7 @@ from rich.table import Table
 
 from scar_hf.curation import NearDuplicates
 from scar_hf.files import read_dataset
-from scar_hf.pairs import PairReader, RowPairs
+from scar_hf.rows.pairs import PairReader, RowPairs
 
 NGRAM = 3
 # One row in so many has a twin.

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from scar_hf import ScarScorer, scar_rank
-from scar_hf.diversity import choose, content_space
 from scar_hf.files import read_dataset
-from scar_hf.pairs import PairReader
-from scar_hf.row_source import rows_of
-from scar_hf.selection import count_of
+from scar_hf.rows.pairs import PairReader
+from scar_hf.rows.source import rows_of
+from scar_hf.selecting.criteria import count_of
+from scar_hf.selecting.diversity import choose, content_space
 
 # One row in so many has a twin, in which this share of the words is another.
 _TWIN_EVERY, _REPLACED = 10, 0.15

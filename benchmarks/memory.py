@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, BertConfig
 
 from scar_hf import ScarConfig, ScarModel
 from scar_hf.files import open_shards
-from scar_hf.loading import resolve_checkpoint
-from scar_hf.pairs import PairReader
-from scar_hf.row_source import rows_of_shard
+from scar_hf.rows.pairs import PairReader
+from scar_hf.rows.source import rows_of_shard
+from scar_hf.scoring.checkpoints import resolve_checkpoint
 
 _SHARD_ROWS = 50_000
 

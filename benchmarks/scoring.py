@@ -28,7 +28,7 @@ from transformers import AutoTokenizer, logging
 from weights import RANKER, matmul_parameters, ranker_config, write_weights
 
 from scar_hf.files import read_dataset
-from scar_hf.pairs import PairReader
+from scar_hf.rows.pairs import PairReader
 
 BASELINE, REFERENCE = "scar-tool", "scar-hf-fp32"
 MAX_LENGTH = 512

@@ -12,13 +12,11 @@ import numpy as np
 from huggingface_hub import RepoCard
 
 from ..files import atomic_write, columns_of, file_named, open_shards, read_dataset, suffix_of, write_dataset
-from ..loading import load_ranker, resolve_checkpoint
+from ..manifest.sidecars import find_manifest, hash_file, sealed
 from ..modeling import ScarConfig
 from ..report.figures import draw, score_histogram
-from ..runs import find_manifest
-from ..runs.manifest import sealed
-from ..runs.output import hash_file
-from ..scoring import SCORE_COLUMN
+from ..scoring.checkpoints import load_ranker, resolve_checkpoint
+from ..scoring.scorer import SCORE_COLUMN
 from .metadata import count_reasons, license_metadata, source_metadata, without_local_folders
 from .push import PushReport, push
 from .ranker_card import ranker_card
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ..modeling import ScarModel
-    from ..selection_result import Selection
+    from ..selection import Selection
 
 CARD, MANIFEST = "README.md", "manifest.json"
 # Begins with an underscore, so that a folder of rows can still be read as one with pictures in it.
@@ -103,7 +101,7 @@ def ranking_contents(selection: "Selection", folder: str | Path, **card: Any) ->
     Gather the files of a repository for a selection in memory, as [`selection_contents`] does.
 
     Args:
-        selection ([`~scar_hf.selection_result.Selection`]): from `ScarRanking.select`.
+        selection ([`~scar_hf.selection.Selection`]): from `ScarRanking.select`.
         folder (`str` or `Path`): where to put the files.
         card: as for [`selection_card`].
 

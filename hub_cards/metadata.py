@@ -11,8 +11,8 @@ from huggingface_hub import DatasetCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from huggingface_hub.utils import OfflineModeIsEnabled, httpx
 
-from ..criteria import criteria_in_words
-from ..selection import kind_of_reason
+from ..rows.pairs import kind_of_reason
+from ..selecting.criteria import criteria_in_words
 from .sections import Markdown, escape, read_card
 
 logger = logging.getLogger(__name__)

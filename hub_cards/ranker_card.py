@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
-from ..loading import resolve_checkpoint
+from ..scoring.checkpoints import resolve_checkpoint
 from .metadata import is_hub_id, license_metadata, without_local_folders
 from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 

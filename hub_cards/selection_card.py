@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, ModelCard
 
-from ..reproducing import select_command
+from ..manifest.commands import select_command
 from .metadata import (
     choice_in_words,
     hub_id,

@@ -13,10 +13,10 @@ if (_root / "setup.cfg").is_file() and (_root / "modeling").is_dir():
     __path__.append(str(_root))
 
 if TYPE_CHECKING:
-    from .filtering import scar_filter
     from .modeling import ScarConfig, ScarModel, ScarOutput
     from .ranking import ScarRanking, scar_rank, scar_select
-    from .scoring import ScarScorer, scar_score
+    from .scoring.scorer import ScarScorer, scar_score
+    from .selecting.filter import scar_filter
 
 # Known to the Auto classes from here on. The command line does so when a command runs, and answers --help without torch.
 if Path(sys.argv[0]).stem not in ("scar-hf", "hf-scar"):
@@ -27,10 +27,10 @@ _EXPORTS = {
     "ScarModel": "modeling",
     "ScarOutput": "modeling",
     "ScarRanking": "ranking",
-    "ScarScorer": "scoring",
-    "scar_filter": "filtering",
+    "ScarScorer": "scoring.scorer",
+    "scar_filter": "selecting.filter",
     "scar_rank": "ranking",
-    "scar_score": "scoring",
+    "scar_score": "scoring.scorer",
     "scar_select": "ranking",
 }
 

@@ -11,17 +11,18 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from tqdm.auto import tqdm
 
-from .choice import decide
-from .criteria import Criteria, Step, StratifyBy, check_k
-from .dataset_scoring import score_dataset, with_scores
+from .curation.row_step import Step
+from .manifest.description import dataset_source
 from .methods import MethodScorer, method_scorer, score_source
-from .pairs import PairReader
-from .provenance import dataset_source
-from .row_source import DatasetRows
-from .scoring import SCORE_COLUMN, ScarScorer
-from .selection import ScoredRows, check_selected, order_of
-from .selection_result import Selection
-from .settings import BUNDLED_RANKER, with_settings
+from .rows.pairs import PairReader
+from .rows.source import DatasetRows
+from .scoring.datasets import ScoredRows, score_dataset, with_scores
+from .scoring.scorer import SCORE_COLUMN, ScarScorer
+from .scoring.settings import BUNDLED_RANKER, with_settings
+from .selecting.choice import decide
+from .selecting.criteria import Criteria, StratifyBy, check_k
+from .selecting.top_k import check_selected, order_of
+from .selection import Selection
 
 if TYPE_CHECKING:
     from .hub_cards import PushReport
@@ -79,12 +80,12 @@ class ScarRanking:
         Select rows.
 
         Args:
-            k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
+            k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
                 All that is wanted, or a share in (0, 1] or a count >= 1 of the best rows. Ties go to the earlier row.
-            threshold, stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`].
+            threshold, stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`].
 
         Returns:
-            [`~scar_hf.selection_result.Selection`]: fewer rows than asked for only where fewer rows, or fewer of the groups
+            [`~scar_hf.selection.Selection`]: fewer rows than asked for only where fewer rows, or fewer of the groups
             named, have a score.
 
         Raises:
@@ -154,11 +155,11 @@ class ScarRanking:
         return self.select(k, stratify_by=stratify_by, diversity=diversity).threshold
 
     def explained(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
-        """All rows with rank, decision and reason: [`~scar_hf.selection_result.Selection.explain`]."""
+        """All rows with rank, decision and reason: [`~scar_hf.selection.Selection.explain`]."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).explain()
 
     def manifest(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
-        """What a selection was made of and with: [`~scar_hf.selection_result.Selection.manifest`]."""
+        """What a selection was made of and with: [`~scar_hf.selection.Selection.manifest`]."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).manifest
 
     def _scored(self) -> ScoredRows:
@@ -192,7 +193,7 @@ class ScarRanking:
         Args:
             path (`str` or `Path`, *optional*): where the page is written; without it none is.
             k, stratify_by, diversity: as for [`ScarRanking.select`].
-            group_by, kwargs: as for [`~scar_hf.selection_result.Selection.report`].
+            group_by, kwargs: as for [`~scar_hf.selection.Selection.report`].
 
         Returns:
             [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
@@ -221,7 +222,7 @@ class ScarRanking:
         Args:
             repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
             k, stratify_by, diversity: as for [`ScarRanking.select`].
-            card, kwargs: as for [`~scar_hf.selection_result.Selection.push_to_hub`].
+            card, kwargs: as for [`~scar_hf.selection.Selection.push_to_hub`].
 
         Returns:
             [`~scar_hf.hub_cards.PushReport`].
@@ -254,7 +255,7 @@ def scar_rank(
     Score every row of an instruction set once.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
+        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
             The bundled ranker by its name, a folder, a Hub id, or a scorer, whose own settings then hold.
         method (`str` or `Mapping`, *optional*, defaults to `"scar"`):
@@ -318,9 +319,9 @@ def scar_select(
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]):
             The rows, as for [`scar_rank`]; of several splits each by itself.
-        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
             All that is wanted, or a share in (0, 1], floor(k·n) and at least 1, or a count >= 1.
-        stratify_by, diversity, curation: as for [`~scar_hf.criteria.Criteria`].
+        stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`].
         kwargs: as for [`scar_rank`].
 
     Returns:

@@ -1,228 +1,239 @@
-"""Scores -> which rows are kept, and why."""
+"""The result of a selection: what was kept, what was not, why, and everything to do with it."""
 
-import logging
-import math
-import re
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-from tqdm.auto import tqdm
+from datasets import Dataset, Value, load_from_disk
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
 
-from .criteria import count_of
-from .pairs import RowPairs, check_rows
-from .planning import Chunk, cut_chunks
-from .score_cache import ScoreCache
-from .scoring import NOT_FINITE, ScarScorer
+from .files import atomic_write
+from .manifest.description import describe_run, describe_selection
+from .rows.pairs import kind_of_reason
+from .scoring.datasets import ScoredRows
+from .scoring.scorer import ScarScorer
+from .selecting.criteria import criteria_in_words
+from .selecting.explanations import Explainer
+from .selecting.top_k import threshold_of
 
-logger = logging.getLogger(__name__)
-# Where the part of a reason begins that differs from row to row.
-_OWN_PART = re.compile(r" of row \d|: row \d| \(")
-EXPLANATION_COLUMNS = RANK_COLUMN, DECISION_COLUMN, REASON_COLUMN = "scar_rank", "scar_decision", "scar_reason"
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .hub_cards import PushReport
+    from .report import SelectionReport
+
+_MANIFEST, _SCORES = "manifest.json", "selection.safetensors"
 
 
-@dataclass
-class ScoredRows:
+@dataclass(eq=False)
+class Selection:
     """
-    The scores of n rows.
+    What [`ScarRanking.select`] returns.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
-        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was truncated to `max_length`.
-        hashes (`np.ndarray` of shape `(n,)`, uint64): what was scored, in short.
-        skipped (`dict[int, str]`): why a row has no score, by its number.
+        all_rows ([`~datasets.Dataset`]): n rows with all columns and `scar_score`.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): their scores.
+        indices (`np.ndarray`): int64, the numbers of the rows kept, ascending.
+        options (`dict`): the criteria, as the manifest has them.
+        curated (`dict[int, str]`): why curation left rows out whatever their score, by number.
+        settings (`dict`): with what the rows were scored.
+        source (`tuple(str, list[dict])`): the data's name, and what identifies it.
+        scorer ([`ScarScorer`], *optional*): what scored them; the map of a report needs it.
+
+    Example:
+
+    ```python
+    >>> selection = scar_rank(ds).select(0.1)
+    >>> len(selection), selection.threshold
+    (1500, 2.1)
+    >>> trainer = SFTTrainer(model, train_dataset=selection.dataset)
+    ```
     """
 
-    scores: np.ndarray
-    truncated: np.ndarray
-    hashes: np.ndarray
-    skipped: dict[int, str] = field(default_factory=dict)
+    all_rows: Dataset
+    scored: ScoredRows
+    indices: np.ndarray
+    options: dict[str, Any]
+    curated: dict[int, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
+    scorer: ScarScorer | None = None
 
+    def __len__(self) -> int:
+        return len(self.indices)
 
-def score_rows(
-    scorer: ScarScorer,
-    rows: Iterable[RowPairs],
-    cache: ScoreCache | None = None,
-    bar: tqdm | None = None,
-    start: int = 0,
-) -> ScoredRows:
-    """
-    Score a stream of rows, holding no more of it than a few chunks.
+    @property
+    def dataset(self) -> Dataset:
+        """The rows kept, in their original order."""
+        return self.all_rows.select(self.indices)
 
-    Args:
-        scorer ([`ScarScorer`]): with what. If it is strict, rows that cannot be scored are an error.
-        rows (`Iterable[RowPairs]`): n rows, read one by one.
-        cache ([`~scar_hf.score_cache.ScoreCache`], *optional*): where scores are kept and found again.
-        bar (`tqdm`, *optional*): a progress bar of rows.
-        start (`int`, *optional*, defaults to 0): number of the first row, for messages and `skipped`.
+    @property
+    def dropped(self) -> Dataset:
+        """The other rows, in their original order, those without a score included."""
+        return self.all_rows.select(np.setdiff1d(np.arange(len(self.all_rows)), self.indices))
 
-    Returns:
-        [`ScoredRows`].
+    @property
+    def threshold(self) -> float:
+        """The lowest score kept; NaN where nothing was."""
+        return threshold_of(self.scored.scores, self.indices)
 
-    Raises:
-        `ValueError`: if the scorer is strict and rows cannot be scored; with their numbers.
-    """
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why each row that is not kept is not, by its number."""
+        return {i: self._explainer.reason(i) for i in np.flatnonzero(~self._explainer.is_kept).tolist()}
 
-    def checked(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
-        seen = start
-        for chunk in chunks:
-            if scorer.settings.strict:
-                check_rows(chunk.rows, seen)
-            seen += len(chunk.rows)
-            yield chunk
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Data, ranker, settings, versions, counts and threshold, as `manifest.json` has them; nothing of the rows' texts."""
+        counts = describe_selection(self.scored, self.indices)
+        if self.options.get("curation"):
+            counts["dropped"] = len(self.curated)
+        return describe_run(*self.source, None, self.settings, self.options) | {"selection": counts}
 
-    scores, truncated, hashes, skipped, number = [], [], [], {}, start
-    for chunk, result in scorer.score_chunks(checked(cut_chunks(rows)), cache, bar):
-        scores.append(result.scores)
-        truncated.append(result.truncated)
-        hashes.append(chunk.row_hashes)
-        for i in np.flatnonzero(np.isnan(result.scores)):
-            skipped[number + int(i)] = chunk.rows[i].problem or NOT_FINITE
-        number += len(chunk.rows)
-    return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
-
-
-def order_of(scores: np.ndarray) -> np.ndarray:
-    """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
-    return np.argsort(-scores, kind="stable")
-
-
-def top_indices(scores: np.ndarray, k: float) -> np.ndarray:
-    """
-    Numbers of the best rows, ascending. Ties go to the earlier row.
-
-    Args:
-        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
-        k (`float` or `int`): as for [`count_of`].
-
-    Returns:
-        `np.ndarray`: int64; fewer than asked for only where fewer rows have a score.
-    """
-    count = min(count_of(k, len(scores)), int(np.count_nonzero(~np.isnan(scores))))
-    return np.sort(order_of(scores)[:count])
-
-
-def threshold_of(scores: np.ndarray, kept: np.ndarray) -> float:
-    """The lowest score kept; NaN where there is nothing to keep."""
-    return float(scores[kept].min()) if len(kept) else math.nan
-
-
-class Explainer:
-    """
-    Says of rows where they stand, and why they were kept or not.
-
-    Args:
-        scored ([`ScoredRows`]): n rows.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
-        max_length (`int`): tokens that were read of each text.
-        dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
-        criteria (`str`, *optional*): what decided besides the score, in words.
-    """
-
-    def __init__(
-        self,
-        scored: ScoredRows,
-        kept: np.ndarray | None,
-        max_length: int,
-        dropped: Mapping[int, str] | None = None,
-        criteria: str = "",
-    ):
-        n = len(scored.scores)
-        self.scored, self.max_length, self.dropped, self.criteria = scored, max_length, dropped or {}, criteria
-        self.ranks = np.empty(n, dtype=np.int64)
-        self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
-        self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
-        self.kept_count = None if kept is None else len(kept)
-        self.is_kept = np.zeros(n, dtype=bool)
-        if kept is not None:
-            self.is_kept[kept] = True
-            self.threshold = threshold_of(scored.scores, kept)
-
-    def columns(self, start: int, stop: int) -> dict[str, pa.Array]:
+    def explain(self) -> Dataset:
         """
-        Explain rows as columns.
+        All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+
+        Raises:
+            `ValueError`: if the data has such a column.
+        """
+        ds = self.all_rows
+        for name, values in self._explainer.columns(0, len(ds)).items():
+            if name in ds.column_names:
+                raise ValueError(f"The data already has a column {name!r}. Remove it first.")
+            feature = Value("int64") if name == "scar_rank" else Value("string")
+            ds = ds.add_column(name, values.to_pylist(), feature=feature)
+        return ds
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The rows kept as a data frame, indexed by their numbers in the data."""
+        frame = self.dataset.to_pandas()
+        frame.index = self.indices
+        return frame
+
+    def report(self, path: str | Path | None = None, *, group_by: str | None = None, **kwargs: Any) -> "SelectionReport":
+        """
+        Show what was kept and why, on one page that opens offline.
 
         Args:
-            start, stop (`int`): the rows' numbers, `stop` not included.
+            path (`str` or `Path`, *optional*): where the page is written; without it none is.
+            group_by (`str`, *optional*): a column, such as `source`, to count rows by.
+            kwargs: as for [`~scar_hf.report.report_of`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
 
         Returns:
-            `dict[str, pa.Array]`: `scar_rank` (1 is the best, null without a score) and, where rows were selected,
-            `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+            [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
+
+        Raises:
+            `ValueError`: if there is no such column.
+            `ImportError`: without matplotlib.
         """
-        without = np.isnan(self.scored.scores[start:stop])
-        columns = {RANK_COLUMN: pa.array(self.ranks[start:stop], mask=without)}
-        if self.kept_count is None:
-            return columns
-        decisions = [self.decision(i) for i in range(start, stop)]
-        reasons = [self.reason(i) for i in range(start, stop)]
-        return columns | {DECISION_COLUMN: pa.array(decisions, pa.string()), REASON_COLUMN: pa.array(reasons, pa.string())}
+        from .report import report_of
 
-    def decision(self, i: int) -> str:
-        """What became of a row: "kept", "dropped" or "skipped"."""
-        if np.isnan(self.scored.scores[i]):
-            return "skipped"
-        return "kept" if self.is_kept[i] else "dropped"
+        report = report_of(self, group_by=group_by, **kwargs)
+        if path is not None:
+            report.save(path)
+        return report
 
-    def reason(self, i: int) -> str:
-        """Why, in a sentence."""
-        score = self.scored.scores[i]
-        if np.isnan(score):
-            return self.scored.skipped.get(i, NOT_FINITE)
-        if i in self.dropped:
-            return self.dropped[i]
-        tied = not self.criteria and not self.is_kept[i] and score >= self.threshold
-        tie = "; an earlier row with the same score comes first" if tied else ""
-        note = f"; only {self.max_length} tokens of a text were read" if self.scored.truncated[i] else ""
-        count = f"{self.kept_count:,}"
-        kept = f"{count} are kept, by score and {self.criteria}" if self.criteria else f"the best {count} are kept"
-        return (
-            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{note}"
-        )
+    def push_to_hub(self, repo_id: str, *, card: Mapping[str, Any] | None = None, **kwargs: Any) -> "PushReport":
+        """
+        Upload the rows kept to the Hub, as a dataset with manifest, card and pictures, in one commit.
 
+        Args:
+            repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
+            card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
+            kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
 
-def report_skipped(scored: ScoredRows, max_length: int) -> None:
-    """Log how many rows have no score, and of how many only the beginning was read."""
-    n = len(scored.scores)
-    if scored.skipped:
-        logger.warning("%d of %d rows have no score: %s.", len(scored.skipped), n, reasons_in_words(scored.skipped))
-    if scored.truncated.any():
-        text = "Of %d of %d rows only the first %d tokens of a text were read; truncation=False reads all."
-        logger.warning(text, int(scored.truncated.sum()), n, max_length)
+        Returns:
+            [`~scar_hf.hub_cards.PushReport`].
 
+        Raises:
+            `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
+        """
+        from .hub_cards import push, ranking_contents
 
-def check_selected(kept: np.ndarray, n: int, skipped: Mapping[int, str], dropped: Mapping[int, str] | None = None) -> None:
-    """
-    Check that something was selected.
+        def build(repo_id: str, found: str | None, folder: Path) -> Mapping[str, Path]:
+            return ranking_contents(self, folder, **{"repo_id": repo_id, "card": found, **(card or {})})
 
-    Args:
-        kept (`np.ndarray`): numbers of the rows kept.
-        n (`int`): number of rows that came in.
-        skipped, dropped (`Mapping[int, str]`): why rows have no score, and why others were left out.
+        return push(build, repo_id, "dataset", **kwargs)
 
-    Raises:
-        `ValueError`: if none of `n` rows was, with the reasons and their counts.
-    """
-    if len(kept) or not n:
-        return
-    reasons = {i: kind_of_reason(reason) for i, reason in [*skipped.items(), *(dropped or {}).items()]}
-    raise ValueError(
-        f"Nothing can be selected from {n:,} rows: {len(skipped):,} have no score, {len(dropped or {}):,} were left out "
-        f"({reasons_in_words(reasons)}). See which columns and which `turn` are read, or loosen the curation."
-    )
+    def save(self, folder: str | Path) -> None:
+        """
+        Save all rows (`Dataset.save_to_disk`), their scores, what was kept and the manifest, for [`Selection.load`].
 
+        Args:
+            folder (`str` or `Path`): where to; created if it does not exist.
+        """
+        folder = Path(folder)
+        self.all_rows.save_to_disk(str(folder))
+        arrays = {"scores": self.scored.scores, "truncated": self.scored.truncated, "indices": self.indices.astype(np.int64)}
+        notes = {"skipped": self.scored.skipped, "curated": self.curated}
+        save_file(arrays, folder / _SCORES, metadata={name: json.dumps(value) for name, value in notes.items()})
+        with atomic_write(folder / _MANIFEST) as out:
+            out.write(f"{json.dumps(self.manifest, indent=2, ensure_ascii=False)}\n".encode())
 
-def kind_of_reason(reason: str) -> str:
-    """A reason without what is each row's own, such as the number of the row that it repeats."""
-    return _OWN_PART.split(reason, maxsplit=1)[0]
+    @classmethod
+    def load(cls, folder: str | Path, scorer: ScarScorer | None = None) -> "Selection":
+        """
+        Load what [`Selection.save`] wrote.
 
+        Args:
+            folder (`str` or `Path`): the folder.
+            scorer ([`ScarScorer`], *optional*): what scored the rows, for the map of a report.
 
-def reasons_in_words(skipped: Mapping[int, str]) -> str:
-    """Reasons with their counts, the most frequent first."""
-    return "; ".join(f"{count:,} × {reason}" for reason, count in Counter(skipped.values()).most_common(10))
+        Returns:
+            [`Selection`].
 
+        Raises:
+            `ValueError`: if the folder is not a saved selection, or is damaged.
+        """
+        folder = Path(folder)
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            arrays = load_file(folder / _SCORES)
+            with safe_open(folder / _SCORES, framework="np") as file:
+                notes = {name: json.loads((file.metadata() or {})[name]) for name in ("skipped", "curated")}
+            scores, truncated, indices = arrays["scores"], arrays["truncated"], arrays["indices"]
+            all_rows = load_from_disk(str(folder))
+            source = (str(manifest["data"]), list(manifest["inputs"]))
+            settings, options = {**manifest["settings"], **manifest["ranker"]}, dict(manifest["options"])
+            reasons = [{int(row): str(why) for row, why in notes[name].items()} for name in ("skipped", "curated")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise ValueError(f"{folder} is not a saved selection, or is damaged: {error!r}.") from error
+        whole = isinstance(all_rows, Dataset) and len(all_rows) == len(scores) == len(truncated)
+        if not whole or (len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(scores)):
+            raise ValueError(f"{folder} is damaged: its rows and its scores do not belong together.")
+        scored = ScoredRows(scores, truncated, np.empty(0, dtype=np.uint64), reasons[0])
+        return cls(all_rows, scored, indices, options, reasons[1], settings, source, scorer)
 
-def _joined(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+    def __repr__(self) -> str:
+        return f"Selection({'; '.join(f'{name}: {value}' for name, value in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts())
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        n, skipped = len(self.all_rows), self.scored.skipped
+        facts = [("kept", f"{len(self):,} of {n:,} rows" + (f" ({len(self) / n:.1%})" if n else ""))]
+        if len(self):
+            facts.append(("threshold", f"{self.threshold:.3f}"))
+        if words := criteria_in_words(self.options.get("stratify_by"), self.options.get("diversity") or 0.0):
+            facts.append(("besides the score", words))
+        for name, reasons in (("left out by curation", self.curated), ("without a score", skipped)):
+            if reasons:
+                kinds = Counter(map(kind_of_reason, reasons.values())).most_common(3)
+                facts.append((name, f"{len(reasons):,} ({'; '.join(f'{count:,} × {kind}' for kind, count in kinds)})"))
+        return facts
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        read = self.settings.get("max_length") or 0
+        words = criteria_in_words(self.options.get("stratify_by"), self.options.get("diversity") or 0.0)
+        return Explainer(self.scored, self.indices, read, self.curated, words)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer
-from scar_hf.loading import resolve_checkpoint
+from scar_hf.scoring.checkpoints import resolve_checkpoint
 
 disable_progress_bars()
 torch.manual_seed(0)

@@ -17,8 +17,8 @@ from scar_hf.cli import main
 from scar_hf.cli.terminal import printable
 from scar_hf.files import open_shards
 from scar_hf.files import text as text_files
-from scar_hf.pairs import RowPairs
-from scar_hf.planning import cut_chunks
+from scar_hf.rows.pairs import RowPairs
+from scar_hf.scoring.chunks import cut_chunks
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\u202eevil\x9b31m"
 

@@ -8,7 +8,7 @@ import torch
 
 from scar_hf import ScarRanking, scar_rank
 from scar_hf.files import read_dataset
-from scar_hf.loading import resolve_checkpoint
+from scar_hf.scoring.checkpoints import resolve_checkpoint
 from scar_hf.training.negatives import HELD_OUT_REFUSALS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mixed_styles" / "mixed_styles.jsonl"

@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer
 from scar_hf.cli import main
-from scar_hf.loading import checkpoint_identity, load_ranker, resolve_checkpoint
-from scar_hf.probing import add_probe
-from scar_hf.score_cache import ChunkScores, ScoreCache
+from scar_hf.scoring.cache import ChunkScores, ScoreCache
+from scar_hf.scoring.checkpoints import checkpoint_identity, load_ranker, resolve_checkpoint
+from scar_hf.scoring.probing import add_probe
 from scar_hf.style import Surprisal
 from scar_hf.training.saving import save_ranker
 

@@ -19,7 +19,7 @@ from scar_hf.curation import (
     contamination_of,
     curate,
 )
-from scar_hf.pairs import RowPairs
+from scar_hf.rows.pairs import RowPairs
 
 WORDS = ("river", "stone", "bread", "glass", "clock", "tide", "moss", "wool", "chess", "bee")
 

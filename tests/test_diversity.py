@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scar_hf import ScarRanking, ScarScorer, scar_rank, scar_select
-from scar_hf.diversity import choose, content_space, spread
-from scar_hf.pairs import PairReader
-from scar_hf.quotas import group_rows, largest_remainder
-from scar_hf.row_source import rows_of
-from scar_hf.selection import count_of, top_indices
+from scar_hf.rows.pairs import PairReader
+from scar_hf.rows.source import rows_of
+from scar_hf.selecting.criteria import count_of
+from scar_hf.selecting.diversity import choose, content_space, spread
+from scar_hf.selecting.quotas import group_rows, largest_remainder
+from scar_hf.selecting.top_k import top_indices
 
 many = settings(max_examples=150, deadline=None)
 scores = st.lists(

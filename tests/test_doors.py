@@ -7,11 +7,11 @@ from datasets import Dataset, load_dataset
 
 from scar_hf import ScarScorer, scar_filter, scar_rank, scar_select
 from scar_hf.cli import main
-from scar_hf.criteria import Criteria
 from scar_hf.curation import ExactDuplicates
 from scar_hf.report import report_files
 from scar_hf.runs import explain_rows, select_files
-from scar_hf.selection_result import Selection
+from scar_hf.selecting.criteria import Criteria
+from scar_hf.selection import Selection
 
 SHARES = {"source": {"web": 0.75, "book": 0.25}}
 # Criteria, and what the command line and the trainer say for them.

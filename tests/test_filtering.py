@@ -153,7 +153,7 @@ def test_fingerprints(ds, tmp_path):
 def test_another_revision_on_the_hub_is_another_fingerprint(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
-    from scar_hf.loading import checkpoint_identity, resolve_checkpoint
+    from scar_hf.scoring.checkpoints import checkpoint_identity, resolve_checkpoint
 
     repo = tmp_path / "models--someone--ranker"
     config = (Path(resolve_checkpoint("scar-ranker")) / "config.json").read_text(encoding="utf-8")

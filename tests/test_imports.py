@@ -57,6 +57,6 @@ def test_imports_go_one_way():
 
 
 def test_an_import_inside_a_function_is_seen(tmp_path):
-    file = tmp_path / "quotas.py"
+    file = tmp_path / "lower.py"
     file.write_text("def f():\n    from .ranking import ScarRanking\n")
-    assert imported("scar_hf.quotas", file, {"scar_hf.ranking": file}) == {"scar_hf.ranking"}
+    assert imported("scar_hf.lower", file, {"scar_hf.ranking": file}) == {"scar_hf.ranking"}

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, Value
 
 from scar_hf import ScarScorer, scar_filter, scar_rank, scar_score, scar_select
-from scar_hf.settings import BUNDLED_RANKER
+from scar_hf.scoring.settings import BUNDLED_RANKER
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from scar_hf import ScarScorer
-from scar_hf.loading import default_dtype, load_ranker, resolve_checkpoint
+from scar_hf.scoring.checkpoints import load_ranker, resolve_checkpoint
+from scar_hf.scoring.precision import default_dtype
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")
 
-from scar_hf.encoders.openvino_encoder import OpenVinoEncoder
+from scar_hf.scoring.encoders.openvino_encoder import OpenVinoEncoder
 
 CONVERTING = "Converting the encoder"
 TEXTS = [

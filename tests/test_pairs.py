@@ -2,7 +2,7 @@
 
 import pytest
 
-from scar_hf.pairs import PairReader
+from scar_hf.rows.pairs import PairReader
 
 CHAT = [
     {"role": "system", "content": "Be brief."},

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from scar_hf import ScarScorer, scar_rank, scar_select
 from scar_hf.files import read_dataset
-from scar_hf.pairs import PairReader, RowPairs
-from scar_hf.planning import batches_by_tokens, cut_chunks
+from scar_hf.rows.pairs import PairReader, RowPairs
 from scar_hf.runs import select_files
-from scar_hf.selection import count_of, order_of, top_indices
-from scar_hf.tokenization import tokenize
+from scar_hf.scoring.chunks import batches_by_tokens, cut_chunks
+from scar_hf.scoring.tokenization import tokenize
+from scar_hf.selecting.criteria import count_of
+from scar_hf.selecting.top_k import order_of, top_indices
 
 fast = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 any_text = st.one_of(

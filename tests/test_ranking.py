@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
 from scar_hf import ScarRanking, scar_rank, scar_select
-from scar_hf.selection import count_of
+from scar_hf.selecting.criteria import count_of
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from transformers import AutoTokenizer, BertConfig
 from scar_hf import ScarConfig, ScarModel, ScarScorer
 from scar_hf.distributed import score_shards_on_ray
 from scar_hf.files import Shard, open_shards
-from scar_hf.loading import resolve_checkpoint
 from scar_hf.runs import score_shards, select_files
+from scar_hf.scoring.checkpoints import resolve_checkpoint
 
 # Ray would report how it is used.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -10,10 +10,10 @@ from scar_hf.cli import main
 from scar_hf.curation import Curation, Refusals
 from scar_hf.curation.refusals import refusal_reason
 from scar_hf.files import read_dataset, read_json_rows
-from scar_hf.pairs import PairReader
+from scar_hf.manifest.sidecars import find_manifest
 from scar_hf.report import report_files
-from scar_hf.row_source import rows_of
-from scar_hf.runs import find_manifest
+from scar_hf.rows.pairs import PairReader
+from scar_hf.rows.source import rows_of
 
 LABELLED = list(read_json_rows(Path(__file__).parent / "refusals_labelled.jsonl"))
 REFUSAL = "I'm sorry, but I can't help with that."

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig,
 
 from scar_hf import ScarModel, ScarScorer
 from scar_hf.cli import export
-from scar_hf.loading import resolve_checkpoint
+from scar_hf.scoring.checkpoints import resolve_checkpoint
 from scar_hf.training.saving import save_ranker
 
 CODE = {"configuration_scar.py", "loss_scar.py", "modeling_scar.py", "pipeline_scar.py"}

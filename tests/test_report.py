@@ -147,8 +147,8 @@ def test_a_selection_takes_no_criteria_besides(selection, tmp_path, capsys, more
 
 
 def test_of_a_curated_selection_the_reasons_are_told(selection, tmp_path):
-    from scar_hf.criteria import Criteria
     from scar_hf.curation import ExactDuplicates
+    from scar_hf.selecting.criteria import Criteria
 
     data, _, scorer, _, _ = selection
     out = tmp_path / "curated.jsonl"

@@ -18,8 +18,9 @@ from datasets import Dataset, load_dataset
 from scar_hf import ScarScorer, scar_select
 from scar_hf.cli import main
 from scar_hf.files import read_dataset
-from scar_hf.runs import find_manifest, select_files, verify_manifest
-from scar_hf.score_cache import ScoreCache
+from scar_hf.manifest.sidecars import find_manifest
+from scar_hf.runs import select_files, verify_manifest
+from scar_hf.scoring.cache import ScoreCache
 
 
 def many_rows(n: int, seed: int = 0) -> list[dict]:
@@ -122,8 +123,8 @@ def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, small, write_j
     chunks = list(small.score_chunks([], cache))
     assert chunks == []
     scores = small.score(["q"], ["a"])
-    from scar_hf.pairs import RowPairs
-    from scar_hf.selection import score_rows
+    from scar_hf.rows.pairs import RowPairs
+    from scar_hf.scoring.datasets import score_rows
 
     found = score_rows(small, [RowPairs((("q", "a"),))], cache)
     np.testing.assert_array_equal(found.scores, scores)
@@ -298,7 +299,7 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("sealed_again", [False, True])
 def test_an_edited_manifest_is_noticed(edit, sealed_again, verified):
-    from scar_hf.runs.manifest import sealed
+    from scar_hf.manifest.sidecars import sealed
 
     path = verified / "manifest.json"
     manifest = json.loads(path.read_text())

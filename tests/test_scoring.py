@@ -14,9 +14,9 @@ from datasets.fingerprint import Hasher
 from safetensors.torch import load_file, save_file
 
 from scar_hf import ScarScorer, scar_rank, scar_score
-from scar_hf.loading import resolve_checkpoint
-from scar_hf.pairs import PairReader
-from scar_hf.planning import batches_by_tokens, cut_chunks
+from scar_hf.rows.pairs import PairReader
+from scar_hf.scoring.checkpoints import resolve_checkpoint
+from scar_hf.scoring.chunks import batches_by_tokens, cut_chunks
 
 
 def pairs(n):

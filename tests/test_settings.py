@@ -8,8 +8,8 @@ import shlex
 import pytest
 
 from scar_hf import ScarScorer, scar_filter, scar_rank, scar_score
-from scar_hf.reproducing import select_command, select_snippet
-from scar_hf.settings import (
+from scar_hf.manifest.commands import select_command, select_snippet
+from scar_hf.scoring.settings import (
     BY_NAME,
     OPTIONS,
     RANKER,

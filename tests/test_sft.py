@@ -207,7 +207,7 @@ def test_a_selection_is_known_again_whatever_decided_it(name, settings, tiny_lm,
     saving = {"save_strategy": "steps", "save_steps": 1}
     first = sft_config(max_steps=1, **saving)
     trained(ScarSFTTrainer(tiny_lm, first, train_dataset=Dataset.from_list(rows), scar_args=arguments(**settings)))
-    monkeypatch.setattr("scar_hf.scoring.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
+    monkeypatch.setattr("scar_hf.scoring.scorer.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
     again = ScarSFTTrainer(
         tiny_lm, sft_config(**saving), train_dataset=Dataset.from_list(rows), scar_args=arguments(**settings)
     )
@@ -229,7 +229,7 @@ def test_a_resumed_run_takes_the_stored_selection(tiny_lm, sft_config, arguments
 
     # Neither the ranker's scores on disk nor the ranker itself are needed again.
     monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "another-cache"))
-    monkeypatch.setattr("scar_hf.scoring.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
+    monkeypatch.setattr("scar_hf.scoring.scorer.ScarScorer.score_chunks", lambda *a, **k: pytest.fail("scored again"))
     again = ScarSFTTrainer(tiny_lm, sft_config(**settings, max_steps=4), train_dataset=ds, scar_args=arguments())
     assert again.scar_callback.manifest["selection"] == first.scar_callback.manifest["selection"]
     again.train(resume_from_checkpoint=True)

@@ -87,7 +87,7 @@ def test_two_processes_train_on_the_same_rows_ranked_once(data, tiny_lm, tiny_ra
     (tmp_path / "noted.py").write_text(
         "import json, os, sys\n"
         "from scar_hf import cli\n"
-        "from scar_hf.scoring import ScarScorer\n"
+        "from scar_hf.scoring.scorer import ScarScorer\n"
         "from scar_hf.trainer_callbacks.sft_trainer import ScarSFTTrainer\n"
         "scored, score_chunks, train = [], ScarScorer.score_chunks, ScarSFTTrainer.train\n"
         "def count(self, *args, **kwargs):\n"

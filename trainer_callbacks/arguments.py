@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
-from ..criteria import Criteria, check_k
-from ..criteria_options import CriteriaOptions
-from ..scoring import ScarScorer
-from ..settings import OPTIONS, document_settings, prefixed_fields
+from ..scoring.scorer import ScarScorer
+from ..scoring.settings import OPTIONS, document_settings, prefixed_fields
+from ..selecting.criteria import Criteria, CriteriaOptions, check_k
 
 # One field for each setting of a scorer, such as `scar_dtype`, and for each criterion, such as `scar_diversity`.
 _CRITERIA = tuple(found for found in fields(CriteriaOptions))
@@ -73,7 +72,7 @@ class ScarArguments(_SharedArguments):
             raise ValueError(f"`scar_widen` must be a share in (0, 1], got {self.scar_widen!r}.")
 
     def criteria(self) -> Criteria:
-        """Make the [`~scar_hf.criteria.Criteria`] that these settings mean."""
+        """Make the [`~scar_hf.selecting.criteria.Criteria`] that these settings mean."""
         return CriteriaOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _CRITERIA}).criteria(self.scar_k)
 
     def scorer(self, **kwargs: Any) -> ScarScorer:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-from ..selection import order_of
+from ..selecting.top_k import order_of
 
 
 def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 0.5, seed: int = 0) -> np.ndarray:

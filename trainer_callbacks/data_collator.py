@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..criteria import check_k, count_of
-from ..scoring import SCORE_COLUMN
-from ..selection import order_of
+from ..scoring.scorer import SCORE_COLUMN
+from ..selecting.criteria import check_k, count_of
+from ..selecting.top_k import order_of
 
 # The batch's entry with the examples' weights; ScarSFTTrainer takes it out again before the model is called.
 WEIGHT_KEY = "scar_weight"

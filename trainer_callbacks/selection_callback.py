@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..criteria import Criteria
 from ..hub_cards import amend_model_card
 from ..ranking import ScarRanking
-from ..selection_result import Selection
+from ..selecting.criteria import Criteria
+from ..selection import Selection
 from .stored_selection import read_selection, write_selection
 
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -23,10 +23,10 @@ class ScarSelectionCallback(TrainerCallback):
 
     Args:
         trainer ([`~transformers.Trainer`]): the trainer; logs go through its own `log`.
-        selection ([`~scar_hf.selection_result.Selection`], [`ScarRanking`], `dict` or `str`):
+        selection ([`~scar_hf.selection.Selection`], [`ScarRanking`], `dict` or `str`):
             What the training set is: a selection, or the ranking that it was selected from; or the manifest of a selection on
             disk, or its path.
-        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*): what was selected; with a ranking.
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): what was selected; with a ranking.
 
     Raises:
         `ValueError`: if `k` is missing with a ranking, or the manifest is none.
@@ -102,7 +102,7 @@ def selection_metrics(selection: Selection) -> dict[str, float]:
     A selection in numbers, as trackers show them.
 
     Args:
-        selection ([`~scar_hf.selection_result.Selection`]): of n rows.
+        selection ([`~scar_hf.selection.Selection`]): of n rows.
 
     Returns:
         `dict[str, float]`: counts, threshold, and mean and deciles of the scores of all rows and of those kept.

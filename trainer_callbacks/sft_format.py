@@ -4,8 +4,8 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, IterableDataset
 
-from ..conversations import CHAT_ROLES
-from ..pairs import PairReader
+from ..rows.conversations import CHAT_ROLES
+from ..rows.pairs import PairReader
 
 AnyDataset = TypeVar("AnyDataset", Dataset, IterableDataset)
 

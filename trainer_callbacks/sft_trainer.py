@@ -13,13 +13,13 @@ from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
-from ..criteria import Criteria, count_of
-from ..dataset_scoring import with_scores
-from ..pairs import PairReader
 from ..ranking import ScarRanking, scar_rank
-from ..scoring import SCORE_COLUMN
-from ..selection import check_selected
-from ..selection_result import Selection
+from ..rows.pairs import PairReader
+from ..scoring.datasets import with_scores
+from ..scoring.scorer import SCORE_COLUMN
+from ..selecting.criteria import Criteria, count_of
+from ..selecting.top_k import check_selected
+from ..selection import Selection
 from .arguments import ScarArguments
 from .curriculum import ScarCurriculumSampler
 from .data_collator import WEIGHT_KEY, ScarDataCollator, check_collator
@@ -45,7 +45,7 @@ class ScarSFTTrainer(SFTTrainer):
 
     Attributes:
         scar_ranking ([`ScarRanking`]): the ranking of all rows; `None` with a [`ScarDataCollator`].
-        scar_selection ([`~scar_hf.selection_result.Selection`]): what was selected; `None` likewise.
+        scar_selection ([`~scar_hf.selection.Selection`]): what was selected; `None` likewise.
 
     Raises:
         `TypeError`: if `train_dataset` is a stream and there is no [`ScarDataCollator`].

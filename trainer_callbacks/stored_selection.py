@@ -11,13 +11,12 @@ from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from ..dataset_scoring import with_scores
-from ..planning import short_hash
-from ..provenance import dataset_source
+from ..manifest.description import dataset_source
 from ..ranking import ScarRanking
-from ..row_source import rows_of
-from ..scoring import NOT_FINITE, ScarScorer
-from ..selection import ScoredRows
+from ..rows.source import rows_of
+from ..scoring.chunks import short_hash
+from ..scoring.datasets import ScoredRows, with_scores
+from ..scoring.scorer import NOT_FINITE, ScarScorer
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def write_selection(folder: Path, manifest: dict[str, Any], scored: ScoredRows |
     Args:
         folder (`Path`): the checkpoint.
         manifest (`dict`): of the selection.
-        scored ([`~scar_hf.selection.ScoredRows`], *optional*): scores that are stored, too, five bytes a row.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`], *optional*): scores that are stored, too, five bytes a row.
     """
     if scored is not None:
         skipped = {str(row): reason for row, reason in scored.skipped.items()}

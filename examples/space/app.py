@@ -22,8 +22,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from scar_hf import ScarScorer, scar_rank
 from scar_hf.files import open_shards, read_dataset, write_dataset
-from scar_hf.runs.manifest import hash_inputs, sealed
-from scar_hf.runs.output import hash_file
+from scar_hf.manifest.description import hash_inputs
+from scar_hf.manifest.sidecars import hash_file, sealed
 
 HERE = Path(__file__).resolve().parent
 MAX_ROWS = 20_000

@@ -13,10 +13,10 @@ from scar_hf.files import Shard
 from scar_hf.report import Selected
 from scar_hf.report.captions import captions_of
 from scar_hf.report.figures import COLOURS, FIGURES, draw, score_histogram
-from scar_hf.report.looking import Samples, Seen, choose, look
 from scar_hf.report.numbers import counts_of, form_map, shares_by_group, shares_by_length
+from scar_hf.report.sampling import Samples, Seen, choose, look
 from scar_hf.report.svg import StyleSheet, inline
-from scar_hf.selection import ScoredRows
+from scar_hf.scoring.datasets import ScoredRows
 from scar_hf.style import BASELINES, StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
 
 MAP_ROWS = 500
@@ -41,8 +41,8 @@ class Scored:
     Args:
         ranking ([`~scar_hf.ScarRanking`]): n rows with their scores.
         scorer ([`~scar_hf.ScarScorer`]): what made it.
-        samples ([`~scar_hf.report.looking.Samples`]): which rows are measured, which are on the map.
-        seen ([`~scar_hf.report.looking.Seen`]): the texts and groups of all rows with a score.
+        samples ([`~scar_hf.report.sampling.Samples`]): which rows are measured, which are on the map.
+        seen ([`~scar_hf.report.sampling.Seen`]): the texts and groups of all rows with a score.
         measures ([`~scar_hf.style.StyleMeasures`]): of all rows.
         before ([`~scar_hf.style.StyleConsistency`]): of all rows with a score.
         points (`dict`, *optional*): the map; `None` where there are less than three responses.

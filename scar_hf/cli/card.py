@@ -36,7 +36,7 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_ranker(source: str) -> bool:
     """Whether a source is a ranker, and not a selection."""
-    from ..settings import BUNDLED_RANKER
+    from ..scoring.settings import BUNDLED_RANKER
 
     return source == BUNDLED_RANKER or (Path(source) / "config.json").is_file()
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..hub_cards import amend_model_card, ranker_contents, selection_contents
     from ..hub_cards.contents import CARD, IMAGES, read_selection
-    from ..loading import resolve_checkpoint
+    from ..scoring.checkpoints import resolve_checkpoint
 
     transformers_logging.disable_progress_bar()
     source = Path(resolve_checkpoint(args.source))

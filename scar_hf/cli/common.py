@@ -6,9 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..criteria import Criteria
-from ..criteria_options import CriteriaOptions
-from ..settings import ScorerSettings, add_options
+from ..scoring.settings import ScorerSettings, add_options
+from ..selecting.criteria import Criteria, CriteriaOptions
 
 _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
 
@@ -39,7 +38,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is wanted: one for each field of [`~scar_hf.criteria.CriteriaOptions`], and `-k`."""
+    """Add `-k` and one option for each field of [`~scar_hf.selecting.criteria.CriteriaOptions`]."""
     group = parser.add_argument_group("criteria", "which rows to keep; languages and near-duplicates need the extra [curation]")
     group.add_argument("-k", type=number, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500")
     for found in fields(CriteriaOptions):
@@ -78,7 +77,7 @@ def load_scorer(args: argparse.Namespace) -> Any:
     logging.basicConfig(format="%(message)s")
     from transformers.utils import logging as transformers_logging
 
-    from ..scoring import ScarScorer
+    from ..scoring.scorer import ScarScorer
 
     transformers_logging.disable_progress_bar()  # of loading the weights; the scoring has its own
     return ScarScorer.from_pretrained(**ScorerSettings.from_options(args).as_dict())
@@ -102,7 +101,8 @@ def engine_of(args: argparse.Namespace) -> Any:
 def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
     """Score, select and write as the arguments say."""
     from ..files import check_output
-    from ..runs import find_manifest, select_files
+    from ..manifest.sidecars import find_manifest
+    from ..runs import select_files
 
     check_output(args.output, args.overwrite or find_manifest(args.output) is not None)
     result = select_files(

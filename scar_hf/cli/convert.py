@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and save."""
-    from ..loading import check_ranker_folder
     from ..modeling.convert_scar_tool_checkpoint import convert_scar_tool_checkpoint
+    from ..scoring.checkpoints import check_ranker_folder
     from ..training.saving import save_ranker
 
     output = check_ranker_folder(args.output, args.overwrite)

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from ..settings import add_options
+from ..scoring.settings import add_options
 
 HELP = "measure how well rankers order responses that they were not trained on, side by side"
 EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"
@@ -49,7 +49,7 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
 
     from .._version import __version__
     from ..files import check_output
-    from ..scoring import ScarScorer
+    from ..scoring.scorer import ScarScorer
     from ..training.evaluation import evaluate, spread_rows
     from .evaluation_tables import differences, print_evaluations
 

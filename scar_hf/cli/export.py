@@ -18,9 +18,9 @@ def run(args: argparse.Namespace) -> int:
     import shutil
     from pathlib import Path
 
-    from ..loading import check_ranker_folder, load_ranker, load_tokenizer, resolve_checkpoint
     from ..modeling import ScarConfig
-    from ..probing import add_probe, check_probe
+    from ..scoring.checkpoints import check_ranker_folder, load_ranker, load_tokenizer, resolve_checkpoint
+    from ..scoring.probing import add_probe, check_probe
 
     source = Path(resolve_checkpoint(args.model))
     if not source.is_dir():

@@ -4,8 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from ..criteria_options import CriteriaOptions
-from ..settings import python_arguments
+from ..scoring.settings import python_arguments
+from ..selecting.criteria import CriteriaOptions
 from .common import (
     add_choice_arguments,
     add_scoring_arguments,
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the scores (those of a selection before are in the cache), measure samples, and write the page."""
-    from ..report import manifest_of, report_files
+    from ..manifest.sidecars import manifest_of
+    from ..report import report_files
 
     page = Path(args.output)
     if page.is_dir() or (page.exists() and not args.overwrite):

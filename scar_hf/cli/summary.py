@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..rows.pairs import kind_of_reason, reasons_in_words
 from ..runs import RunResult
 from ..runs.observations import MEASURES as OBSERVED
 from ..runs.observations import Observations
-from ..selection import kind_of_reason, reasons_in_words
 from ..style import BASELINES, MEASURES, StyleMeasures, compare
 from ..style.tables import number, percent
 from .terminal import printable

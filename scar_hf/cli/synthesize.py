@@ -121,7 +121,7 @@ def sampling_of(args: argparse.Namespace, **settings: Any) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, filter, write, and report what was left out."""
-    from ..pairs import PairReader
+    from ..rows.pairs import PairReader
     from ..synthesis import RowChoice, Usage, synthesize_files
     from ..synthesis.synthesizing import load_prompts
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..pairs import RowPairs
+from ..rows.pairs import RowPairs
 from .row_step import RowStep
 from .texts import batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from ..criteria import Step
 from ..files import open_shards
-from ..pairs import PairReader, RowPairs
-from ..row_source import rows_of, rows_of_shard
-from ..scoring import SCORE_COLUMN
+from ..rows.pairs import PairReader, RowPairs
+from ..rows.source import rows_of, rows_of_shard
+from ..scoring.scorer import SCORE_COLUMN
 from .contamination import Contamination
+from .row_step import Step
 from .texts import batches_of
 
 Columns = Mapping[str, str] | Sequence[str] | None
@@ -99,12 +99,12 @@ def curate(
     response stays: scoring skips it, and says so.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
+        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
         steps (`Sequence[Step]`): such as [`Languages`], [`Contamination`], [`ExactDuplicates`] and [`NearDuplicates`].
         scores (`str` or `Sequence[float]`, *optional*):
             Which of duplicates stays: the best by this column, or by these numbers, one a row; of equally good ones the
             earliest. By default the column `scar_score` where the data has it, else the earliest row stays.
-        columns, turn, formatting_func: as for [`~scar_hf.pairs.PairReader`].
+        columns, turn, formatting_func: as for [`~scar_hf.rows.pairs.PairReader`].
 
     Returns:
         [`Curated`]: with reasons such as "duplicate of row 17", "near-duplicate of row 17 (Jaccard 0.83)", "language: de
@@ -138,7 +138,7 @@ def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Co
 
     Args:
         evaluation ([`~datasets.Dataset`] or `Mapping[str, Dataset]`): one set, or several by their names.
-        columns (`dict` or `tuple`, *optional*): as for [`~scar_hf.pairs.PairReader`], of the evaluation sets.
+        columns (`dict` or `tuple`, *optional*): as for [`~scar_hf.rows.pairs.PairReader`], of the evaluation sets.
         settings: `ngram`, `max_rows` and `on`, as for [`Contamination`].
 
     Returns:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..pairs import RowPairs
-from ..planning import short_hash
+from ..rows.pairs import RowPairs
+from ..scoring.chunks import short_hash
 from .grouping import best_of_groups, check_scores
 from .texts import batches_of
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from ..pairs import RowPairs
+from ..rows.pairs import RowPairs
 from .row_step import RowStep
 from .texts import batches_of, count_unspaced, text_of, words_of
 

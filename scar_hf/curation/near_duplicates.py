@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..pairs import RowPairs
+from ..rows.pairs import RowPairs
 from .gram_sets import GramSets, Scratch
 from .grouping import Groups, best_of_groups, check_scores
 from .texts import MIXER, batches_of, hash_ngrams, parts_of, places_of, text_of, words_of

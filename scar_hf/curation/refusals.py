@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..pairs import RowPairs
+from ..rows.pairs import RowPairs
 from .refusal_phrases import (
     AI_DISCLAIMER,
     ASKS_BACK,

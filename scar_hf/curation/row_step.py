@@ -1,10 +1,26 @@
 """What the steps that judge each row by itself have in common."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from copy import copy
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+
+from ..rows.pairs import RowPairs
+
+
+class Step(Protocol):
+    """A step of curation: `Languages`, `Contamination`, `ExactDuplicates`, `NearDuplicates`, and the like."""
+
+    def __len__(self) -> int: ...
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def fresh(self) -> "Step": ...
+
+    def add(self, rows: "Iterable[RowPairs]") -> None: ...
+
+    def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]: ...
 
 
 class RowStep:

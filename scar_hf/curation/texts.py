@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..pairs import RowPairs
+from ..rows.pairs import RowPairs
 
 _BATCH = 1000
 # Scripts that put no spaces between words: each of their characters is a word.
@@ -40,7 +40,7 @@ def text_of(row: RowPairs, part: str = "both") -> str:
     What is compared of a row.
 
     Args:
-        row ([`~scar_hf.pairs.RowPairs`]): what a reader read.
+        row ([`~scar_hf.rows.pairs.RowPairs`]): what a reader read.
         part (`str`, *optional*, defaults to `"both"`): `"instruction"`, `"response"` or both, of all its pairs.
 
     Returns:

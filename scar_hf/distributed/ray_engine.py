@@ -16,13 +16,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import Shard
-from ..pairs import check_rows
-from ..planning import cut_chunks
-from ..row_source import rows_of_shard
-from ..score_cache import ChunkScores, ScoreCache
-from ..scoring import NOT_FINITE, ScarScorer
-from ..selection import ScoredRows, score_rows
-from ..settings import BUNDLED_RANKER
+from ..rows.pairs import check_rows
+from ..rows.source import rows_of_shard
+from ..scoring.cache import ChunkScores, ScoreCache
+from ..scoring.chunks import cut_chunks
+from ..scoring.datasets import ScoredRows, score_rows
+from ..scoring.scorer import NOT_FINITE, ScarScorer
+from ..scoring.settings import BUNDLED_RANKER
 
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 # More cores than this do not score a chunk much faster; more actors do.

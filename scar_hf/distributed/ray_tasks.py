@@ -17,9 +17,9 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from ..files import Shard, open_shards
-from ..planning import Chunk, cut_chunks
-from ..row_source import rows_of_shard
-from ..scoring import ScarScorer
+from ..rows.source import rows_of_shard
+from ..scoring.chunks import Chunk, cut_chunks
+from ..scoring.scorer import ScarScorer
 
 # Each item is a row and a block of its own, so that chunks spread evenly over the actors.
 ITEM = pa.schema(

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..scoring import ScarScorer
+from ..scoring.scorer import ScarScorer
 from .combined import COMBINATIONS, CombinedScorer
 from .diversity import DiversityScorer
 from .language_model import LM_METHODS, LanguageModelScorer

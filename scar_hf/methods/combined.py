@@ -7,8 +7,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import Shard
-from ..scoring import ScarScorer
-from ..selection import ScoredRows
+from ..scoring.datasets import ScoredRows
+from ..scoring.scorer import ScarScorer
 from .scorer import MethodScorer
 from .scoring import score_with
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..diversity import content_space
 from ..files import Shard
-from ..loading import checkpoint_identity, resolve_checkpoint
-from ..planning import cut_chunks
-from ..row_source import rows_of_shard
-from ..selection import ScoredRows
+from ..rows.source import rows_of_shard
+from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
+from ..scoring.chunks import cut_chunks
+from ..scoring.datasets import ScoredRows
+from ..selecting.diversity import content_space
 from .scorer import MethodScorer
 
 _ROUNDS = 25

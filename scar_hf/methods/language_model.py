@@ -10,10 +10,10 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..pairs import RowPairs
-from ..planning import Chunk
-from ..score_cache import ChunkScores, ScoreCache
-from ..settings import ROWS, settings_that_decide
+from ..rows.pairs import RowPairs
+from ..scoring.cache import ChunkScores, ScoreCache
+from ..scoring.chunks import Chunk
+from ..scoring.settings import ROWS, settings_that_decide
 from ..style import Surprisal
 from ..style.causal_lm import lm_identity
 from ..style.surprisal import as_surprisal

@@ -8,14 +8,14 @@ from tqdm.auto import tqdm
 
 from .._version import __version__
 from ..files import Shard
-from ..pairs import RowPairs
-from ..planning import Chunk
-from ..row_source import rows_of_shard
-from ..score_cache import ChunkScores, ScoreCache
-from ..scoring import ScarScorer
-from ..selection import ScoredRows, score_rows
-from ..settings import ROWS, settings_that_decide
-from ..tokenization import TokenizedTexts, tokenize
+from ..rows.pairs import RowPairs
+from ..rows.source import rows_of_shard
+from ..scoring.cache import ChunkScores, ScoreCache
+from ..scoring.chunks import Chunk
+from ..scoring.datasets import ScoredRows, score_rows
+from ..scoring.scorer import ScarScorer
+from ..scoring.settings import ROWS, settings_that_decide
+from ..scoring.tokenization import TokenizedTexts, tokenize
 
 
 class MethodScorer(ScarScorer):
@@ -55,7 +55,7 @@ class MethodScorer(ScarScorer):
             rows (`Sequence[RowPairs]`): n rows without a problem.
 
         Returns:
-            [`~scar_hf.score_cache.ChunkScores`]: n scores, higher is better.
+            [`~scar_hf.scoring.cache.ChunkScores`]: n scores, higher is better.
 
         Raises:
             `ValueError`: if the method needs all rows at once.

@@ -6,9 +6,9 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..files import Shard
-from ..row_source import rows_of_shard
-from ..scoring import ScarScorer
-from ..selection import ScoredRows, report_skipped, score_rows
+from ..rows.source import rows_of_shard
+from ..scoring.datasets import ScoredRows, report_skipped, score_rows
+from ..scoring.scorer import ScarScorer
 from .scorer import MethodScorer
 
 
@@ -46,7 +46,7 @@ def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: 
         progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
 
     Returns:
-        [`~scar_hf.selection.ScoredRows`]: n scores. What was skipped or truncated is logged.
+        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or truncated is logged.
     """
     with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
         (scored,) = score_with(scorer, [Shard("the data", None, ds)], cache, bar)

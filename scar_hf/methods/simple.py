@@ -9,11 +9,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import Shard
-from ..pairs import RowPairs, check_rows
-from ..planning import cut_chunks
-from ..row_source import columns_of_shard
-from ..score_cache import ChunkScores
-from ..selection import ScoredRows
+from ..rows.pairs import RowPairs, check_rows
+from ..rows.source import columns_of_shard
+from ..scoring.cache import ChunkScores
+from ..scoring.chunks import cut_chunks
+from ..scoring.datasets import ScoredRows
 from .scorer import MethodScorer
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..encoders.torch_encoder import one_thread_per_operation
-from ..scoring import ScarScorer
+from ..scoring.encoders.torch_encoder import one_thread_per_operation
+from ..scoring.scorer import ScarScorer
 
 _TEXTS_AT_ONCE = 512
 ENCODER_MISSING = "There is no map: the ranker was only in memory. Pass it, report(scorer=...)."

@@ -11,12 +11,13 @@ import numpy as np
 from datasets import Dataset
 
 from ..curation.refusals import count_refusals
-from ..scoring import ScarScorer
-from ..selection import kind_of_reason, threshold_of
+from ..rows.pairs import kind_of_reason
+from ..scoring.scorer import ScarScorer
+from ..selecting.top_k import threshold_of
 from ..style import SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
 from .form_map import form_vectors, principal_axes
-from .looking import OTHERS, Samples, Seen
-from .selected import Selected
+from .sampling import OTHERS, Samples, Seen
+from .source import Selected
 
 _MOST_GROUPS = 12
 # Words of a response: roughly doubling, so that short and long sets both show.
@@ -51,8 +52,8 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
     Measure the style of the samples.
 
     Args:
-        seen ([`~scar_hf.report.looking.Seen`]): the rows.
-        samples ([`~scar_hf.report.looking.Samples`]): which of them are before, after, and examples.
+        seen ([`~scar_hf.report.sampling.Seen`]): the rows.
+        samples ([`~scar_hf.report.sampling.Samples`]): which of them are before, after, and examples.
         language, lm, progress: as for [`~scar_hf.style.style_measures`].
 
     Returns:

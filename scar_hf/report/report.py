@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..criteria import Criteria
 from ..files import Shard, atomic_write
-from ..pairs import PairReader
-from ..reproducing import select_command, select_snippet
-from ..scoring import ScarScorer
+from ..manifest.commands import select_command, select_snippet
+from ..rows.pairs import PairReader
+from ..scoring.scorer import ScarScorer
+from ..selecting.criteria import Criteria
 from .captions import captions_of, foot_of, intro_of, lead_of
 from .figures import check_matplotlib, draw, score_histogram
 from .form_map import ENCODER_MISSING
-from .looking import Samples, Seen, choose, look
 from .numbers import (
     SHOWN_MEASURES,
     counts_of,
@@ -27,10 +26,11 @@ from .numbers import (
     shares_by_length,
 )
 from .page import render
-from .selected import Selected, read_selection
+from .sampling import Samples, Seen, choose, look
+from .source import Selected, read_selection
 
 if TYPE_CHECKING:
-    from ..selection_result import Selection
+    from ..selection import Selection
 
 REPORT_FORMAT = 1
 # Characters of an example on the page: with 300 of them the page stays below 3 MB in any script.
@@ -138,10 +138,10 @@ def report_files(
 
 def report_of(selection: "Selection", *, scorer: ScarScorer | None = None, **kwargs: Any) -> SelectionReport:
     """
-    Report on a selection in memory: what [`~scar_hf.selection_result.Selection.report`] calls.
+    Report on a selection in memory: what [`~scar_hf.selection.Selection.report`] calls.
 
     Args:
-        selection ([`~scar_hf.selection_result.Selection`]): the rows with their scores, and which were kept.
+        selection ([`~scar_hf.selection.Selection`]): the rows with their scores, and which were kept.
         scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the selection's.
         kwargs: as for [`report_selection`].
 

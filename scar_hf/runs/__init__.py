@@ -1,7 +1,7 @@
 """Scoring and selecting from files of any size: what the command line runs."""
 
+from ..manifest.sidecars import find_manifest
 from .explain import ExplainedRow, explain_rows
-from .manifest import find_manifest
 from .run import RunResult, score_shards, select_files
 from .verifying import Check, verify_manifest
 

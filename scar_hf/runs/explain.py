@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..choice import decide
-from ..criteria import Criteria
 from ..files import open_shards
-from ..row_source import ShardRows
-from ..scoring import ScarScorer
-from ..selection import Explainer, ScoredRows
-from .manifest import places_of
+from ..manifest.sidecars import places_of
+from ..rows.source import ShardRows
+from ..scoring.datasets import ScoredRows
+from ..scoring.scorer import ScarScorer
+from ..selecting.choice import decide
+from ..selecting.criteria import Criteria
+from ..selecting.explanations import Explainer
 from .observations import MEASURES, Observations
 from .run import join, score_shards
 
@@ -56,7 +57,7 @@ def explain_rows(
     Args:
         data (`str` or `Path`): as it was selected from.
         scorer ([`ScarScorer`]): with what.
-        k ([`~scar_hf.criteria.Criteria`], `float` or `int`): what the selection was made by.
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`): what the selection was made by.
         numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
         split, cache, engine: as for [`~scar_hf.runs.select_files`].
 

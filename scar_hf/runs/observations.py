@@ -7,8 +7,8 @@ import numpy as np
 
 from ..curation.refusals import refusal_reason
 from ..files import Batch, columns_of, take
-from ..pairs import PairReader, RowPairs
-from ..selection import order_of
+from ..rows.pairs import PairReader, RowPairs
+from ..selecting.top_k import order_of
 from ..style import count_words, type_token_ratio
 
 _EXAMPLES = 5
@@ -22,7 +22,7 @@ class Observations:
     Looks at the rows of a run as they pass, and keeps few of them.
 
     Args:
-        reader ([`~scar_hf.pairs.PairReader`]): how rows are read.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): how rows are read.
         scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
         kept (`np.ndarray`): numbers of the rows kept.
         group_by (`str`, *optional*): a column whose values rows are counted by.

@@ -5,13 +5,15 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
+
+from ..manifest.sidecars import hash_file
 
 try:
     import fcntl
@@ -29,10 +31,11 @@ from ..files import (
     write_arrow_folder,
     write_shard,
 )
-from ..scoring import SCORE_COLUMN, score_column
-from ..selection import Explainer, ScoredRows
+from ..manifest.replacing import check_replaceable
+from ..scoring.datasets import ScoredRows
+from ..scoring.scorer import SCORE_COLUMN, score_column
+from ..selecting.explanations import Explainer
 from .observations import Observations
-from .replacing import check_replaceable
 
 _ROWS = 1000
 # The file of an output folder that is not made of shards: `load_dataset` and the Hub take its stem for the split.
@@ -46,9 +49,9 @@ class OutputWriter:
     Args:
         shards (`Sequence[Shard]`): as they were scored.
         counts (`Sequence[int]`): rows of each.
-        scored ([`~scar_hf.selection.ScoredRows`]): the scores of all rows.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of all rows.
         written (`np.ndarray`): numbers of the rows to write.
-        explainer ([`~scar_hf.selection.Explainer`], *optional*): what more to say of each.
+        explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): what more to say of each.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): looks at the rows as they pass.
     """
 
@@ -206,12 +209,6 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
             raise
         _put_in_place(folder / output.name, output)
         shutil.rmtree(folder)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()
 
 
 def _lock(file: IO[str], output: Path) -> None:

@@ -9,34 +9,21 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ..choice import decide
-from ..criteria import Criteria, read_stratify_by
 from ..files import Shard, check_output, columns_of, merge_schemas, open_shards
+from ..manifest.description import check_unchanged, describe_files, describe_selection, file_times
+from ..manifest.replacing import check_replaceable
+from ..manifest.sidecars import find_manifest, is_output_of, reason_lines, write_sides
 from ..methods.scoring import score_with
-from ..pairs import PairReader
-from ..provenance import describe_selection
-from ..row_source import ShardRows
-from ..scoring import SCORE_COLUMN, ScarScorer
-from ..selection import (
-    EXPLANATION_COLUMNS,
-    Explainer,
-    ScoredRows,
-    check_selected,
-    report_skipped,
-    threshold_of,
-)
-from .manifest import (
-    check_unchanged,
-    describe_files,
-    file_times,
-    find_manifest,
-    is_output_of,
-    reason_lines,
-    write_sides,
-)
+from ..rows.pairs import PairReader
+from ..rows.source import ShardRows
+from ..scoring.datasets import ScoredRows, report_skipped
+from ..scoring.scorer import SCORE_COLUMN, ScarScorer
+from ..selecting.choice import decide
+from ..selecting.criteria import Criteria, read_stratify_by
+from ..selecting.explanations import EXPLANATION_COLUMNS, Explainer
+from ..selecting.top_k import check_selected, threshold_of
 from .observations import Observations
 from .output import OutputWriter, staged
-from .replacing import check_replaceable
 
 _ROWS = 1000
 
@@ -51,7 +38,7 @@ class RunResult:
         rows (`int`): rows that came in.
         kept (`int`): rows that were written.
         threshold (`float`): the lowest score kept; NaN where nothing was selected.
-        scored ([`~scar_hf.selection.ScoredRows`]): the scores of all rows, over all shards.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of all rows, over all shards.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): what a summary shows.
         dropped (`dict[int, str]`): why rows were left out by curation, by their number.
         found (`bool`): whether the output of the same run was there already, so that nothing was written.
@@ -94,7 +81,7 @@ def select_files(
         data (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads.
         output (`str` or `Path`): a file, or a folder; see [`~scar_hf.files.check_output`].
         scorer ([`ScarScorer`]): with what rows are scored.
-        k ([`~scar_hf.criteria.Criteria`], `float` or `int`, *optional*):
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
             What to keep. A share `k` is one of all rows, whatever curation leaves out; without criteria all rows are kept.
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.

@@ -11,12 +11,11 @@ import yaml
 from huggingface_hub import RepoCard
 
 from ..files import columns_of, file_named, open_shards
-from ..loading import checkpoint_identity, resolve_checkpoint
-from ..scoring import SCORE_COLUMN
-from ..selection import count_of
-from .manifest import find_manifest, seal_of
-from .output import hash_file
-from .replacing import CARD, IMAGES, MANIFEST, files_in
+from ..manifest.replacing import CARD, IMAGES, MANIFEST, files_in
+from ..manifest.sidecars import find_manifest, hash_file, seal_of
+from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
+from ..scoring.scorer import SCORE_COLUMN
+from ..selecting.criteria import count_of
 
 # What others put into a folder that came from the Hub.
 _FOREIGN = (".gitattributes", ".cache/", f"{IMAGES}/", CARD)

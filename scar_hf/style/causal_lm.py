@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from ..loading import checkpoint_identity
+from ..scoring.checkpoints import checkpoint_identity
 
 # Positions whose probabilities over the whole vocabulary are in memory in float32 at once.
 _POSITIONS_AT_ONCE = 256

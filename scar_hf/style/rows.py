@@ -12,9 +12,8 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..pairs import PairReader, RowPairs
-from ..row_source import rows_of
-from ..selection import reasons_in_words
+from ..rows.pairs import PairReader, RowPairs, reasons_in_words
+from ..rows.source import rows_of
 from .linguistic_form import FormReader
 from .measures import SURPRISAL
 from .surprisal import Surprisal, as_surprisal
@@ -89,7 +88,7 @@ def style_measures(
     Measure the style of every row of an instruction set.
 
     Args:
-        ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.pairs.PairReader`] knows.
+        ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
         columns, turn, formatting_func: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is that of all
             responses of a conversation together, and surprisal the mean over them.
         language (`str`, *optional*, defaults to `"en"`): of the responses; see [`linguistic_form`].

@@ -10,9 +10,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..loading import as_dtype, default_device
-from ..pairs import RowPairs, check_rows, pair_problem
-from ..planning import batches_by_tokens
+from ..rows.pairs import RowPairs, check_rows, pair_problem
+from ..scoring.chunks import batches_by_tokens
+from ..scoring.precision import as_dtype, default_device
 from .causal_lm import check_causal, load_causal_lm, token_losses
 from .measures import SURPRISAL
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import Shard, atomic_write, columns_of, open_shards, suffix_of, write_shard
-from ..pairs import PairReader
+from ..rows.pairs import PairReader
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
 from .engine import Usage
@@ -75,7 +75,7 @@ def synthesize_files(
             completion (`.completions.jsonl`), the responses left out
             (`.rejected.jsonl`) and what it was made of and with (`.manifest.json`).
         backends, prompts, sampling, usage, progress, trim: see [`synthesize_rows`].
-        reader ([`~scar_hf.pairs.PairReader`], *optional*): finds instruction and response.
+        reader ([`~scar_hf.rows.pairs.PairReader`], *optional*): finds instruction and response.
         choice ([`RowChoice`], *optional*): which rows are answered.
         kept (`Mapping[str, Any]`, *optional*): columns to add.
         split (`str`, *optional*): of a dataset on the Hub or a saved `DatasetDict`.

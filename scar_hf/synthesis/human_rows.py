@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..pairs import PairReader
+from ..rows.pairs import PairReader
 
 # Columns that go with a row unasked, by their usual names.
 KEPT_COLUMNS = ("source", "domain", "licence", "license", "category")
@@ -74,7 +74,7 @@ def read_human_rows(
 
     Args:
         batches (`Iterator[Mapping]`): columns by name.
-        reader ([`~scar_hf.pairs.PairReader`]): finds instruction and response.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): finds instruction and response.
         choice ([`RowChoice`]): which rows are answered.
         kept (`Mapping[str, Any]`, *optional*): columns with one value for all rows, such as `{"source": "dolly"}`.
 

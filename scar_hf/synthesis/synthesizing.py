@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..pairs import PairReader
+from ..rows.pairs import PairReader
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
 from .engine import Request, Usage, complete_all, run_blocking
@@ -137,7 +137,7 @@ def synthesize(
         ds ([`~datasets.Dataset`]): instructions with human responses, in any format that `scar_select` reads.
         backends ([`Backend`] or a sequence): the models, such as an [`EndpointBackend`].
         kinds (`Sequence[str]`, *optional*): of `"direct"` and `"referenced"`; by default both.
-        columns, turn: where instruction and response are, see [`~scar_hf.pairs.PairReader`].
+        columns, turn: where instruction and response are, see [`~scar_hf.rows.pairs.PairReader`].
         sampling ([`Sampling`], *optional*): how answers are sampled.
         direct_prompt, referenced_prompt (`str` or `Path`, *optional*): prompt files to use in place of the bundled ones.
         choice ([`RowChoice`], *optional*): which rows are answered, by default all.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..scoring import ScarScorer
+from ..scoring.scorer import ScarScorer
 from .comparisons import ORDERINGS, Comparisons, same_instruction
 from .intervals import CrossAuc, Instructions, Measure, Share, Statistic, mean_measure, measure
 from .negatives import HELD_OUT_REFUSALS

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
 from .._version import __version__
 from ..files import read_dataset
 from ..modeling import ScarConfig, ScarModel
-from ..pairs import PairReader
-from ..scoring import ScarScorer
+from ..rows.pairs import PairReader
+from ..scoring.scorer import ScarScorer
 from .augmentation import Augmentation
 from .evaluation import evaluate_ranker
 from .saving import calibration, save_ranker

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..modeling import ScarConfig, ScarModel
-from ..probing import make_probe
-from ..scoring import ScarScorer
+from ..scoring.probing import make_probe
+from ..scoring.scorer import ScarScorer
 
 _QUANTILES = 1001
 

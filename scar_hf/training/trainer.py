@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerControl, Train
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..modeling import ScarModel
-from ..scoring import ScarScorer
+from ..scoring.scorer import ScarScorer
 from .collator import TripleCollator
 from .evaluation import evaluate_ranker
 from .triples import Triple, TripleDataset

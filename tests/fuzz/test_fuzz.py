@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scar_hf import ScarScorer
 from scar_hf.files import open_shards
-from scar_hf.pairs import PairReader
+from scar_hf.rows.pairs import PairReader
 from scar_hf.runs import select_files, verify_manifest
 from scar_hf.training.saving import save_ranker
 

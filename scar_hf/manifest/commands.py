@@ -1,0 +1,88 @@
+"""How to do a selection again, from its manifest."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..scoring.settings import command_options, python_arguments
+
+
+def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
+    """
+    Write the command line of a selection.
+
+    Args:
+        manifest (`Mapping`): of the selection.
+        output (`str`, *optional*): where its rows are.
+
+    Returns:
+        `str`: with every setting that decides the scores; texts as a shell needs them.
+    """
+    options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
+    parts = [
+        "scar-hf",
+        "select" if options.get("k") is not None or options.get("threshold") is not None else "score",
+        str(manifest.get("data")),
+    ]
+    if options.get("k") is not None:
+        parts += ["-k", str(options["k"])]
+    parts += ["-o", output or "selected.jsonl"]
+    parts += command_options(settings)
+    parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
+    if options.get("threshold") is not None:
+        parts += ["--threshold", str(options["threshold"])]
+    if options.get("stratify_by") is not None:
+        stratify_by = options["stratify_by"]
+        parts += ["--stratify-by", stratify_by if isinstance(stratify_by, str) else json.dumps(stratify_by, ensure_ascii=False)]
+    if options.get("diversity"):
+        parts += ["--diversity", str(options["diversity"])]
+    for step in options.get("curation") or []:
+        parts += _curation(step)
+    # On one line, whatever somebody has called a file.
+    return shlex.join(" ".join(part.split()) for part in parts)
+
+
+def select_snippet(manifest: Mapping[str, Any]) -> str:
+    """The same in Python, for data in memory."""
+    options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
+    arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in python_arguments(settings).items())])
+    names = ("threshold", "stratify_by", "diversity")
+    chosen = [] if options.get("k") is None else [repr(options["k"])]
+    chosen += [f"{name}={options[name]!r}" for name in names if options.get(name)]
+    steps = ", ".join(filter(None, map(_step, options.get("curation") or [])))
+    chosen += [f"curation=[{steps}]"] if steps else []
+    selection = f"selection = ranking.select({', '.join(chosen)})"
+    return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\n{selection}"
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A step of curation in Python."""
+    if step.get("step") == "duplicates":
+        return "ExactDuplicates()"
+    if step.get("step") == "near-duplicates":
+        named = ("num_perm", "ngram", "seed", "on", "response_threshold")
+        return f"NearDuplicates({', '.join([repr(step.get('threshold')), *(f'{n}={step[n]!r}' for n in named if n in step)])})"
+    if step.get("step") == "languages":
+        return f"Languages({step.get('languages')!r})"
+    if step.get("step") == "refusals":
+        return "Refusals()"
+    if step.get("step") == "contamination":
+        return f"contamination_of({{{', '.join(f'{name!r}: ...' for name in step.get('evaluation_rows') or {})}}})"
+    return ""
+
+
+def _curation(step: Mapping[str, Any]) -> list[str]:
+    """The options of a step of curation, as far as the command line has them."""
+    if step.get("step") == "duplicates":
+        return ["--drop-duplicates"]
+    if step.get("step") == "refusals":
+        return ["--drop-refusals"]
+    if step.get("step") == "near-duplicates":
+        seed = ["--curation-seed", str(step["seed"])] if step.get("seed") else []
+        return ["--drop-near-duplicates", str(step.get("threshold")), *seed]
+    if step.get("step") == "languages":
+        return ["--languages", ",".join(step.get("languages") or ())]
+    if step.get("step") == "contamination":
+        return [part for path in step.get("evaluation_rows") or {} for part in ("--evaluation", str(path))]
+    return []

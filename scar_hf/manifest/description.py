@@ -1,0 +1,164 @@
+"""What a selection was made of and with: the parts that every manifest has, of files and of datasets alike."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..files import Shard
+from ..scoring.datasets import ScoredRows
+from ..scoring.scorer import ScarScorer
+from ..selecting.top_k import threshold_of
+from .sidecars import find_manifest, hash_file
+
+MANIFEST_FORMAT = 1
+_PACKAGES = ("scar-hf", "torch", "transformers", "datasets", "tokenizers")
+
+
+def describe_run(
+    data: str,
+    inputs: list[dict[str, Any]],
+    parent: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """
+    Say all of a run that decides its output, and nothing, like the time, that does not.
+
+    Args:
+        data (`str`): as the user named it.
+        inputs (`list[dict]`): what identifies each part of it.
+        parent (`Mapping`, *optional*): the manifest that the data came with.
+        settings (`Mapping`): from `ScarScorer.settings`.
+        options (`Mapping`): what is asked for, like `k`.
+
+    Returns:
+        `dict`: the part of a manifest that is known before the run.
+    """
+    ranker = {name: settings.get(name) for name in ("model", "revision", "weights")}
+    return {
+        "format": MANIFEST_FORMAT,
+        "data": data,
+        "inputs": inputs,
+        "parent": parent,
+        "ranker": ranker,
+        "settings": {name: value for name, value in settings.items() if name not in ranker},
+        "options": dict(options),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+    }
+
+
+def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str, Any]:
+    """
+    Count what a run found.
+
+    Args:
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept; `None` where nothing was selected.
+
+    Returns:
+        `dict`: the part `selection` of a manifest.
+    """
+    n = len(scored.scores)
+    counts = {
+        "rows": n,
+        "scored": n - len(scored.skipped),
+        "skipped": len(scored.skipped),
+        "truncated": int(scored.truncated.sum()),
+    }
+    if kept is None:
+        return counts
+    return counts | {"kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}
+
+
+def dataset_source(ds: Dataset, digest: str) -> tuple[str, list[dict[str, Any]]]:
+    """
+    Name a dataset in memory, as far as it tells where it comes from.
+
+    Args:
+        ds ([`~datasets.Dataset`]): as it came in.
+        digest (`str`): SHA-256 of what was scored of it.
+
+    Returns:
+        `tuple(str, list[dict])`: its name, and what identifies it, as [`describe_run`] takes them.
+    """
+    info = ds.info
+    name = "/".join(str(part) for part in (info.dataset_name or info.builder_name, info.config_name) if part)
+    entry: dict[str, Any] = {"path": name or "a dataset in memory", "split": str(ds.split) if ds.split else None}
+    if info.download_checksums:
+        entry["files"] = sorted(map(str, info.download_checksums))
+    return entry["path"], [{**entry, "fingerprint": ds._fingerprint, "pairs_sha256": digest}]
+
+
+def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any]]:
+    """
+    Identify the data.
+
+    Args:
+        data (`str` or `Path`): as the user named it.
+        shards (`Sequence[Shard]`): what it is made of.
+
+    Returns:
+        `list[dict]`: path, SHA-256 and bytes of each file; of a set on the Hub its id and the fingerprint of its rows.
+    """
+    inputs: list[dict[str, Any]] = []
+    for shard in shards:
+        if shard.path is None:
+            assert shard.dataset is not None
+            inputs.append({"path": shard.name, "fingerprint": shard.dataset._fingerprint})
+        inputs += [{"path": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size} for file in shard.files()]
+    return inputs
+
+
+def file_times(shards: Sequence[Shard]) -> list[tuple[int, ...]]:
+    """What changes with a file of the data when somebody writes to it."""
+    stats = [file.stat() for shard in shards for file in shard.files()]
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+
+
+def check_unchanged(
+    data: str | Path, shards: Sequence[Shard], times: Sequence[tuple[int, ...]], inputs: Sequence[Mapping[str, Any]]
+) -> None:
+    """
+    Check that the data is still what was scored.
+
+    Args:
+        data (`str` or `Path`): as the user named it.
+        shards (`Sequence[Shard]`): what it is made of.
+        times (`Sequence`): from [`file_times`], of before it was hashed.
+        inputs (`Sequence[Mapping]`): from [`hash_inputs`].
+
+    Raises:
+        `ValueError`: if a file was written to and now holds something else, or is gone.
+    """
+    try:
+        changed = file_times(shards) != list(times) and hash_inputs(data, shards) != list(inputs)
+    except OSError as error:
+        raise ValueError(f"{data} was changed while it was scored ({error}). Start again.") from error
+    if changed:
+        raise ValueError(f"{data} was changed while it was scored, so that scores and rows may not fit. Start again.")
+
+
+def describe_files(data: str | Path, shards: Sequence[Shard], scorer: ScarScorer, options: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Say all of a run over files that decides its output.
+
+    Args:
+        data (`str` or `Path`): as the user named it.
+        shards (`Sequence[Shard]`): what it is made of.
+        scorer ([`ScarScorer`]): with what rows are scored.
+        options (`Mapping`): what is asked for, such as `k`.
+
+    Returns:
+        `dict`: as [`~scar_hf.manifest.description.describe_run`].
+    """
+    return describe_run(str(data), hash_inputs(data, shards), _parent(data), scorer.describe(), options)
+
+
+def _parent(data: str | Path) -> dict[str, str] | None:
+    manifest = find_manifest(data) if Path(data).exists() else None
+    return None if manifest is None else {"path": str(manifest), "sha256": hash_file(manifest)}

@@ -1,0 +1,1 @@
+"""Rows of any format, in memory or on disk -> instructions and responses."""

@@ -1,0 +1,306 @@
+"""Rows of any supervised fine-tuning format -> (instruction, response)."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from .conversations import RowError, Turns, asked, begins_with_user, common_turns, is_chat, turns_of, whole_conversation
+from .formats import CHAT, FORMATS_IN_WORDS, PLAIN, PREFERENCE, RowFormat, format_of_row, formats_of
+from .rendered_text import turns_of_text
+
+logger = logging.getLogger(__name__)
+_TURNS = ("first", "last", "all")
+_PREFERENCES = ("chosen", "rejected", "margin")
+Pairs = list[tuple[Any, Any]]
+# Where the part of a reason begins that differs from row to row.
+_OWN_PART = re.compile(r" of row \d|: row \d| \(")
+
+
+@dataclass(frozen=True, slots=True)
+class RowPairs:
+    """
+    What is scored of one row.
+
+    Args:
+        pairs (`tuple` of `(instruction, response)`): one pair, or one for each assistant turn with `turn="all"`.
+        problem (`str`, *optional*): why the row cannot be scored.
+        against (`tuple` of `(instruction, response)`):
+            With `preference="margin"` the rejected response; the row's score is that of `pairs` minus that of these.
+    """
+
+    pairs: tuple[tuple[Any, Any], ...]
+    problem: str | None = None
+    against: tuple[tuple[Any, Any], ...] = ()
+
+    @property
+    def instruction(self) -> str:
+        """The instruction, of several the first, as text to show."""
+        return str(self.pairs[0][0] or "") if self.pairs else ""
+
+    @property
+    def response(self) -> str:
+        """The response, several joined, as text to show and to measure."""
+        return "\n\n".join(str(response or "") for _, response in self.pairs)
+
+    def digest(self) -> bytes:
+        """16 bytes that tell what is scored from anything else that could be."""
+        hasher = blake2b(digest_size=16)
+        if self.problem is not None:
+            hasher.update(b"?")
+        for sign, pairs in () if self.problem is not None else ((b"", self.pairs), (b"-", self.against)):
+            for text in (text for pair in pairs for text in pair):
+                data = text.encode("utf-8", "surrogatepass")
+                hasher.update(sign + len(data).to_bytes(8, "little") + data)
+        return hasher.digest()
+
+
+class PairReader:
+    """
+    Reads instructions and responses from rows.
+
+    Args:
+        columns (`dict` or `tuple`, *optional*):
+            `{"instruction": NAME, "response": NAME}`, or the two names in that order. Without it the format is known by
+            the names of the columns.
+        turn (`str`, *optional*, defaults to `"first"`):
+            Which assistant turn of a conversation is the response: `"first"`, `"last"`, or `"all"`, where each turn is a
+            pair and the row's score their mean. The instruction is what the user said last before it; system prompts
+            and tool turns are left out.
+        formatting_func (`Callable`, *optional*):
+            For other formats: takes a row and returns `(instruction, response)`, a list of messages, a rendered text, or
+            a row of a known format.
+        preference (`str`, *optional*, defaults to `"chosen"`):
+            What is scored of a preference set: the `"chosen"` response, the `"rejected"` one, or the `"margin"`, the score of
+            the chosen one minus that of the rejected one.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, str] | Sequence[str] | None = None,
+        turn: str = "first",
+        formatting_func: Callable[[dict[str, Any]], Any] | None = None,
+        preference: str = "chosen",
+    ):
+        if turn not in _TURNS:
+            raise ValueError(f"`turn` must be 'first', 'last' or 'all', got {turn!r}.")
+        if columns is not None and formatting_func is not None:
+            raise ValueError("Pass `columns` or `formatting_func`, not both: either says where instruction and response are.")
+        if preference not in _PREFERENCES:
+            raise ValueError(f"`preference` must be 'chosen', 'rejected' or 'margin', got {preference!r}.")
+        if preference != "chosen" and columns is not None:
+            raise ValueError(f"preference={preference!r} reads the columns chosen and rejected: leave `columns` out.")
+        self.turn = turn
+        self.preference = preference
+        self._noticed = False
+        self.columns = None if columns is None else _column_names(columns)
+        self.formatting_func = formatting_func
+
+    def needed(self, names: Sequence[str]) -> list[str] | None:
+        """
+        Say which columns are read, so that no others need to be loaded.
+
+        Args:
+            names (`Sequence[str]`): columns that the data has.
+
+        Returns:
+            `list[str]`; `None` for all, as a `formatting_func` may read any.
+
+        Raises:
+            `ValueError`: if the columns fit no format.
+        """
+        if self.formatting_func is not None:
+            return None
+        if self.columns is not None:
+            missing = [name for name in self.columns if name not in names]
+            if missing:
+                raise ValueError(f"`columns` names {missing}, but the data has the columns {list(names)}.")
+            return list(self.columns)
+        formats = self._formats(names)
+        if formats:
+            return list(dict.fromkeys(name for known in formats for name in known.columns))
+        if self.preference != "chosen":
+            raise ValueError(
+                f"preference={self.preference!r} needs the columns chosen and rejected, and the data has {list(names)}. Leave "
+                "`preference` out to score the responses that there are."
+            )
+        tokens = (
+            " These rows are tokens already: select before tokenising, or pass "
+            'formatting_func=lambda row: {"text": tokenizer.decode(row["input_ids"])}.'
+            if "input_ids" in names
+            else ""
+        )
+        raise ValueError(
+            f"No instruction and response found in the columns {list(names)}.{tokens} Formats known by their columns: "
+            f'{FORMATS_IN_WORDS}. For others name the two columns: columns={{"instruction": ..., "response": ...}}, or '
+            "--columns INSTRUCTION,RESPONSE on the command line; or pass a `formatting_func`."
+        )
+
+    def read(self, batch: Mapping[str, Sequence[Any]]) -> list[RowPairs]:
+        """
+        Read a batch of rows, as `ds.map(..., batched=True)` and `ds[:n]` give it.
+
+        Args:
+            batch (`Mapping[str, Sequence]`): columns by name, n values each.
+
+        Returns:
+            `list[RowPairs]`: n rows; what cannot be scored comes with the reason.
+
+        Raises:
+            `ValueError`: if the columns fit no format.
+        """
+        needed = self.needed(list(batch))
+        names = list(batch) if needed is None else needed
+        formats = [] if needed is None else self._formats(names)
+        if formats and formats[0].kind == PREFERENCE and self.preference == "chosen" and not self._noticed:
+            self._noticed = True
+            logger.warning(
+                "The data has chosen and rejected responses: the chosen ones are scored. preference='margin' "
+                "(--preference margin) gives their lead over the rejected ones."
+            )
+        values = zip(*(batch[name] for name in names), strict=True)
+        return [self._read_row(dict(zip(names, row, strict=True)), formats) for row in values]
+
+    def _formats(self, names: Sequence[str]) -> list[RowFormat]:
+        if self.columns is not None:
+            return [RowFormat(PLAIN, self.columns)]
+        formats = formats_of(names)
+        return formats if self.preference == "chosen" else [known for known in formats if known.kind == PREFERENCE]
+
+    def _read_row(self, row: dict[str, Any], formats: Sequence[RowFormat]) -> RowPairs:
+        try:
+            pairs, against = self._formatted(row) if self.formatting_func is not None else self._known(row, formats)
+        except RowError as error:
+            return RowPairs((), str(error))
+        read, other = self._checked(pairs), self._checked(against)
+        if read.problem is None and other.problem is not None:
+            return RowPairs(read.pairs, other.problem.replace("the response", "the rejected response"))
+        return RowPairs(read.pairs, read.problem, other.pairs)
+
+    def _checked(self, pairs: list[tuple[Any, Any]]) -> RowPairs:
+        problems = [pair_problem(*pair) for pair in pairs]
+        if self.turn == "all" and None in problems:
+            return RowPairs(tuple(pair for pair, problem in zip(pairs, problems, strict=True) if problem is None))
+        return RowPairs(tuple(pairs), next((problem for problem in problems if problem is not None), None))
+
+    def _known(self, row: Mapping[str, Any], formats: Sequence[RowFormat]) -> tuple[Pairs, Pairs]:
+        """The pairs of a row of a known format, and those that they are measured against."""
+        known = format_of_row(row, formats)
+        values = [row[name] for name in known.columns]
+        if known.kind == PREFERENCE:
+            return self._read_preference(*values)
+        if known.kind == PLAIN:
+            return self._read_plain(values[0], values[1], values[2:]), []
+        return (self._chosen([], turns_of(values[0])) if known.kind == CHAT else self._read_text(values[0])), []
+
+    def _formatted(self, row: dict[str, Any]) -> tuple[Pairs, Pairs]:
+        assert self.formatting_func is not None
+        result = self.formatting_func(row)
+        if isinstance(result, Mapping):
+            reader = PairReader(turn=self.turn, preference=self.preference)
+            reader.needed(list(result))
+            return reader._known(result, reader._formats(list(result)))
+        if self.preference != "chosen":
+            raise RowError(
+                f"`formatting_func` returned no row with chosen and rejected, which preference={self.preference!r} needs"
+            )
+        if isinstance(result, str):
+            return self._read_text(result), []
+        if isinstance(result, (list, tuple)):
+            if is_chat(result):
+                return self._chosen([], turns_of(result)), []
+            if len(result) == 2:
+                return self._read_plain(result[0], result[1], ()), []
+        raise RowError(
+            f"`formatting_func` returned {type(result).__name__}, not (instruction, response), a list of messages, a rendered "
+            "text or a row of a known format"
+        )
+
+    def _read_plain(self, instruction: Any, response: Any, extensions: Sequence[Any]) -> list[tuple[Any, Any]]:
+        if is_chat(instruction) or is_chat(response):
+            before = turns_of(instruction) if is_chat(instruction) else [("user", instruction)]
+            after = turns_of(response) if is_chat(response) else [("assistant", response)]
+            return self._chosen([] if begins_with_user(after) else before, after)
+        for more in extensions:
+            instruction = _extend(instruction, more)
+        return [(instruction, response)]
+
+    def _read_preference(self, chosen: Any, rejected: Any, prompt: Any = None) -> tuple[Pairs, Pairs]:
+        ours, others = self._split_pair(
+            whole_conversation(prompt, chosen), None if rejected is None else whole_conversation(prompt, rejected)
+        )
+        return {"chosen": (ours, []), "rejected": (others, []), "margin": (ours, others)}[self.preference]
+
+    def _split_pair(self, chosen: Turns, rejected: Turns | None) -> tuple[Pairs, Pairs]:
+        """The pairs of two conversations: what they have in common is the prompt of both."""
+        start = common_turns(chosen, rejected)
+        others = None if rejected is None else self._chosen(rejected[:start], rejected[start:])
+        return self._chosen(chosen[:start], chosen[start:]), others or [(asked(chosen[:start]), None)]
+
+    def _read_text(self, text: Any) -> list[tuple[Any, Any]]:
+        if not isinstance(text, str):
+            return [(text, text)]
+        turns = turns_of_text(text)
+        if turns is None:
+            raise RowError("the text has no marks of a user's and an assistant's turn")
+        return self._chosen([], list(turns))
+
+    def _chosen(self, before: Turns, turns: Turns) -> list[tuple[str | None, str | None]]:
+        """The pairs of the assistant turns asked for, among those after `before`."""
+        every = [*before, *turns]
+        spoken = [i for i in range(len(before), len(every)) if every[i][0] == "assistant" and every[i][1]]
+        if not spoken:
+            return [(asked(every), None)]
+        positions = {"first": spoken[:1], "last": spoken[-1:], "all": spoken}[self.turn]
+        return [(asked(every[:i]), every[i][1]) for i in positions]
+
+
+def pair_problem(instruction: Any, response: Any) -> str | None:
+    """Say why a pair cannot be scored; `None` if it can. An empty instruction is allowed, an empty response is not."""
+    for name, text in (("instruction", instruction), ("response", response)):
+        if text is None:
+            return f"the {name} is missing"
+        if not isinstance(text, str):
+            return f"the {name} is of type {type(text).__name__}, not a string"
+    return None if response.strip() else "the response is empty"
+
+
+def check_rows(rows: Sequence[RowPairs], start: int = 0) -> None:
+    """Raise a `ValueError` that names the rows that cannot be scored, the first being number `start`."""
+    bad = [(start + i, row.problem) for i, row in enumerate(rows) if row.problem is not None]
+    if bad:
+        shown = "; ".join(f"row {i}: {problem}" for i, problem in bad[:5])
+        raise ValueError(
+            f"{len(bad)} of {len(rows)} rows cannot be scored ({shown}{'; ...' if len(bad) > 5 else ''}). Remove or mend "
+            "them; scar_rank, scar_select and the command line leave such rows out and count them unless told to be strict."
+        )
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without what is each row's own, such as the number of the row that it repeats."""
+    return _OWN_PART.split(reason, maxsplit=1)[0]
+
+
+def reasons_in_words(skipped: Mapping[int, str]) -> str:
+    """Reasons with their counts, the most frequent first."""
+    return "; ".join(f"{count:,} × {reason}" for reason, count in Counter(skipped.values()).most_common(10))
+
+
+def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]:
+    if isinstance(columns, Mapping):
+        if set(columns) != {"instruction", "response"}:
+            raise ValueError(f'`columns` must have the keys "instruction" and "response", got {sorted(columns)}.')
+        return columns["instruction"], columns["response"]
+    if isinstance(columns, str) or len(columns) != 2:
+        raise ValueError(f"`columns` must be two column names, instruction and response, got {columns!r}.")
+    return columns[0], columns[1]
+
+
+def _extend(instruction: Any, more: Any) -> Any:
+    """Append an alpaca input or a Dolly context to its instruction."""
+    if isinstance(instruction, str) and isinstance(more, str) and more.strip():
+        return f"{instruction}\n\n{more}"
+    return instruction

@@ -1,0 +1,156 @@
+"""Rows to read: a dataset in memory and shards on disk look alike to scoring, quotas, diversity and curation."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from datasets import ClassLabel, Dataset
+
+from ..files import Shard, columns_of
+from .pairs import PairReader, RowPairs
+
+_ROWS = 1000
+# A single column is small: fewer, larger slices.
+_COLUMN_ROWS = 10_000
+
+
+class RowSource(Protocol):
+    """n rows that can be read again and again, in the same order."""
+
+    def __len__(self) -> int: ...
+
+    def column_names(self) -> list[str]:
+        """The columns; of files of objects those of the first rows."""
+        ...
+
+    def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
+        """Read instruction and response of all rows, or of those of these numbers, ascending."""
+        ...
+
+    def column(self, name: str) -> Iterator[Any]:
+        """Read one column, a value for each row, `None` where it has none; class labels by their names."""
+        ...
+
+
+class DatasetRows:
+    """
+    The rows of a [`~datasets.Dataset`], whatever output format is set on it.
+
+    Args:
+        ds ([`~datasets.Dataset`]): n rows.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): how they are read.
+    """
+
+    def __init__(self, ds: Dataset, reader: PairReader):
+        self.ds, self.reader = ds, reader
+
+    def __len__(self) -> int:
+        return len(self.ds)
+
+    def column_names(self) -> list[str]:
+        """The columns."""
+        return self.ds.column_names
+
+    def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
+        """Read instruction and response of all rows, or of those of these numbers, ascending."""
+        return rows_of(self.ds if numbers is None else self.ds.select(numbers), self.reader)
+
+    def column(self, name: str) -> Iterator[Any]:
+        """Read one column, a value for each row; class labels by their names."""
+        return _dataset_column(self.ds, name)
+
+
+class ShardRows:
+    """
+    The rows of shards, a thousand at a time; of columnar files no other columns than those needed.
+
+    Args:
+        shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
+        reader ([`~scar_hf.rows.pairs.PairReader`]): how their rows are read.
+        count (`int`): how many rows they have, as counted when they were scored.
+    """
+
+    def __init__(self, shards: Sequence[Shard], reader: PairReader, count: int):
+        self.shards, self.reader, self.count = shards, reader, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def column_names(self) -> list[str]:
+        """The columns; of files of objects those of the first rows."""
+        first = next(iter(self.shards[0].batches(_ROWS)), None)
+        return [] if first is None else list(columns_of(first))
+
+    def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
+        """Read instruction and response of all rows, or of those of these numbers, ascending."""
+        every = (row for shard in self.shards for row in rows_of_shard(shard, self.reader))
+        if numbers is None:
+            return every
+        wanted = np.zeros(self.count, dtype=bool)
+        wanted[numbers] = True
+        return (row for row, is_wanted in zip(every, wanted, strict=True) if is_wanted)
+
+    def embedded_by(self, scorer: Any) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from numbers of rows to their vectors, as `diversity` compares them."""
+        return lambda numbers: scorer.embed_rows(self.rows(numbers))
+
+    def column(self, name: str) -> Iterator[Any]:
+        """Read one column, a value for each row, `None` where it has none; class labels by their names."""
+        for shard in self.shards:
+            if shard.dataset is not None and name in shard.dataset.column_names:
+                yield from _dataset_column(shard.dataset, name)
+                continue
+            names = shard.column_names()
+            for batch in shard.batches(_ROWS, [name] if names and name in names else None):
+                yield from columns_of(batch).get(name, [None] * len(batch))
+
+
+def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
+    """Read all rows of a dataset, a slice and the columns needed at a time, whatever output format is set on it."""
+    if not ds.column_names:  # a file without rows has no columns that could be wrong
+        return
+    needed = reader.needed(ds.column_names)
+    plain = ds.with_format(None) if needed is None else ds.with_format(None).select_columns(needed)
+    for start in range(0, len(ds), _ROWS):
+        yield from reader.read(plain[start : start + _ROWS])
+
+
+def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    """
+    Read what a shard's rows are read from, and of columnar files no other columns.
+
+    Args:
+        shard (`Shard`): a part of the data.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): what says which columns are needed.
+        extra (`Sequence[str]`): further columns, where the shard has them.
+
+    Returns:
+        `Iterator` of numbers of rows, at most a thousand, and their columns by name, `None` where a row has no value.
+    """
+    names = shard.column_names()
+    needed = reader.needed(names) if names else None
+    if needed is not None:
+        needed = list(dict.fromkeys([*needed, *(name for name in extra if name in (names or ()))]))
+    seen: dict[str, None] = {}
+    for batch in shard.batches(_ROWS, needed):
+        columns = columns_of(batch)
+        if not columns:
+            continue
+        # Objects may lack a key: what some row before had, this one has without a value.
+        seen.update(dict.fromkeys(columns))
+        yield len(batch), {name: columns.get(name, [None] * len(batch)) for name in seen}
+
+
+def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
+    """Read what is scored of each row of a shard."""
+    for _, columns in columns_of_shard(shard, reader):
+        yield from reader.read(columns)
+
+
+def _dataset_column(ds: Dataset, name: str) -> Iterator[Any]:
+    feature, plain = ds.features[name], ds.with_format(None).select_columns([name])
+    for start in range(0, len(ds), _COLUMN_ROWS):
+        values = plain[start : start + _COLUMN_ROWS][name]
+        if isinstance(feature, ClassLabel):
+            values = [None if value is None else feature.int2str(value) for value in values]
+        yield from values

@@ -1,0 +1,209 @@
+"""Rankers on disk and on the Hub: where they are, whether they are whole, and what tells them apart."""
+
+import json
+import os
+import time
+from functools import lru_cache
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from ..modeling import ScarConfig, ScarModel
+from .settings import BUNDLED_RANKER
+
+_CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+# Whatever transformers may read weights, config or tokenizer from.
+_READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".tiktoken")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
+# A file that was changed this short a time ago may be changed again with the same times.
+_SETTLED = 2.0
+
+
+def resolve_checkpoint(model: str) -> str:
+    """Return the folder of the bundled ranker for its name, any other folder or Hub id as it is."""
+    return str(_CHECKPOINTS / model) if model == BUNDLED_RANKER else model
+
+
+def read_config(path: str, revision: str | None = None) -> ScarConfig:
+    """
+    Read a ranker's configuration.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        [`ScarConfig`].
+
+    Raises:
+        `ValueError`: if nothing is found there, or it is no SCAR ranker.
+    """
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ValueError(
+            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one."
+        )
+    try:
+        values, _ = ScarConfig.get_config_dict(path, revision=revision)
+    except OSError as error:
+        raise ValueError(
+            f"No SCAR ranker found at {path!r}: it is neither a folder nor a model id that can be reached. "
+            f"The bundled ranker is called {BUNDLED_RANKER!r}."
+        ) from error
+    if values.get("model_type") != ScarConfig.model_type:
+        raise ValueError(
+            f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
+            f"Use {BUNDLED_RANKER!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
+        )
+    try:
+        return ScarConfig.from_dict(values)
+    except Exception as error:  # each option of a config has its own way to fail on a value of another type
+        raise ValueError(f"The config of {path!r} cannot be used: {error}") from error
+
+
+def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:
+    """
+    Check that a ranker can be written to a folder.
+
+    Args:
+        output (`str` or `Path`): the folder.
+        overwrite (`bool`, *optional*, defaults to `False`): whether a ranker that is there may be replaced.
+
+    Returns:
+        `Path`: the same folder.
+
+    Raises:
+        `ValueError`: if it is not a name of a folder, or something is there that is not a ranker to be replaced.
+    """
+    output = Path(output)
+    if output.suffix or output.is_file():
+        raise ValueError(f"The output must be a folder, got {output}.")
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise ValueError(f"The output {output} exists. Pass --overwrite to replace it, or another path.")
+        try:
+            read_config(str(output))
+        except ValueError as error:
+            raise ValueError(f"The folder {output} does not hold a ranker, so it is not replaced. Choose another.") from error
+    return output
+
+
+def load_ranker(
+    path: str, revision: str | None = None, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
+) -> ScarModel:
+    """
+    Load a ranker strictly, for evaluation.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): precision of the weights in memory.
+        attn_implementation (`str`, *optional*): as for `AutoModel.from_pretrained`.
+
+    Returns:
+        [`ScarModel`]: in evaluation mode.
+
+    Raises:
+        `ValueError`: if it is no SCAR ranker, or a weight is missing, extra, unreadable or of another shape.
+    """
+    read_config(path, revision)
+    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    try:
+        model, info = ScarModel.from_pretrained(
+            path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+        )
+    except Exception as error:  # whatever is wrong with a config or with weights shows in transformers' own ways
+        raise ValueError(
+            f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
+        ) from error
+    wrong = {
+        name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
+    }
+    if wrong:
+        listed = "; ".join(f"{len(keys)} {name.replace('_', ' ')}: {', '.join(keys[:4])}" for name, keys in wrong.items())
+        raise ValueError(
+            f"The checkpoint {path!r} does not fit its config ({listed}). Scores from it would be wrong: save it again, whole."
+        )
+    return model.eval()
+
+
+def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """
+    Load a ranker's tokenizer, without running code that a checkpoint brings.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        [`~transformers.PreTrainedTokenizerBase`].
+
+    Raises:
+        `ValueError`: if its files are missing or damaged.
+    """
+    if Path(path).is_dir() and not any(file.is_file() for name in _TOKENIZER_FILES for file in Path(path).glob(name)):
+        raise ValueError(f"{path!r} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there. Save it again, whole.")
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises plain exceptions for what it cannot read
+        raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {error}") from error
+
+
+def checkpoint_identity(path: str, revision: str | None = None) -> str:
+    """
+    Tell a checkpoint from all others by its content.
+
+    Args:
+        path (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        `str`:
+            SHA-256 over all files of a folder that config, tokenizer or weights may be read from; of a Hub id the commit
+            that its revision means now.
+
+    Raises:
+        `ValueError`: if a Hub id cannot be reached and is not in the local cache.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        digest = sha256()
+        for file in _files_read(folder):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + _hash_of(file))
+        return digest.hexdigest()
+    read_config(path, revision)
+    config = cached_file(path, "config.json", revision=revision)
+    return Path(str(config)).parent.name
+
+
+def _files_read(folder: Path) -> list[Path]:
+    """What a checkpoint may be read from, with the weights that an index names wherever they lie in the folder."""
+    files = {file for file in folder.iterdir() if file.suffix in _READ and file.is_file()}
+    for index in folder.glob("*.index.json"):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            files |= {folder / name for name in names if (folder / name).is_file()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # loading says what is wrong with it
+    return sorted(files)
+
+
+def _hash_of(file: Path) -> bytes:
+    """SHA-256 of a file, read once as long as it does not change."""
+    stat = file.stat()
+    # The time of the last change cannot be set back, as that of the last writing can; Windows has none.
+    if os.name == "nt" or time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED:
+        return _read_hash(str(file))
+    return _known_hash(str(file), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _known_hash(file: str, *stat: int) -> bytes:
+    return _read_hash(file)
+
+
+def _read_hash(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        return file_digest(stream, "sha256").digest()

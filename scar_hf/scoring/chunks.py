@@ -1,0 +1,241 @@
+"""Which rows are scored together: chunks of rows cut by their content, and batches of similar lengths inside a chunk."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from hashlib import sha256
+from threading import Event
+from typing import Protocol
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..modeling import ScarModel
+from ..rows.pairs import RowPairs
+from .cache import ChunkScores
+from .tokenization import TokenizedTexts
+
+# The bounds of a chunk: large enough to sort texts by length and to find equal ones, small enough to lose at a crash.
+_CHUNK_MIN, _CHUNK_MAX = 512, 2048
+# Past the minimum, a chunk ends at one row in so many, chosen by the row's own content.
+_CUT_EVERY = 512
+# Characters after which a chunk ends whatever its rows, as their texts are in memory together.
+_CHUNK_TEXT = 32_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """
+    Rows that are scored together. A score may depend, in its last bits, on the texts in its batch; as batches never reach
+    beyond a chunk, and a chunk begins and ends by content alone, it does not depend on where a run was interrupted, which
+    worker scored it, or which rows were added elsewhere.
+
+    Args:
+        rows (`list[RowPairs]`): the rows, at most 2048.
+        digest (`str`): SHA-256 of what is scored.
+        row_hashes (`np.ndarray` of shape `(n,)`, uint64): the same of each row, in short.
+    """
+
+    rows: list[RowPairs]
+    digest: str
+    row_hashes: np.ndarray
+
+
+def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
+    """
+    Cut a stream of rows into chunks where its content says so, so that rows added or removed change the chunks around
+    them and no others.
+
+    Args:
+        rows (`Iterable[RowPairs]`): rows, read one by one.
+
+    Returns:
+        `Iterator[Chunk]`: of 512 to 2,048 rows, fewer where their texts are very long; the last one of at least one.
+    """
+    taken: list[RowPairs] = []
+    digests: list[bytes] = []
+    size = 0
+    for row in rows:
+        taken.append(row)
+        digests.append(row.digest())
+        size += sum(len(text) for pair in (*row.pairs, *row.against) for text in pair if isinstance(text, str))
+        cut = len(taken) >= _CHUNK_MIN and int.from_bytes(digests[-1][:4], "little") % _CUT_EVERY == 0
+        if cut or len(taken) == _CHUNK_MAX or size >= _CHUNK_TEXT:
+            yield _chunk(taken, digests)
+            taken, digests, size = [], [], 0
+    if taken:
+        yield _chunk(taken, digests)
+
+
+def short_hash(row: RowPairs) -> int:
+    """The hash of a row as it stands in [`Chunk`]."""
+    return int.from_bytes(row.digest()[:8], "little")
+
+
+def _chunk(rows: list[RowPairs], digests: list[bytes]) -> Chunk:
+    hashes = np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype=np.uint64)
+    return Chunk(rows, sha256(b"".join(digests)).hexdigest(), hashes)
+
+
+def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
+    """
+    Plan batches of similar lengths, the longest first, each of at most `tokens_per_batch` tokens with its padding; a
+    text longer than that has a batch of its own.
+
+    Args:
+        lengths (`Sequence[int]`): tokens of each text.
+        tokens_per_batch (`int`): the budget.
+
+    Returns:
+        `Iterator[list[int]]`: positions in `lengths`, each in exactly one batch.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    start = 0
+    while start < len(order):
+        count = max(1, tokens_per_batch // max(1, lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+class Encoder(Protocol):
+    """What runs a ranker's encoder: see [`~scar_hf.scoring.encoders.TorchEncoder`]."""
+
+    def encode(
+        self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def score_chunk(
+    chunk: Chunk,
+    model: ScarModel,
+    encoder: Encoder,
+    tokens_of: Callable[[list[str]], TokenizedTexts],
+    stop: Event,
+    bar: tqdm | None = None,
+) -> ChunkScores:
+    """
+    Score the pairs of a chunk.
+
+    Args:
+        chunk ([`~scar_hf.scoring.chunks.Chunk`]): n rows.
+        model ([`ScarModel`]): the ranker, of which the heads are used.
+        encoder ([`Encoder`]): runs its encoder.
+        tokens_of (`Callable`): tokenises texts.
+        stop (`threading.Event`): ends the work at the next batch when it is set.
+        bar (`tqdm`, *optional*): a progress bar of rows.
+
+    Returns:
+        [`~scar_hf.scoring.cache.ChunkScores`]: of a row with several pairs the mean of their scores; NaN where there is none
+        or it is not finite.
+
+    Raises:
+        `concurrent.futures.CancelledError`: if it was stopped.
+    """
+    pairs = _encode(chunk, encoder, tokens_of, model.config.pooling, stop, bar)
+    scores = _rank(model, pairs.instructions, pairs.responses, pairs.forms)
+    means = _means(scores[~pairs.against], pairs.owner[~pairs.against], len(chunk.rows))
+    if pairs.against.any():
+        others = _means(scores[pairs.against], pairs.owner[pairs.against], len(chunk.rows))
+        margins = np.unique(pairs.owner[pairs.against])
+        means[margins] -= others[margins]
+    means = means.astype(np.float32)
+    means[~np.isfinite(means)] = np.nan
+    truncated = np.zeros(len(chunk.rows), dtype=bool)
+    np.logical_or.at(truncated, pairs.owner, pairs.truncated)
+    return ChunkScores(means, truncated)
+
+
+def embed_chunk(
+    chunk: Chunk,
+    encoder: Encoder,
+    tokens_of: Callable[[list[str]], TokenizedTexts],
+    pooling: str,
+    bar: tqdm | None = None,
+) -> np.ndarray:
+    """
+    Encode the rows of a chunk.
+
+    Args:
+        chunk ([`~scar_hf.scoring.chunks.Chunk`]): n rows.
+        encoder, tokens_of, bar: as for [`score_chunk`].
+        pooling (`str`): what the encoder's text vectors are, as in [`ScarConfig`].
+
+    Returns:
+        `np.ndarray` of shape `(n, 2, H)`, float32: text vectors of instruction and response; of a row with several
+        pairs their mean, NaN where there is none.
+    """
+    pairs = _encode(chunk, encoder, tokens_of, pooling, Event(), bar)
+    vectors = np.stack([pairs.instructions, pairs.responses], axis=1)[~pairs.against]
+    return _means(vectors, pairs.owner[~pairs.against], len(chunk.rows)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """
+    The pairs of a chunk: the row that each belongs to, whether the row is measured against it, its vectors, and whether a text
+    of it was truncated.
+    """
+
+    owner: np.ndarray
+    against: np.ndarray
+    instructions: np.ndarray
+    responses: np.ndarray
+    forms: np.ndarray
+    truncated: np.ndarray
+
+
+def _encode(
+    chunk: Chunk,
+    encoder: Encoder,
+    tokens_of: Callable[[list[str]], TokenizedTexts],
+    pooling: str,
+    stop: Event,
+    bar: tqdm | None,
+) -> _Pairs:
+    slots: dict[str, int] = {}
+    rows = [(i, row) for i, row in enumerate(chunk.rows) if row.problem is None]
+    pairs = [
+        (i, against, x, y) for i, row in rows for against, those in ((False, row.pairs), (True, row.against)) for x, y in those
+    ]
+    owner = np.array([i for i, *_ in pairs], dtype=np.int64)
+    against = np.array([against for _, against, _, _ in pairs], dtype=bool)
+    x = [slots.setdefault(text, len(slots)) for *_, text, _ in pairs]
+    y = [slots.setdefault(text, len(slots)) for *_, text in pairs]
+    texts = tokens_of(list(slots))
+    pairs_of = np.bincount(y, minlength=len(slots))
+
+    shown = 0
+
+    def advance(windows: list[int]) -> None:
+        nonlocal shown
+        if stop.is_set():
+            raise CancelledError
+        done = min(int(pairs_of[texts.finished(windows)].sum()), len(chunk.rows) - shown)
+        shown += done
+        if bar is not None:
+            bar.update(done)
+
+    vectors, forms = texts.merge(*encoder.encode(texts.token_ids, advance), pooling)
+    if bar is not None:
+        bar.update(len(chunk.rows) - shown)
+    return _Pairs(owner, against, vectors[x], vectors[y], forms[y], texts.truncated[x] | texts.truncated[y])
+
+
+@torch.inference_mode()
+def _rank(model: ScarModel, *vectors: np.ndarray) -> np.ndarray:
+    """Score encoded pairs with the heads, in their own precision, whatever the encoder's is."""
+    if not len(vectors[0]):
+        return np.empty(0, dtype=np.float32)
+    head = model.score_head.dense.weight
+    scores, _ = model.rank(*(torch.from_numpy(v).to(head.device, head.dtype) for v in vectors))
+    return scores.float().cpu().numpy()
+
+
+def _means(values: np.ndarray, owner: np.ndarray, rows: int) -> np.ndarray:
+    """The mean over the pairs of each row, in float64; NaN where a row has no pair."""
+    sums = np.zeros((rows, *values.shape[1:]))
+    count = np.bincount(owner, minlength=rows).reshape(-1, *[1] * (values.ndim - 1))
+    with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair
+        np.add.at(sums, owner, values)
+        return sums / count

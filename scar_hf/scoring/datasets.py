@@ -1,0 +1,119 @@
+"""Datasets -> scores: their rows a slice at a time, whatever output format is set on them."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Value
+from tqdm.auto import tqdm
+
+from ..rows.pairs import RowPairs, check_rows, reasons_in_words
+from ..rows.source import DatasetRows
+from .cache import ScoreCache
+from .chunks import Chunk, cut_chunks
+from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer, score_column
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ScoredRows:
+    """
+    The scores of n rows.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
+        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was truncated to `max_length`.
+        hashes (`np.ndarray` of shape `(n,)`, uint64): what was scored, in short.
+        skipped (`dict[int, str]`): why a row has no score, by its number.
+    """
+
+    scores: np.ndarray
+    truncated: np.ndarray
+    hashes: np.ndarray
+    skipped: dict[int, str] = field(default_factory=dict)
+
+
+def score_rows(
+    scorer: ScarScorer,
+    rows: Iterable[RowPairs],
+    cache: ScoreCache | None = None,
+    bar: tqdm | None = None,
+    start: int = 0,
+) -> ScoredRows:
+    """
+    Score a stream of rows, holding no more of it than a few chunks.
+
+    Args:
+        scorer ([`ScarScorer`]): with what. If it is strict, rows that cannot be scored are an error.
+        rows (`Iterable[RowPairs]`): n rows, read one by one.
+        cache ([`~scar_hf.scoring.cache.ScoreCache`], *optional*): where scores are kept and found again.
+        bar (`tqdm`, *optional*): a progress bar of rows.
+        start (`int`, *optional*, defaults to 0): number of the first row, for messages and `skipped`.
+
+    Returns:
+        [`ScoredRows`].
+
+    Raises:
+        `ValueError`: if the scorer is strict and rows cannot be scored; with their numbers.
+    """
+
+    def checked(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
+        seen = start
+        for chunk in chunks:
+            if scorer.settings.strict:
+                check_rows(chunk.rows, seen)
+            seen += len(chunk.rows)
+            yield chunk
+
+    scores, truncated, hashes, skipped, number = [], [], [], {}, start
+    for chunk, result in scorer.score_chunks(checked(cut_chunks(rows)), cache, bar):
+        scores.append(result.scores)
+        truncated.append(result.truncated)
+        hashes.append(chunk.row_hashes)
+        for i in np.flatnonzero(np.isnan(result.scores)):
+            skipped[number + int(i)] = chunk.rows[i].problem or NOT_FINITE
+        number += len(chunk.rows)
+    return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
+
+
+def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
+    """
+    Score a dataset, reading a slice of rows and the columns needed at a time.
+
+    Args:
+        ds ([`~datasets.Dataset`]): n rows, whatever output format is set on them.
+        scorer ([`ScarScorer`]): with what.
+        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
+
+    Returns:
+        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or cut is logged.
+    """
+    kept = scorer.cache() if cache and not scorer.in_memory else None
+    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
+        scored = score_rows(scorer, DatasetRows(ds, scorer.reader).rows(), kept, bar)
+    if len(ds):
+        report_skipped(scored, scorer.read_length)
+    return scored
+
+
+def with_scores(ds: Dataset, scores: np.ndarray) -> Dataset:
+    """The rows with their n scores as the column `scar_score`, float32, null where there is none."""
+    return ds.add_column(SCORE_COLUMN, score_column(scores).to_pylist(), feature=Value("float32"))
+
+
+def report_skipped(scored: ScoredRows, max_length: int) -> None:
+    """Log how many rows have no score, and of how many only the beginning was read."""
+    n = len(scored.scores)
+    if scored.skipped:
+        logger.warning("%d of %d rows have no score: %s.", len(scored.skipped), n, reasons_in_words(scored.skipped))
+    if scored.truncated.any():
+        text = "Of %d of %d rows only the first %d tokens of a text were read; truncation=False reads all."
+        logger.warning(text, int(scored.truncated.sum()), n, max_length)
+
+
+def _joined(parts: list[np.ndarray], dtype: Any) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)

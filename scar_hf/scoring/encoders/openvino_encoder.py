@@ -1,0 +1,368 @@
+"""The encoder in OpenVINO, quantised to int8 with texts of our own, for CPUs."""
+
+import importlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import platform
+import sys
+import tempfile
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...modeling import ScarModel
+from ..cache import cache_folder
+from ..checkpoints import checkpoint_identity, load_ranker, load_tokenizer, read_config, resolve_checkpoint
+from ..chunks import batches_by_tokens
+
+logger = logging.getLogger(__name__)
+
+_PRECISIONS = ("int8", "bfloat16", "float32")
+_CALIBRATION = Path(__file__).parent / "calibration.jsonl"
+_MISSING = 'backend="openvino" needs {}: pip install "scar-hf[cpu]"'
+_FILES = ("model.xml", "model.bin")
+# Lengths are padded to a multiple of this: each new shape costs OpenVINO some milliseconds of preparation.
+_LENGTH_STEP = 16
+# Measured: asymmetric ranges cost no time, and smoothing at NNCF's default strength ranks best.
+_QUANTISATION = {"preset": "mixed", "model_type": "transformer"}
+# Part of the cache's key: to be raised when the graph or its quantisation changes.
+_RECIPE = 2
+
+
+class OpenVinoEncoder:
+    """
+    Encodes texts with a ranker on a CPU: the encoder in int8, weights and activations, several batches at a time. The
+    quantised model is made at first use, which takes about half a minute, and kept on disk.
+
+    Args:
+        checkpoint (`str`): the bundled ranker by its name, a folder, or a Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        precision (`str`, *optional*, defaults to `"int8"`):
+            `"int8"`; or `"bfloat16"` (float32 on a CPU without it) or `"float32"`, for which nothing is quantised.
+        tokens_per_batch (`int`, *optional*, defaults to 1024): tokens, padding included, that one thread takes at once.
+        num_threads (`int`, *optional*): by default as many as PyTorch uses.
+        cache_dir (`str` or `Path`, *optional*):
+            Where converted models are kept, in a folder `openvino`; by default `$SCAR_HF_CACHE`, else `scar-hf` in `$HF_HOME`.
+
+    Raises:
+        `ImportError`: if OpenVINO is not installed, or NNCF is not where a model has to be quantised.
+        `ValueError`: if the checkpoint is not a SCAR ranker, or its encoder cannot be converted.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        *,
+        revision: str | None = None,
+        precision: str = "int8",
+        tokens_per_batch: int = 1024,
+        num_threads: int | None = None,
+        cache_dir: str | Path | None = None,
+    ):
+        if precision not in _PRECISIONS:
+            raise ValueError(f"`precision` must be one of {', '.join(map(repr, _PRECISIONS))}, got {precision!r}.")
+        for name, value in (("tokens_per_batch", tokens_per_batch), ("num_threads", num_threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        ov = _import("openvino")
+        path = resolve_checkpoint(checkpoint)
+        config = read_config(path, revision)
+        self.hidden_size = config.hidden_size
+        self.tokens_per_batch = tokens_per_batch
+        self.num_threads = num_threads or torch.get_num_threads()
+        self._max_length = config.max_length
+        # Some encoders count positions by it, so that it is not free even where the mask hides it.
+        self._pad_token_id = getattr(config.encoder_config, "pad_token_id", None) or 0
+        quantised = precision == "int8"
+        self.key = conversion_key(path, revision, precision)
+        folder = Path(cache_dir or cache_folder()) / "openvino" / self.key
+        core = ov.Core()
+        files = _read(folder)
+        if files is None:
+            files = _convert(ov, path, revision, quantised)
+            _write(folder, files)
+        native_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._compiled = core.compile_model(
+            core.read_model(files["model.xml"], files["model.bin"]),
+            "CPU",
+            {
+                # What is not int8 in an int8 model has no need of more than bfloat16.
+                "INFERENCE_PRECISION_HINT": "bf16" if native_bf16 and precision != "float32" else "f32",
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "NUM_STREAMS": self.num_threads,
+                "INFERENCE_NUM_THREADS": self.num_threads,
+                # Pinned, the workers of several processes would all sit on the same first cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+
+    def encode(
+        self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Encode N tokenised texts. The result does not depend on which thread is done first.
+
+        Args:
+            token_ids (`Sequence[Sequence[int]]`): ids with special tokens, without padding.
+            on_batch (`Callable`, *optional*): called, in the calling thread, with the positions of the texts that are done.
+
+        Returns:
+            `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in the given order.
+        """
+        firsts = np.empty((len(token_ids), self.hidden_size), dtype=np.float32)
+        forms = np.empty_like(firsts)
+        batches = list(batches_by_tokens([self._padded(len(ids)) for ids in token_ids], self.tokens_per_batch))
+        # Twice as many requests as threads, so that none waits while results are read here.
+        idle = [self._compiled.create_infer_request() for _ in range(min(2 * self.num_threads, len(batches)))]
+        running: deque[tuple[Any, list[int]]] = deque()
+
+        def finish_oldest() -> None:
+            request, batch = running[0]
+            request.wait()
+            running.popleft()
+            firsts[batch], forms[batch] = (request.get_output_tensor(i).data for i in range(2))
+            idle.append(request)
+            if on_batch is not None:
+                on_batch(batch)
+
+        try:
+            for batch in batches:
+                if not idle:
+                    finish_oldest()
+                request = idle.pop()
+                request.start_async(self._inputs([token_ids[i] for i in batch]))
+                running.append((request, batch))
+            while running:
+                finish_oldest()
+        finally:
+            for request, _ in running:
+                request.cancel()
+        return firsts, forms
+
+    def _padded(self, length: int) -> int:
+        """The length that a text is padded to, at most what the ranker reads."""
+        rounded = max(1, -(-length // _LENGTH_STEP)) * _LENGTH_STEP
+        return min(rounded, max(self._max_length, length))
+
+    def _inputs(self, token_ids: list[Sequence[int]]) -> dict[str, np.ndarray]:
+        ids = np.full((len(token_ids), self._padded(max(map(len, token_ids)))), self._pad_token_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, text in enumerate(token_ids):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+class _Traceable(torch.nn.Module):
+    """[`ScarModel.encode`] for texts padded on the right, so that token states never leave the graph."""
+
+    def __init__(self, model: ScarModel):
+        super().__init__()
+        self.encoder = model.encoder
+        self.use_pooler, self.pooling = model.config.use_pooler, model.config.pooling
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        states = output.last_hidden_state
+        padding = attention_mask.unsqueeze(-1) == 0
+        if self.pooling == "mean":
+            text = states.masked_fill(padding, 0.0).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).to(states.dtype)
+        else:
+            text = output.pooler_output if self.use_pooler else states[:, 0]
+        # As low as bfloat16 and float32 both go.
+        return text, states.masked_fill(padding, -1e38).amax(dim=1)
+
+
+def _convert(ov: ModuleType, path: str, revision: str | None, quantised: bool) -> dict[str, bytes]:
+    """Convert a ranker's encoder, check it against PyTorch, and quantise it; the files of the OpenVINO model."""
+    nncf = _import("nncf") if quantised else None
+    logger.warning(
+        "Converting the encoder of %s for OpenVINO, once: this takes about %s.", path, "half a minute" if quantised else "10 s"
+    )
+    begin = time.monotonic()
+    model = load_ranker(path, revision)
+    # Conversion and quantisation print bars and warn of each condition that they trace; the check is what counts.
+    with _quiet():
+        converted = _traced(ov, model, path)
+    if nncf is not None:
+        token_ids = _calibration_ids(path, revision, model.config.max_length)
+        with _quiet():
+            converted = nncf.quantize(
+                converted,
+                nncf.Dataset(token_ids, _alone),
+                preset=nncf.QuantizationPreset(_QUANTISATION["preset"]),
+                model_type=nncf.ModelType(_QUANTISATION["model_type"]),
+                subset_size=len(token_ids),
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        ov.save_model(converted, str(Path(folder) / _FILES[0]), compress_to_fp16=False)
+        files = {name: (Path(folder) / name).read_bytes() for name in _FILES}
+    logger.info("Converted in %.0f s.", time.monotonic() - begin)
+    return files
+
+
+@torch.no_grad()
+def _traced(ov: ModuleType, model: ScarModel, path: str) -> Any:
+    """Trace the encoder, and compare the graph with it on other lengths than it was traced with."""
+    kind = model.config.encoder_config.model_type
+    advice = f'The encoder of {path!r}, of type {kind!r}, cannot be converted for OpenVINO: use backend="torch"'
+    traceable = _Traceable(model)
+    failures: tuple[type[Exception], ...] = (
+        *(RuntimeError, ValueError, TypeError, LookupError, AttributeError),
+        *(ov.frontend.GeneralFailure, ov.frontend.OpConversionFailure, ov.frontend.OpValidationFailure),
+    )
+    try:
+        converted = ov.convert_model(
+            traceable, example_input=_example(model, (40, 9, 23)), input=[ov.PartialShape([-1, -1])] * 2
+        )
+        for port, name in zip(converted.inputs, ("input_ids", "attention_mask"), strict=True):
+            port.get_tensor().set_names({name})
+        compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        # One text of full length, past any window of local attention, and one of few tokens.
+        for lengths in ((300, 17), (7,)):
+            example = _example(model, lengths)
+            outputs = compiled([tensor.numpy() for tensor in example])
+            for found, wanted in zip((outputs[0], outputs[1]), traceable(*example), strict=True):
+                error = float(np.abs(found - wanted.numpy()).max())
+                if not error <= 1e-2 * float(wanted.abs().max()):
+                    raise ValueError(f"{advice}. Converted, its vectors are off by {error:.2g}.")
+    except failures as error:
+        if str(error).startswith(advice):
+            raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"{advice} ({reason.strip()[:200]}).") from error
+    return converted
+
+
+def _example(model: ScarModel, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask of texts of these lengths, or the longest that the ranker reads."""
+    encoder = model.config.encoder_config
+    padding = getattr(encoder, "pad_token_id", None) or 0
+    lengths = [min(length, model.config.max_length) for length in lengths]
+    mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    ids = torch.randint(0, encoder.vocab_size, mask.shape, generator=torch.Generator().manual_seed(0))
+    ids = torch.where(ids == padding, (padding + 1) % encoder.vocab_size, ids)
+    return torch.where(mask, ids, padding), mask.long()
+
+
+def _calibration_ids(path: str, revision: str | None, max_length: int) -> list[list[int]]:
+    """The texts whose activations set the ranges of int8; always the same, so that everybody has the same model."""
+    texts = [json.loads(line)["text"] for line in _CALIBRATION.read_text(encoding="utf-8").splitlines()]
+    tokenizer = load_tokenizer(path, revision)
+    return tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+
+
+def _alone(token_ids: list[int]) -> dict[str, np.ndarray]:
+    """One text as a batch."""
+    ids = np.array([token_ids], dtype=np.int64)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
+def conversion_key(checkpoint: str, revision: str | None = None, precision: str = "int8") -> str:
+    """
+    Tell a converted model from all others, without converting it.
+
+    Args:
+        checkpoint (`str`): a folder or Hub id.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+        precision (`str`, *optional*, defaults to `"int8"`): as for [`OpenVinoEncoder`].
+
+    Returns:
+        `str`: SHA-256 over checkpoint, quantisation and versions; the precision counts only where it means to quantise.
+
+    Raises:
+        `ImportError`: if OpenVINO is not installed.
+    """
+    try:
+        converter = version("openvino")
+    except PackageNotFoundError as error:
+        raise ImportError(_MISSING.format("openvino")) from error
+    identity = checkpoint_identity(checkpoint, revision)
+    parts = [identity, _RECIPE, precision == "int8", converter, version("transformers"), platform.machine()]
+    if precision == "int8":
+        nncf = version("nncf") if importlib.util.find_spec("nncf") else None
+        parts += [nncf, _QUANTISATION, sha256(_CALIBRATION.read_bytes()).hexdigest()]
+    return sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read(folder: Path) -> dict[str, bytes] | None:
+    """Read a converted model; `None` where there is none, or its files are not as they were written."""
+    try:
+        hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
+        files = {name: (folder / name).read_bytes() for name in _FILES}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("The converted model in %s cannot be read (%s); it is made again.", folder, error)
+        return None
+    if hashes != _hashes(files):
+        logger.warning("The converted model in %s is damaged; it is made again.", folder)
+        return None
+    return files
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Keep a converted model, whole or not at all; where that cannot be done, it is made again next time."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
+            made = Path(temporary) / folder.name
+            made.mkdir()
+            for name, content in files.items():
+                (made / name).write_bytes(content)
+            (made / "hashes.json").write_text(json.dumps(_hashes(files)), encoding="utf-8")
+            if folder.exists():
+                # A damaged one, or another process was faster; either way nobody holds its files open.
+                os.replace(folder, Path(temporary) / "old")
+            os.replace(made, folder)
+    except OSError as error:
+        if _read(folder) is None:
+            logger.warning("The converted model cannot be kept in %s (%s).", folder, error)
+
+
+def _hashes(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _import(name: str) -> ModuleType:
+    """Import a package of the extra `cpu`."""
+    # OpenVINO and NNCF report their use to their makers at import if this package is there, and do without if not.
+    hidden = "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(_MISSING.format(name)) from error
+    finally:
+        if hidden:
+            del sys.modules["openvino_telemetry"]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nothing below an error through."""
+    loggers = [logging.getLogger(name) for name in ("nncf", "transformers")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -1,0 +1,120 @@
+"""The encoder in PyTorch, on CPU threads or a GPU."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ...modeling import ScarModel
+from ..chunks import batches_by_tokens
+from .forking import restart_after_fork
+
+logger = logging.getLogger(__name__)
+# Measured with MiniLM on a CPU: more tokens bring more padding and no more speed, fewer leave threads waiting for Python.
+_CPU_TOKENS, _GPU_TOKENS = 1024, 16_384
+
+
+class TorchEncoder:
+    """
+    Encodes texts with a ranker in PyTorch. On a CPU each core takes a batch of its own: the small matrices of an encoder
+    leave cores waiting for each other when they share one.
+
+    Args:
+        model ([`ScarModel`]): on its device, in its precision.
+        pad_token_id (`int`): the tokenizer's.
+        tokens_per_batch (`int`, *optional*): tokens, padding included, that pass through at once.
+        num_threads (`int`, *optional*): cores of a CPU that are used, by default as many as PyTorch does.
+    """
+
+    def __init__(
+        self, model: ScarModel, pad_token_id: int, tokens_per_batch: int | None = None, num_threads: int | None = None
+    ):
+        self.model = model
+        self.pad_token_id = pad_token_id
+        on_cpu = model.device.type == "cpu"
+        self.tokens_per_batch = tokens_per_batch or (_CPU_TOKENS if on_cpu else _GPU_TOKENS)
+        self.hidden_size = model.config.hidden_size
+        self._threads = (num_threads or torch.get_num_threads()) if on_cpu else 1
+        self.start_workers()
+        restart_after_fork(self)
+
+    def start_workers(self) -> None:
+        """Start threads; a forked process, such as a worker of a DataLoader, has none of those of its parent."""
+        if self.model.device.type == "cpu":
+            self._workers = ThreadPoolExecutor(self._threads, "scar-encoder", initializer=torch.set_num_threads, initargs=(1,))
+        else:
+            self._workers = ThreadPoolExecutor(self._threads, "scar-encoder")
+
+    def encode(
+        self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Encode N tokenised texts.
+
+        Args:
+            token_ids (`Sequence[Sequence[int]]`): ids with special tokens, without padding.
+            on_batch (`Callable`, *optional*): called with the positions of the texts that are done.
+
+        Returns:
+            `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in the given order.
+
+        Raises:
+            `torch.OutOfMemoryError`: if a single text does not fit into memory.
+        """
+        firsts = np.empty((len(token_ids), self.hidden_size), dtype=np.float32)
+        forms = np.empty_like(firsts)
+        batches = list(batches_by_tokens([len(ids) for ids in token_ids], self.tokens_per_batch))
+        futures = [self._workers.submit(self._encode_batch, [token_ids[i] for i in batch]) for batch in batches]
+        try:
+            for batch, future in zip(batches, futures, strict=True):
+                firsts[batch], forms[batch] = future.result()
+                if on_batch is not None:
+                    on_batch(batch)
+        finally:
+            for future in futures:
+                future.cancel()
+        return firsts, forms
+
+    def _encode_batch(self, token_ids: list[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Encode one batch; where it does not fit into memory, its halves, and smaller batches from then on."""
+        try:
+            return self._forward(token_ids)
+        except torch.OutOfMemoryError:
+            if len(token_ids) == 1:
+                raise
+            # Out of the handler first: the exception's frames hold the tensors that must go.
+        self.tokens_per_batch = max(1, min(self.tokens_per_batch, len(token_ids) * len(token_ids[0])) // 2)
+        logger.warning("Out of memory: going on with batches of %d tokens.", self.tokens_per_batch)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(token_ids) // 2
+        parts = [self._encode_batch(token_ids[:half]), self._encode_batch(token_ids[half:])]
+        return np.concatenate([first for first, _ in parts]), np.concatenate([form for _, form in parts])
+
+    @torch.inference_mode()
+    def _forward(self, token_ids: list[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+        longest = max(map(len, token_ids))
+        ids = np.full((len(token_ids), longest), self.pad_token_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, text in enumerate(token_ids):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        device = self.model.device
+        # Without padding no mask: attention then takes the fastest kernel.
+        full = bool(mask.all())
+        first, form = self.model.encode(torch.from_numpy(ids).to(device), None if full else torch.from_numpy(mask).to(device))
+        return first.float().cpu().numpy(), form.float().cpu().numpy()
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[None]:
+    """While cores take a batch each, keep the libraries below from giving each of them all cores again."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

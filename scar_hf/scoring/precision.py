@@ -1,0 +1,46 @@
+"""The device and the precision that a ranker computes in."""
+
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+# Flags of /proc/cpuinfo: x86 with bfloat16 dot products, and Arm with the same.
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def default_device() -> str:
+    """A GPU if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def default_dtype(device: str | torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it natively, else float32."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if kind == "cpu" and _cpu_flags() & _BF16_FLAGS:
+        return torch.bfloat16
+    return torch.float32
+
+
+def as_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
+    """Read a precision by its name, "auto" as [`default_dtype`] has it."""
+    if dtype == "auto":
+        return default_dtype(device)
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if found not in (torch.float32, torch.bfloat16, torch.float16, torch.int8):
+        raise ValueError(f"`dtype` must be 'auto', 'float32', 'bfloat16', 'float16' or 'int8', got {dtype!r}.")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _cpu_flags() -> set[str]:
+    info = Path("/proc/cpuinfo")
+    if platform.system() != "Linux" or not info.is_file():
+        return set()
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}

@@ -1,0 +1,446 @@
+"""Pairs -> scores: the scorer that `ds.map` takes."""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
+from threading import Event, Lock
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets.fingerprint import Hasher
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from .._version import __version__
+from ..modeling import ScarModel
+from ..rows.batches import add_scores, as_columns
+from ..rows.pairs import PairReader, RowPairs, check_rows, pair_problem
+from .cache import ChunkScores, ScoreCache
+from .checkpoints import checkpoint_identity, load_ranker, load_tokenizer, read_config, resolve_checkpoint
+from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
+from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
+from .encoders.forking import restart_after_fork
+from .encoders.torch_encoder import one_thread_per_operation
+from .precision import as_dtype, default_device
+from .probing import check_probe
+from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
+from .tokenization import TokenizedTexts, tokenize
+
+logger = logging.getLogger(__name__)
+
+SCORE_COLUMN = "scar_score"
+NOT_FINITE = "the score is not a finite number"
+# Chunks in flight: while one is computed, the next is tokenised, and its batches fill the cores that the first leaves idle.
+_LOOKAHEAD = 2
+
+
+@with_settings
+class ScarScorer:
+    r"""
+    Scores instruction-response pairs with a SCAR ranker. The model loads at the first use, so that a scorer is cheap to
+    make, to hash and to send to workers.
+
+    Args:
+        {settings}
+
+    Attributes:
+        settings ([`~scar_hf.scoring.settings.ScorerSettings`]): as they were given.
+        device, dtype: as the settings mean them here.
+
+    Raises:
+        `TypeError`: if there is no such setting.
+        `ValueError`: if a value is out of range, or two contradict each other.
+
+    Example:
+
+    ```python
+    >>> from scar_hf import ScarScorer
+
+    >>> scorer = ScarScorer.from_pretrained("scar-ranker")
+    >>> scorer.score(["What do bees eat?"], ["Bees eat nectar and pollen."]).shape
+    (1,)
+    ```
+    """
+
+    def __init__(self, model: str = BUNDLED_RANKER, **settings: Any):
+        check_names("ScarScorer", settings)
+        self.settings = ScorerSettings(model=str(model), **settings)
+        device, dtype, backend = self.settings.device, self.settings.dtype, self.settings.backend
+        self.model_name = self.settings.model
+        if backend == "auto" and as_dtype(dtype, "cpu") == torch.int8:
+            backend = "openvino"
+        self.device = str(device or ("cpu" if backend == "openvino" else default_device()))
+        if backend == "openvino" and torch.device(self.device).type != "cpu":
+            raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. On a GPU use backend="torch".')
+        self.dtype = as_dtype("int8" if backend == "openvino" and dtype == "auto" else dtype, self.device)
+        if self.dtype == torch.int8 and backend == "torch":
+            raise ValueError('dtype="int8" needs backend="openvino".')
+        if backend == "openvino" and self.dtype == torch.float16:
+            raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
+        self._backend = backend
+        given = self.settings
+        self.reader = PairReader(given.columns, given.turn, given.formatting_func, given.preference)
+        self._model: ScarModel | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._encoder: Any = None
+        self._in_memory = False
+        self._identity: str | None = None  # of the checkpoint, once it is loaded; expected of it, where it was sent
+        self.start_workers()
+        restart_after_fork(self)
+        self._threads: int | None = None
+        self._warned = False
+
+    def start_workers(self) -> None:
+        """Make the locks; a forked process must not wait for those that a thread of its parent held."""
+        self._loading, self._tokenizing = Lock(), Lock()
+
+    @classmethod
+    @with_settings
+    def from_pretrained(cls, model: str = BUNDLED_RANKER, **settings: Any) -> "ScarScorer":
+        """
+        Make a scorer and load its ranker at once, so that what is wrong with the checkpoint shows here.
+
+        Args:
+            model (`str`, *optional*, defaults to `"scar-ranker"`): as for [`ScarScorer`].
+            settings: as for [`ScarScorer`].
+
+        Returns:
+            [`ScarScorer`].
+
+        Raises:
+            `ValueError`: if the checkpoint is not a SCAR ranker, or its weights are missing, extra, unreadable or of
+            another shape.
+        """
+        scorer = cls(model, **settings)
+        scorer._load()
+        return scorer
+
+    @classmethod
+    def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs) -> "ScarScorer":
+        """Make a scorer from a ranker in memory, on the device and in the precision that it has."""
+        scorer = cls("a ranker in memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
+        scorer._model, scorer._tokenizer, scorer._in_memory = model, tokenizer, True
+        return scorer
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the ranker came from memory, so that no other process and no later run can load it again."""
+        return self._in_memory
+
+    @property
+    def model(self) -> ScarModel:
+        """The ranker, loaded if it was not yet."""
+        self._load()
+        assert self._model is not None
+        return self._model
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The ranker's tokenizer, loaded if it was not yet."""
+        self._load()
+        assert self._tokenizer is not None
+        return self._tokenizer
+
+    @property
+    def backend(self) -> str:
+        """What runs the encoder: `"torch"` or `"openvino"`."""
+        if self._backend == "auto":
+            if self.settings.attn_implementation is not None:
+                self._backend = "torch"
+            else:
+                config = read_config(resolve_checkpoint(self.model_name), self.settings.revision)
+                self._backend = default_backend(config, self.device, self.dtype)
+        return self._backend
+
+    @property
+    def read_length(self) -> int:
+        """Tokens of a text that are read, special tokens included."""
+        if self.settings.max_length is not None:
+            return self.settings.max_length
+        if self._model is not None:
+            return self._model.config.max_length
+        return read_config(resolve_checkpoint(self.model_name), self.settings.revision).max_length
+
+    @overload
+    def score(self, instructions: str, responses: str, progress: bool = False) -> float: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def score(
+        self, instructions: Sequence[str | None], responses: Sequence[str | None], progress: bool = False
+    ) -> np.ndarray: ...
+
+    def score(self, instructions: Any, responses: Any, progress: bool = False) -> np.ndarray | float:
+        """
+        Score pairs, or one pair.
+
+        Args:
+            instructions (`Sequence[str]` or `str`): n instructions; `None` is refused with the row's number.
+            responses (`Sequence[str]` or `str`): their n responses; `None` and empty ones are refused likewise.
+            progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
+
+        Returns:
+            `np.ndarray` of shape `(n,)`, float32, in the order of the input, or a `float` of one pair. Higher is better;
+            without a bound.
+
+        Raises:
+            `ValueError`: if the lengths differ, a text is missing or not a string, a response is empty, or a score
+            comes out as NaN.
+        """
+        one = isinstance(instructions, str), isinstance(responses, str)
+        if any(one):
+            if not all(one):
+                raise ValueError("Pass one instruction and one response, or lists of both.")
+            return float(self.score([instructions], [responses], progress)[0])
+        instructions, responses = list(instructions), list(responses)
+        if len(instructions) != len(responses):
+            raise ValueError(
+                f"`instructions` and `responses` must have the same length, got {len(instructions)} and {len(responses)}."
+            )
+        pairs = zip(instructions, responses, strict=True)
+        rows = [RowPairs((pair,), pair_problem(*pair)) for pair in pairs]
+        check_rows(rows)
+        with tqdm(total=len(rows), desc="Scoring", unit="row", disable=not progress) as bar:
+            results = [result.scores for _, result in self.score_chunks(cut_chunks(rows), bar=bar)]
+        scores = np.concatenate(results) if results else np.empty(0, dtype=np.float32)
+        wrong = np.flatnonzero(~np.isfinite(scores))
+        if len(wrong):
+            raise ValueError(
+                f"{len(wrong)} of {len(scores)} scores are not finite, the first at row {wrong[0]}: {self._weights_advice()}"
+            )
+        return scores
+
+    def __call__(self, batch: Any) -> Any:
+        """
+        Score a row, or a batch of rows: what `ds.map(scorer)` and `ds.map(scorer, batched=True)` call. Adds the column
+        `scar_score`, float32, NaN (of a stream null) where a row cannot be scored. With `batched=True` it is many times faster.
+        """
+        columns, is_batch = as_columns(batch, self.reader)
+        rows = self.reader.read(columns)
+        if self.settings.strict:
+            check_rows(rows)
+        results = [result.scores for _, result in self.score_chunks(cut_chunks(rows))]
+        scores = np.concatenate(results) if results else np.empty(0, dtype=np.float32)
+        problems = [row.problem or NOT_FINITE for row, score in zip(rows, scores, strict=True) if not np.isfinite(score)]
+        if problems and not self._warned:
+            self._warned = True
+            reasons = "; ".join(sorted(set(problems)))
+            logger.warning("%d of %d rows have no score: %s. More are not reported here.", len(problems), len(rows), reasons)
+        return add_scores(batch, SCORE_COLUMN, scores, is_batch)
+
+    def score_chunks(
+        self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
+    ) -> Iterator[tuple[Chunk, ChunkScores]]:
+        """
+        Score chunks of rows as they come, a few at a time in memory.
+
+        Args:
+            chunks (`Iterable[Chunk]`): from [`~scar_hf.scoring.chunks.cut_chunks`].
+            cache ([`ScoreCache`], *optional*): where scores are kept and found again.
+            bar (`tqdm`, *optional*): a progress bar of rows.
+
+        Returns:
+            `Iterator` of the chunks in their order, each with its [`~scar_hf.scoring.cache.ChunkScores`].
+
+        Raises:
+            `ValueError`: if no score of a chunk is a finite number: the weights are bad.
+        """
+        waiting: deque[tuple[Chunk, Future | ChunkScores]] = deque()
+        stop = Event()
+        self._threads = torch.get_num_threads()
+        with (
+            one_thread_per_operation(),
+            ThreadPoolExecutor(_LOOKAHEAD, "scar-chunk", initializer=torch.set_num_threads, initargs=(1,)) as executor,
+        ):
+            try:
+                for chunk in chunks:
+                    known = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
+                    if known is not None and bar is not None:
+                        bar.update(len(chunk.rows))
+                    waiting.append((chunk, known or executor.submit(self._score_chunk, chunk, cache, bar, stop)))
+                    if len(waiting) > _LOOKAHEAD:
+                        yield _finished(*waiting.popleft())
+                while waiting:
+                    yield _finished(*waiting.popleft())
+            finally:
+                stop.set()  # nobody waits for what is still running, if this is an error or an interrupt
+                for _, future in waiting:
+                    if isinstance(future, Future):
+                        future.cancel()
+
+    def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
+        """
+        Encode rows, without scoring them: what [`~scar_hf.selecting.diversity.content_space`] tells near-duplicates by.
+
+        Args:
+            rows (`Iterable[RowPairs]`): n rows, read one by one.
+            bar (`tqdm`, *optional*): a progress bar of rows.
+
+        Returns:
+            `np.ndarray` of shape `(n, 2, H)`, float32: the first-token vectors of instruction and response; of a row with
+            several pairs their mean, NaN where it has none.
+        """
+        hidden_size, pooling = self.model.config.hidden_size, self.model.config.pooling
+        with one_thread_per_operation():
+            parts = [embed_chunk(chunk, self._encoder, self._tokens_of, pooling, bar) for chunk in cut_chunks(rows)]
+        return np.concatenate(parts) if parts else np.empty((0, 2, hidden_size), dtype=np.float32)
+
+    def cache(self, folder: str | None = None) -> ScoreCache:
+        """The [`~scar_hf.scoring.cache.ScoreCache`] of this scorer's scores."""
+        settings = self.identity() | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+        # How rows are read decides what is scored, which the cache knows by its content.
+        for name in settings_that_decide(ROWS):
+            settings.pop(name)
+        return ScoreCache(settings, folder)
+
+    def identity(self) -> dict[str, Any]:
+        """
+        What tells this scorer's scores from another's: version, weights, precision, lengths, and how rows are read.
+        Neither the device nor the batch size does.
+
+        Returns:
+            `dict[str, Any]`: as it stands in fingerprints and manifests.
+
+        Raises:
+            `TypeError`: if the ranker is only in memory.
+        """
+        if self.in_memory:
+            raise TypeError(
+                "A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by "
+                "its folder."
+            )
+        own = {
+            "scar_hf": __version__,
+            # What is loaded counts, whatever has become of its folder since.
+            "weights": self._identity or checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision),
+            "conversion": self._conversion(),
+        }
+        return own | {name: self._meaning(name) for name in settings_that_decide(SCORES, ROWS)}
+
+    def describe(self) -> dict[str, Any]:
+        """[`ScarScorer.identity`] with the ranker's name and revision, as manifests have it; of one in memory what is known."""
+        identity = {} if self.in_memory else self.identity()
+        return identity | {"model": self.model_name, "revision": self.settings.revision, "max_length": self.read_length}
+
+    def _meaning(self, name: str) -> Any:
+        """What a setting means for this ranker, on this machine."""
+        if name == "formatting_func":
+            func = self.settings.formatting_func
+            return None if func is None else Hasher.hash(func)
+        meant = {"backend": self.backend, "dtype": self._precision, "max_length": self.read_length}
+        return (meant | {"columns": self.reader.columns}).get(name, getattr(self.settings, name))
+
+    def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None, stop: Event) -> ChunkScores:
+        result = score_chunk(chunk, self.model, self._encoder, self._tokens_of, stop, bar)
+        if np.isnan(result.scores).all() and any(row.problem is None for row in chunk.rows):
+            raise ValueError(f"No score of {len(chunk.rows)} rows is finite: {self._weights_advice()}")
+        if cache is not None:
+            cache.put(chunk.digest, result)
+        return result
+
+    def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
+        with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
+            return tokenize(self.tokenizer, texts, self.read_length, truncation=self.settings.truncation)
+
+    def _load(self) -> None:
+        with self._loading:
+            if self._encoder is not None:
+                return
+            path = resolve_checkpoint(self.model_name)
+            revision, from_disk = self.settings.revision, self._model is None
+            before = checkpoint_identity(path, revision) if from_disk else None
+            if self._identity is not None and before is not None and before != self._identity:
+                raise ValueError(
+                    f"The ranker {self.model_name!r} is not the one that this scorer was made with: it has changed."
+                )
+            if from_disk:
+                model = load_ranker(path, revision, attn_implementation=self.settings.attn_implementation)
+                tokenizer = load_tokenizer(path, revision)
+                check_probe(model, tokenizer, self.model_name)
+                if self.backend == "torch":
+                    model.to(self.device).encoder.to(self.dtype)
+                    prefer_cpu_attention(model)
+                self._tokenizer, self._model = tokenizer, model
+            assert self._model is not None
+            limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
+            if self.settings.max_length and limit and self.settings.max_length > limit:
+                raise ValueError(
+                    f"`max_length` is {self.settings.max_length}, but the encoder of {self.model_name!r} reads at most {limit} "
+                    "tokens."
+                )
+            # Not what this thread may use, which is one, but what the scorer may.
+            threads = self._threads or torch.get_num_threads()
+            if self.backend == "openvino":
+                from .encoders.openvino_encoder import OpenVinoEncoder
+
+                options: dict[str, Any] = (
+                    {} if self.settings.tokens_per_batch is None else {"tokens_per_batch": self.settings.tokens_per_batch}
+                )
+                encoder: Any = OpenVinoEncoder(
+                    path, revision=revision, precision=self._precision, num_threads=threads, **options
+                )
+            else:
+                pad = getattr(self._tokenizer, "pad_token_id", None)
+                encoder = TorchEncoder(self._model, pad or 0, self.settings.tokens_per_batch, threads)
+            if from_disk and checkpoint_identity(path, revision) != before:
+                self._model = self._tokenizer = None
+                raise ValueError(f"The ranker {self.model_name!r} was changed while it was loaded. Load it again.")
+            self._encoder, self._identity = encoder, before
+
+    @property
+    def _precision(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def _conversion(self) -> str | None:
+        """What tells a converted model from another; `None` where the ranker's own is used."""
+        if self.backend == "torch":
+            return None
+        if self._encoder is not None:
+            return self._encoder.key
+        from .encoders.openvino_encoder import conversion_key
+
+        return conversion_key(resolve_checkpoint(self.model_name), self.settings.revision, self._precision)
+
+    def _weights_advice(self) -> str:
+        return f"the ranker {self.model_name!r} has bad weights, or {self.dtype} is too narrow for it. Try dtype='float32'."
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
+        given = {name: getattr(self.settings, name) for name in ("model", "revision", "formatting_func")}
+        return self.identity() | given
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**{name: value for name, value in state.items() if name in BY_NAME})  # type: ignore[misc]
+        self._identity = state["weights"]
+
+
+@with_settings
+def scar_score(model: str = BUNDLED_RANKER, **settings: Any) -> ScarScorer:
+    """
+    Make the function that `ds.map` takes to add the column `scar_score`.
+
+    Args:
+        {settings}
+
+    Returns:
+        [`ScarScorer`].
+
+    Example:
+
+    ```python
+    >>> ds = ds.map(scar_score(), batched=True)
+    ```
+    """
+    return ScarScorer(model, **settings)
+
+
+def score_column(scores: np.ndarray) -> pa.Array:
+    """Scores as a column: null where there is none, as a table would read NaN as a number."""
+    return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
+
+
+def _finished(chunk: Chunk, result: Future | ChunkScores) -> tuple[Chunk, ChunkScores]:
+    return chunk, result.result() if isinstance(result, Future) else result

@@ -1,0 +1,1 @@
+"""Scores -> the rows kept, and why."""

@@ -1,0 +1,234 @@
+"""What is wanted of a selection, in one frozen description that every door takes."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..curation import Step
+
+StratifyBy = str | Mapping[str, Mapping[Any, float]]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """
+    What is wanted of a selection: `scar_select`, `ScarRanking.select`, `scar_filter`, `ScarSFTTrainer` and the command line
+    keep the same rows by the same criteria.
+
+    Args:
+        k (`float` or `int`, *optional*):
+            What to keep: a float in (0, 1] is a share of all rows, floor(k·n) and at least 1; an int >= 1 is a count.
+        threshold (`float`, *optional*): instead of `k`, the lowest score to keep.
+        stratify_by (`str` or `Mapping`, *optional*):
+            A column: each of its values has the same share of the selection as of the data, by largest remainder; rows
+            without a value are a group of their own. Or `{column: {value: share}}`. With `k`.
+        diversity (`float`, *optional*, defaults to 0.0):
+            0 selects by score alone; values up to 1 favour rows that differ from those already selected (maximal marginal
+            relevance); see [`~scar_hf.selecting.diversity.choose`]. With `k`.
+        curation (`Sequence[Step]`, *optional*):
+            Steps that leave rows out whatever their score, in their order. They are not changed by a selection.
+
+    Raises:
+        `ValueError`: if a value is out of range, or both `k` and `threshold` are given.
+
+    Example:
+
+    ```python
+    >>> from scar_hf.selecting.criteria import Criteria
+    >>> from scar_hf.curation import Languages, NearDuplicates
+
+    >>> criteria = Criteria(k=0.1, stratify_by="source", curation=[Languages(["en"]), NearDuplicates(0.8)])
+    >>> scar_select(ds, criteria)
+    ```
+    """
+
+    k: float | None = None
+    threshold: float | None = None
+    stratify_by: StratifyBy | None = None
+    diversity: float = 0.0
+    curation: "Sequence[Step]" = ()
+
+    def __post_init__(self) -> None:
+        if self.k is not None and self.threshold is not None:
+            raise ValueError(f"Pass either `k` or `threshold`, got k={self.k!r} and threshold={self.threshold!r}.")
+        if self.k is not None:
+            check_k(self.k)
+        if self.threshold is not None and (
+            isinstance(self.threshold, bool)
+            or not isinstance(self.threshold, (int, float, np.integer, np.floating))
+            or math.isnan(self.threshold)
+        ):
+            raise ValueError(f"`threshold` must be a number, got {self.threshold!r}.")
+        check_diversity(self.diversity)
+        if self.stratify_by is not None:
+            check_shares(self.stratify_by)
+        if self.k is None and (self.stratify_by is not None or self.diversity):
+            raise ValueError("`stratify_by` and `diversity` divide a number of rows: pass `k` with them.")
+        object.__setattr__(self, "curation", tuple(self.curation))
+        object.__setattr__(self, "diversity", float(self.diversity))
+
+    @classmethod
+    def of(cls, k: "Criteria | float | None" = None, **more: Any) -> "Criteria":
+        """Take criteria as they are, or make them of `k` and the rest."""
+        if not isinstance(k, Criteria):
+            return cls(k, **more)
+        given = [name for name, value in more.items() if value not in (None, 0.0, ())]
+        if given:
+            raise ValueError(f"The criteria say all: pass {given} in them, not next to them.")
+        return k
+
+    @property
+    def by_score_alone(self) -> bool:
+        """Whether nothing but the score and curation decides."""
+        return self.stratify_by is None and not self.diversity
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raise a `ValueError` if `stratify_by` names a column that the data has not, before any work goes into it."""
+        if self.stratify_by is not None:
+            name, _ = read_stratify_by(self.stratify_by)
+            if name not in columns:
+                raise ValueError(f"`stratify_by` names the column {name!r}, but the data has the columns {list(columns)}.")
+
+    def describe(self) -> dict[str, Any]:
+        """The criteria as a manifest has them, as JSON takes it."""
+        said: dict[str, Any] = {"k": self.k, "stratify_by": self.stratify_by, "diversity": self.diversity}
+        if self.threshold is not None:
+            said["threshold"] = self.threshold
+        if self.curation:
+            said["curation"] = [step.settings() for step in self.curation]
+        return said
+
+    def in_words(self) -> str:
+        """What decides besides score and curation; empty if nothing does."""
+        return criteria_in_words(self.stratify_by, self.diversity)
+
+    def without_curation(self) -> "Criteria":
+        """The same criteria without their steps, which are not sent to other processes."""
+        return replace(self, curation=())
+
+
+def criteria_in_words(stratify_by: Any = None, diversity: float = 0.0) -> str:
+    """What decided besides the score; empty if nothing did."""
+    parts = [f"quotas for {stratify_by!r}"] if stratify_by is not None else []
+    return " and ".join([*parts, *([f"diversity {diversity:g}"] if diversity else [])])
+
+
+def count_of(k: float, n: int) -> int:
+    """
+    How many of n rows `k` means.
+
+    Args:
+        k (`float` or `int`): a float in (0, 1] is a share, an int >= 1 a count.
+        n (`int`): number of rows.
+
+    Returns:
+        `int`: floor(k·n) for a share, at least 1; never more than n.
+
+    Raises:
+        `ValueError`: if `k` is out of range or not a number.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, float, np.integer, np.floating)):
+        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k!r}.")
+    if isinstance(k, (int, np.integer)):
+        if k < 1:
+            raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}.")
+        return min(int(k), n)
+    if not 0 < k <= 1:
+        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}. For a number of rows pass an int.")
+    # The product in decimal, as the user wrote it: 0.29 * 100 is 28.999999999999996 in binary.
+    return min(n, max(1, math.floor(round(float(k) * n, 9))))
+
+
+def check_k(k: Any) -> None:
+    """Raise a `ValueError` if `k` is neither a share nor a count, before any work goes into it."""
+    count_of(k, 10**18)
+
+
+def check_diversity(diversity: float) -> None:
+    """Raise a `ValueError` if `diversity` is not a number in [0, 1], before any work goes into it."""
+    number = isinstance(diversity, (int, float, np.integer, np.floating)) and not isinstance(diversity, bool)
+    if not number or not 0 <= diversity <= 1:
+        raise ValueError(f"`diversity` must be in [0, 1], where 0 selects by score alone, got {diversity!r}.")
+
+
+def check_shares(stratify_by: StratifyBy) -> None:
+    """Raise a `ValueError` if `stratify_by` is neither a column nor shares of its values."""
+    name, shares = read_stratify_by(stratify_by)
+    for value, share in (shares or {}).items():
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share) or share < 0:
+            raise ValueError(
+                f"The share of {name}={value!r} in `stratify_by` must be a finite number from 0 up, got {share!r}."
+            )
+    if shares is not None and not any(shares.values()):
+        raise ValueError(f"`stratify_by` gives no value of {name!r} a share above 0, got {dict(shares)}.")
+
+
+def read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] | None]:
+    """The column and, where they are given, the shares of its values."""
+    if isinstance(stratify_by, str):
+        return stratify_by, None
+    if isinstance(stratify_by, Mapping) and len(stratify_by) == 1:
+        name, shares = next(iter(stratify_by.items()))
+        if isinstance(name, str) and isinstance(shares, Mapping):
+            return name, shares
+    raise ValueError(f"`stratify_by` must be a column's name, or {{column: {{value: share}}}}, got {stratify_by!r}.")
+
+
+def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help_, "type": type_, **more})
+
+
+@dataclass(frozen=True)
+class CriteriaOptions:
+    """The criteria that a command line and trainer arguments can express, one option each; `k` has its own place there."""
+
+    threshold: float | None = _option(None, "Instead of k: the lowest score to keep.", float, metavar="SCORE")
+    stratify_by: str | None = _option(
+        None,
+        "Column whose values keep their shares of the data, or their shares in JSON: {column: {value: share}}.",
+        str,
+        metavar="COLUMN",
+    )
+    diversity: float = _option(
+        0.0,
+        "0 selects by score alone; values up to 1 favour rows that differ from those already selected.",
+        float,
+        metavar="D",
+    )
+    languages: str | None = _option(None, "Leave out rows surely in other languages, e.g. en or en,de.", str, metavar="CODES")
+    evaluation: list[str] | None = _option(
+        None, "Leave out rows that overlap with this evaluation set; several may be given.", str, metavar="DATA"
+    )
+    drop_refusals: bool = _option(False, "Leave out responses that refuse, deflect, say nothing, or begin 'As an AI'.", bool)
+    drop_duplicates: bool = _option(False, "Keep only one of equal rows.", bool)
+    drop_near_duplicates: float | None = _option(
+        None, "Of rows at least as similar keep the best-scored; 0.8 is usual.", float, metavar="JACCARD", const=0.8
+    )
+    curation_seed: int = _option(0, "Seed of the search for near-duplicates.", int, metavar="N")
+
+    def criteria(self, k: float | None) -> Criteria:
+        """Make the criteria; steps that judge each row by itself come first."""
+        stratify_by: StratifyBy | None = self.stratify_by
+        if self.stratify_by is not None and self.stratify_by.lstrip().startswith("{"):
+            try:
+                stratify_by = json.loads(self.stratify_by)
+            except ValueError as error:
+                raise ValueError(f"`stratify_by` is not valid JSON: {self.stratify_by!r} ({error}).") from error
+        return Criteria(k, self.threshold, stratify_by, self.diversity, self._steps())
+
+    def _steps(self) -> "list[Step]":
+        near = self.drop_near_duplicates
+        if not (self.languages or self.evaluation or self.drop_refusals or self.drop_duplicates or near is not None):
+            return []
+        from ..curation import ExactDuplicates, Languages, NearDuplicates, Refusals, contamination_of_files
+
+        steps: list[Step] = [Languages(self.languages.split(","))] if self.languages else []
+        steps += [contamination_of_files(self.evaluation)] if self.evaluation else []
+        steps += [Refusals()] if self.drop_refusals else []
+        steps += [ExactDuplicates()] if self.drop_duplicates else []
+        return steps + ([NearDuplicates(near, seed=self.curation_seed)] if near is not None else [])

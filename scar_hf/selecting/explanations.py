@@ -1,0 +1,87 @@
+"""Scores -> which rows are kept, and why."""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from ..scoring.datasets import ScoredRows
+from ..scoring.scorer import NOT_FINITE
+from .top_k import order_of, threshold_of
+
+logger = logging.getLogger(__name__)
+EXPLANATION_COLUMNS = RANK_COLUMN, DECISION_COLUMN, REASON_COLUMN = "scar_rank", "scar_decision", "scar_reason"
+
+
+class Explainer:
+    """
+    Says of rows where they stand, and why they were kept or not.
+
+    Args:
+        scored ([`ScoredRows`]): n rows.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
+        max_length (`int`): tokens that were read of each text.
+        dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
+        criteria (`str`, *optional*): what decided besides the score, in words.
+    """
+
+    def __init__(
+        self,
+        scored: ScoredRows,
+        kept: np.ndarray | None,
+        max_length: int,
+        dropped: Mapping[int, str] | None = None,
+        criteria: str = "",
+    ):
+        n = len(scored.scores)
+        self.scored, self.max_length, self.dropped, self.criteria = scored, max_length, dropped or {}, criteria
+        self.ranks = np.empty(n, dtype=np.int64)
+        self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
+        self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
+        self.kept_count = None if kept is None else len(kept)
+        self.is_kept = np.zeros(n, dtype=bool)
+        if kept is not None:
+            self.is_kept[kept] = True
+            self.threshold = threshold_of(scored.scores, kept)
+
+    def columns(self, start: int, stop: int) -> dict[str, pa.Array]:
+        """
+        Explain rows as columns.
+
+        Args:
+            start, stop (`int`): the rows' numbers, `stop` not included.
+
+        Returns:
+            `dict[str, pa.Array]`: `scar_rank` (1 is the best, null without a score) and, where rows were selected,
+            `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+        """
+        without = np.isnan(self.scored.scores[start:stop])
+        columns = {RANK_COLUMN: pa.array(self.ranks[start:stop], mask=without)}
+        if self.kept_count is None:
+            return columns
+        decisions = [self.decision(i) for i in range(start, stop)]
+        reasons = [self.reason(i) for i in range(start, stop)]
+        return columns | {DECISION_COLUMN: pa.array(decisions, pa.string()), REASON_COLUMN: pa.array(reasons, pa.string())}
+
+    def decision(self, i: int) -> str:
+        """What became of a row: "kept", "dropped" or "skipped"."""
+        if np.isnan(self.scored.scores[i]):
+            return "skipped"
+        return "kept" if self.is_kept[i] else "dropped"
+
+    def reason(self, i: int) -> str:
+        """Why, in a sentence."""
+        score = self.scored.scores[i]
+        if np.isnan(score):
+            return self.scored.skipped.get(i, NOT_FINITE)
+        if i in self.dropped:
+            return self.dropped[i]
+        tied = not self.criteria and not self.is_kept[i] and score >= self.threshold
+        tie = "; an earlier row with the same score comes first" if tied else ""
+        note = f"; only {self.max_length} tokens of a text were read" if self.scored.truncated[i] else ""
+        count = f"{self.kept_count:,}"
+        kept = f"{count} are kept, by score and {self.criteria}" if self.criteria else f"the best {count} are kept"
+        return (
+            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{note}"
+        )

@@ -1,0 +1,271 @@
+"""Selection as a predicate: what `ds.filter` takes."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..curation.row_step import Step
+from ..rows.batches import as_columns
+from ..rows.pairs import check_rows
+from ..rows.source import DatasetRows
+from ..scoring.checkpoints import read_config, resolve_checkpoint
+from ..scoring.chunks import cut_chunks, short_hash
+from ..scoring.datasets import score_dataset
+from ..scoring.scorer import SCORE_COLUMN, ScarScorer
+from ..scoring.settings import BUNDLED_RANKER, with_settings
+from ._callers import calling_dataset, calling_numbers, is_fingerprinting, is_streaming
+from .choice import decide
+from .criteria import Criteria, StratifyBy
+from .top_k import check_selected
+
+logger = logging.getLogger(__name__)
+_DROP, _KEEP, _BY_NUMBER = 0, 1, 2
+_ADVICE = "Write scar_select(ds, k=...), fit the filter first with scar_filter(ds, k=...), or pass threshold=."
+
+
+class ScarFilter:
+    """
+    A predicate for `ds.filter` that keeps what [`scar_select`] keeps. Made by [`scar_filter`].
+
+    A predicate sees rows and not the dataset that they are of. Unless it was fitted, this one finds the dataset that is
+    calling it (among the frames of the call, or of its pickling for workers), scores it once, in batches, in the process
+    that called `filter`, and then decides by what is in a row.
+
+    Args:
+        scorer ([`ScarScorer`]): with what rows are scored.
+        criteria ([`~scar_hf.selecting.criteria.Criteria`]): what is wanted.
+        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
+    """
+
+    def __init__(self, scorer: ScarScorer, criteria: Criteria, cache: bool = True, progress: bool = True):
+        if criteria.k is None and criteria.threshold is None:
+            raise ValueError("Pass either `k` or `threshold`, got neither.")
+        self.scorer, self.criteria = scorer, criteria
+        self.cache = cache
+        self.progress = progress
+        self._decisions: _Decisions | None = None
+        self._fitted_by_hand = False
+        self._caller: Dataset | None = None
+        self._stream_threshold: float | None = None
+
+    def fit(self, ds: Dataset) -> "ScarFilter":
+        """
+        Score a dataset and decide on its rows now.
+
+        Args:
+            ds ([`~datasets.Dataset`]): the rows of which the best are kept.
+
+        Returns:
+            [`ScarFilter`]: itself, for these rows from now on, wherever they come along.
+
+        Raises:
+            `TypeError`: if it is no `Dataset`.
+        """
+        if not isinstance(ds, Dataset):
+            raise TypeError(f"scar_filter is fitted to a datasets.Dataset, got {type(ds).__name__}.")
+        self._decide(ds)
+        self._fitted_by_hand = True
+        return self
+
+    def __call__(self, row: Mapping[str, Any], number: int | Sequence[int] | None = None) -> bool | list[bool]:
+        """
+        Decide on a row, or on a batch of rows (`batched=True`).
+
+        Args:
+            row (`Mapping`): the row, or columns of n values.
+            number (`int`, *optional*): its number or numbers, if `filter` is called `with_indices=True`.
+
+        Returns:
+            `bool`, or a list of n.
+
+        Raises:
+            `ValueError`: if the dataset that a row is of cannot be known, or is another than the one fitted.
+        """
+        columns, is_batch = as_columns(row, self.scorer.reader)
+        rows = self.scorer.reader.read(columns)
+        if not self._fitted_by_hand:
+            self._follow_caller()
+        if self._decisions is None:
+            verdicts = self._by_score(rows)
+        else:
+            numbers = calling_numbers() if number is None else np.atleast_1d(number).tolist()
+            verdicts = [
+                row.problem is None and self._decisions.keeps(short_hash(row), None if numbers is None else numbers[i])
+                for i, row in enumerate(rows)
+            ]
+        return verdicts if is_batch else verdicts[0]
+
+    def _follow_caller(self) -> None:
+        """Decide on the dataset whose `filter` is calling, if there is one and it is not the one decided on."""
+        caller = calling_dataset()
+        if caller is not None:
+            self._caller = caller
+        if self._caller is not None and (self._decisions is None or self._decisions.fingerprint != self._caller._fingerprint):
+            self._decide(self._caller)
+
+    def _decide(self, ds: Dataset) -> None:
+        if SCORE_COLUMN in ds.column_names:
+            logger.warning("The data has a column %r, which is not read: rows are scored anew.", SCORE_COLUMN)
+        scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress)
+        source = DatasetRows(ds, self.scorer.reader)
+        self.criteria.check_columns(ds.column_names)
+        kept, curated = decide(source, scored.scores, self.criteria, self._embedded(source), self.scorer.device)
+        if self.criteria.k is not None:
+            check_selected(kept, len(ds), scored.skipped, curated)
+        self._decisions = _Decisions.of(scored.hashes, kept, ds._fingerprint)
+
+    def _embedded(self, source: DatasetRows) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda numbers: self.scorer.embed_rows(source.rows(numbers))
+
+    def _by_score(self, rows: list) -> list[bool]:
+        """Where no dataset is to be seen, decide by the score alone."""
+        if not self.criteria.by_score_alone or self.criteria.curation:
+            raise ValueError(
+                "scar_filter with `stratify_by`, `diversity` or `curation` compares rows of a dataset, and cannot know here "
+                f"of which one. {_ADVICE}"
+            )
+        found = self.criteria.threshold
+        threshold = found if found is not None else self._threshold_of_stream()
+        if self.scorer.settings.strict:
+            check_rows(rows)
+        scores = np.concatenate([result.scores for _, result in self.scorer.score_chunks(cut_chunks(rows))] or [np.empty(0)])
+        return (scores >= threshold).tolist()
+
+    def _threshold_of_stream(self) -> float:
+        """The score that the best k of the ranker's calibration set have: of a stream no exact share can be known."""
+        if self._stream_threshold is not None:
+            return self._stream_threshold
+        k = self.criteria.k
+        if not is_streaming():
+            raise ValueError(
+                f"scar_filter(k={k}) cannot know of which dataset the best rows are wanted: it is not called by "
+                f"`Dataset.filter` in the same process. {_ADVICE}"
+            )
+        if not isinstance(k, (float, np.floating)):
+            raise ValueError(
+                f"scar_filter(k={k}) of a stream: the best {k} rows are not known before its end. Pass a share "
+                "(k=0.1), which is then an estimate, a threshold=, or load the data with streaming=False."
+            )
+        config = read_config(resolve_checkpoint(self.scorer.model_name), self.scorer.settings.revision)
+        quantiles = (config.calibration or {}).get("quantiles")
+        if not quantiles:
+            raise ValueError(
+                f"scar_filter(k={k}) of a stream needs a ranker with a calibration, which {self.scorer.model_name!r} "
+                "has not. Pass threshold=, or load the data with streaming=False."
+            )
+        self._stream_threshold = float(np.interp(1 - k, np.linspace(0, 1, len(quantiles)), quantiles))
+        logger.warning(
+            "Of a stream no exact share can be kept: scar_filter(k=%s) keeps what scores at least %.4f, as the best %s of "
+            "the ranker's calibration set do. threshold= is exact.",
+            k,
+            self._stream_threshold,
+            f"{k:.1%}",
+        )
+        return self._stream_threshold
+
+    def __getstate__(self) -> dict[str, Any]:
+        """
+        For a fingerprint what tells this filter from others, which is not what it has found out; for a worker that too.
+        """
+        if is_fingerprinting():
+            self._caller = calling_dataset() or self._caller
+            fitted = self._decisions.fingerprint if self._fitted_by_hand and self._decisions else None
+            return {"scorer": self.scorer, "criteria": self.criteria.describe(), "fitted": fitted}
+        if not self._fitted_by_hand:
+            self._follow_caller()
+        if self.criteria.curation and self._decisions is None:
+            raise ValueError(f"scar_filter with `curation` must be fitted before it is sent to other processes. {_ADVICE}")
+        state = {"scorer": self.scorer, "criteria": self.criteria.without_curation(), "cache": self.cache}
+        return state | {"decisions": self._decisions, "by_hand": self._fitted_by_hand}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["scorer"], state["criteria"], state["cache"], False)  # type: ignore[misc]
+        self._decisions, self._fitted_by_hand = state["decisions"], state["by_hand"]
+
+
+class _Decisions:
+    """Which rows are kept, by what is in them; rows that say the same, of which only some are kept, by their numbers."""
+
+    def __init__(self, hashes: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, fingerprint: str):
+        self.hashes, self.verdicts, self.kept, self.fingerprint = hashes, verdicts, kept, fingerprint
+
+    @classmethod
+    def of(cls, hashes: np.ndarray, kept: np.ndarray, fingerprint: str) -> "_Decisions":
+        is_kept = np.zeros(len(hashes), dtype=bool)
+        is_kept[kept] = True
+        distinct, where = np.unique(hashes, return_inverse=True)
+        of_each = np.bincount(where, minlength=len(distinct))
+        kept_of_each = np.bincount(where[is_kept], minlength=len(distinct))
+        verdicts = np.where(kept_of_each == 0, _DROP, np.where(kept_of_each == of_each, _KEEP, _BY_NUMBER)).astype(np.uint8)
+        return cls(distinct, verdicts, kept[verdicts[where[kept]] == _BY_NUMBER], fingerprint)
+
+    def keeps(self, row_hash: int, number: int | None) -> bool:
+        at = int(np.searchsorted(self.hashes, np.uint64(row_hash)))
+        if at == len(self.hashes) or int(self.hashes[at]) != row_hash:
+            raise ValueError(f"A row is not of the dataset that this scar_filter was fitted to. {_ADVICE}")
+        if self.verdicts[at] != _BY_NUMBER:
+            return bool(self.verdicts[at] == _KEEP)
+        if number is None:
+            raise ValueError(
+                "Rows of the dataset are equal in instruction and response, only some of them are among the best, and which "
+                f"of them this row is cannot be known here. {_ADVICE}"
+            )
+        place = int(np.searchsorted(self.kept, number))
+        return place < len(self.kept) and int(self.kept[place]) == number
+
+
+@with_settings
+def scar_filter(
+    ds: Dataset | None = None,
+    k: Criteria | float | None = None,
+    *,
+    threshold: float | None = None,
+    stratify_by: StratifyBy | None = None,
+    diversity: float = 0.0,
+    curation: Sequence[Step] = (),
+    model: str | ScarScorer = BUNDLED_RANKER,
+    cache: bool = True,
+    progress: bool = True,
+    **settings: Any,
+) -> ScarFilter:
+    """
+    Make the predicate that `ds.filter` takes to keep exactly the rows that `scar_select(ds, k)` keeps.
+
+    Args:
+        ds ([`~datasets.Dataset`], *optional*):
+            The dataset of which the best rows are wanted. Without it, it is the one whose `filter` is called.
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
+            All that is wanted; or a share in (0, 1], or a count >= 1. Of an `IterableDataset` only a share can be asked for,
+            and only estimated: by the scores of the ranker's calibration set.
+        threshold (`float`, *optional*):
+            The lowest score to keep, instead of `k`. Works on streams and row by row, too.
+        stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`]; not on streams.
+        model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): as for [`scar_rank`].
+        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
+        settings: as for [`ScarScorer`].
+
+    Returns:
+        [`ScarFilter`].
+
+    Raises:
+        `ValueError`: if both or neither of `k` and `threshold` are passed, or `k` is out of range.
+
+    Example:
+
+    ```python
+    >>> ds = ds.filter(scar_filter(k=0.1))
+    >>> ds = ds.filter(scar_filter(ds, k=0.1))  # the same, said in so many words
+    >>> stream = stream.filter(scar_filter(threshold=1.5), batched=True)
+    ```
+    """
+    if ds is not None and not isinstance(ds, Dataset):
+        raise TypeError(f"scar_filter takes a datasets.Dataset first, got {ds!r}. A share goes by name: scar_filter(k=0.1).")
+    scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
+    more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
+    made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress)
+    return made if ds is None else made.fit(ds)
