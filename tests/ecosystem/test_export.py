@@ -1,0 +1,1 @@
+"""Graphs of a ranker: torch.export and ONNX, for batches and texts of any size."""
