@@ -74,12 +74,13 @@ class ScarPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, ScarMLP):
+        # Layer by layer, as loading visits the layers whose weights are missing, and not the heads that hold them.
+        heads = [head for head in self.children() if isinstance(head, ScarMLP)]
+        if isinstance(module, nn.Linear) and any(module in (head.dense, head.out_proj) for head in heads):
             # PyTorch's own initialisation, as the paper's heads have it: N(0, 0.02) would start with all scores equal.
-            for linear in (module.dense, module.out_proj):
-                bound = 1 / math.sqrt(linear.in_features)
-                init.uniform_(linear.weight, -bound, bound)
-                init.uniform_(linear.bias, -bound, bound)
+            bound = 1 / math.sqrt(module.in_features)
+            init.uniform_(module.weight, -bound, bound)
+            init.uniform_(module.bias, -bound, bound)
 
 
 class ScarModel(ScarPreTrainedModel):

@@ -71,7 +71,10 @@ def triples() -> dict[str, torch.Tensor]:
     batch = {}
     for seed, name in enumerate(("direct", "referenced", "human")):
         pair = texts(seed=seed)
-        batch[f"{name}_input_ids"], batch[f"{name}_attention_mask"] = pair["response_input_ids"], pair["response_attention_mask"]
+        batch[f"{name}_input_ids"], batch[f"{name}_attention_mask"] = (
+            pair["response_input_ids"],
+            pair["response_attention_mask"],
+        )
     instructions = texts()
     return batch | {name: value for name, value in instructions.items() if name.startswith("instruction")}
 
@@ -79,6 +82,14 @@ def triples() -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def scores(model, batch=None) -> torch.Tensor:
     return model(**(batch or texts())).scores.float()
+
+
+def settings_of(config) -> dict:
+    """All that a config says but where it was loaded from, and in which precision."""
+    values = config.to_dict()
+    passing = ("dtype", "architectures", "_name_or_path")
+    encoder = {name: value for name, value in values.pop("encoder_config").items() if name not in passing}
+    return {name: value for name, value in values.items() if name not in passing} | {"encoder_config": encoder}
 
 
 def stored_names(folder) -> list[str]:
@@ -95,7 +106,7 @@ def test_saving_and_loading_changes_nothing(model, tmp_path):
     loaded, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
     assert type(loaded) is ScarModel and not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert not loaded.training
-    assert loaded.config.to_dict() == AutoConfig.from_pretrained(tmp_path).to_dict()
+    assert settings_of(loaded.config) == settings_of(model.config) == settings_of(AutoConfig.from_pretrained(tmp_path))
     for name, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
     torch.testing.assert_close(scores(loaded), scores(model))
@@ -210,9 +221,9 @@ def test_a_device_map_loads_the_same(model, tmp_path, place):
 def test_weights_that_do_not_fit_into_memory_stay_on_disk(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
     loaded = AutoModel.from_pretrained(
-        tmp_path / "model", device_map="auto", max_memory={"cpu": "14KB"}, offload_folder=tmp_path / "offloaded"
+        tmp_path / "model", device_map="auto", max_memory={"cpu": "20KB"}, offload_folder=tmp_path / "offloaded"
     )
-    assert {str(place) for place in loaded.hf_device_map.values()} == {"cpu", "disk"}, loaded.hf_device_map
+    assert set(loaded.hf_device_map.values()) == {"cpu", "disk"}, loaded.hf_device_map
     torch.testing.assert_close(scores(loaded), scores(model))
 
 
