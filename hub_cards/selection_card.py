@@ -137,12 +137,14 @@ def amend_model_card(path: str | Path, manifest: Mapping[str, Any]) -> None:
     """
     path, manifest = Path(path), without_local_folders(manifest)
     counts = manifest["selection"]
-    rows, kept = counts["rows"], counts.get("kept", counts["rows"])
+    rows, too_long = counts["rows"], manifest.get("too_long") or 0
+    trained = counts.get("kept", rows) - too_long
     source_id = hub_id(manifest)
     facts = [
         ("Data", str(manifest["data"])),
         ("Rows before selection", _count(rows)),
-        ("Rows trained on", Markdown(f"{_count(kept)} ({share(kept, rows)})")),
+        ("Rows trained on", Markdown(f"{_count(trained)} ({share(trained, rows)})")),
+        *([("Rows selected whose prompts fill the length of training", _count(too_long))] if too_long else []),
         ("Rows without a score", _count(counts.get("skipped", 0))),
         ("Rows left out by curation", _count(counts.get("dropped", 0))),
         *_selection_facts(manifest),

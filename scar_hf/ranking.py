@@ -15,6 +15,7 @@ from .curation.row_step import Step
 from .manifest.description import dataset_source
 from .methods import MethodScorer, method_scorer, score_source
 from .rows.pairs import PairReader
+from .rows.sft import for_trl
 from .rows.source import DatasetRows
 from .scoring.datasets import ScoredRows, score_dataset, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
@@ -311,6 +312,7 @@ def scar_select(
     stratify_by: StratifyBy | None = None,
     diversity: float = 0.0,
     curation: Sequence[Step] = (),
+    sft_format: bool = False,
     **kwargs: Any,
 ) -> DatasetOrDict:
     """
@@ -322,6 +324,8 @@ def scar_select(
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
             All that is wanted, or a share in (0, 1], floor(k·n) and at least 1, or a count >= 1.
         stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`].
+        sft_format (`bool`, *optional*, defaults to `False`):
+            Whether to return rows as TRL's SFTTrainer reads them, as [`~scar_hf.trainer_callbacks.to_sft_format`] makes them.
         kwargs: as for [`scar_rank`].
 
     Returns:
@@ -334,7 +338,7 @@ def scar_select(
     Example:
 
     ```python
-    >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1))
+    >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1, sft_format=True))
     >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # sources as in the data, and no near-duplicates
     ```
     """
@@ -345,8 +349,10 @@ def scar_select(
         if getattr(split, "column_names", None) is not None:
             criteria.check_columns(split.column_names)
     if isinstance(ds, DatasetDict):
-        return DatasetDict({name: scar_select(split, criteria, **kwargs) for name, split in ds.items()})
-    return scar_rank(ds, **kwargs).top(criteria)
+        return DatasetDict({name: scar_select(split, criteria, sft_format=sft_format, **kwargs) for name, split in ds.items()})
+    ranking = scar_rank(ds, **kwargs)
+    best = ranking.top(criteria)
+    return for_trl(best, ranking.scorer.reader) if sft_format and ranking.scorer is not None else best
 
 
 def _scorer_of(

@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..rows.sft import to_sft_format
     from .arguments import ScarArguments
     from .curriculum import ScarCurriculumSampler, curriculum_order
     from .data_collator import ScarDataCollator
     from .selection_callback import ScarSelectionCallback
-    from .sft_format import to_sft_format
     from .sft_trainer import ScarSFTTrainer
 
 _EXPORTS = {
@@ -18,7 +18,7 @@ _EXPORTS = {
     "ScarSFTTrainer": "sft_trainer",
     "ScarSelectionCallback": "selection_callback",
     "curriculum_order": "curriculum",
-    "to_sft_format": "sft_format",
+    "to_sft_format": ".rows.sft",
 }
 
 __all__ = [

@@ -27,6 +27,7 @@ class ScarSelectionCallback(TrainerCallback):
             What the training set is: a selection, or the ranking that it was selected from; or the manifest of a selection on
             disk, or its path.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): what was selected; with a ranking.
+        too_long (`int`, *optional*, defaults to 0): rows selected that are not trained on, as their prompts fill `max_length`.
 
     Raises:
         `ValueError`: if `k` is missing with a ranking, or the manifest is none.
@@ -45,6 +46,7 @@ class ScarSelectionCallback(TrainerCallback):
         trainer: Trainer,
         selection: Selection | ScarRanking | dict[str, Any] | str | Path,
         k: Criteria | float | None = None,
+        too_long: int = 0,
     ):
         self.trainer = trainer
         if isinstance(selection, ScarRanking):
@@ -59,6 +61,8 @@ class ScarSelectionCallback(TrainerCallback):
             counts = self.manifest.get("selection", {})
             names = [name for name in ("rows", "kept", "threshold") if counts.get(name) is not None]
             self.metrics = {f"scar/{name}": float(counts[name]) for name in names}
+        if too_long:
+            self.manifest, self.metrics["scar/too_long"] = {**self.manifest, "too_long": too_long}, float(too_long)
         self._amend_what_the_trainer_writes()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

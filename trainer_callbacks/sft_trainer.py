@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..ranking import ScarRanking, scar_rank
 from ..rows.pairs import PairReader
+from ..rows.sft import to_sft_format
 from ..scoring.datasets import with_scores
 from ..scoring.scorer import SCORE_COLUMN
 from ..selecting.criteria import Criteria, count_of
@@ -24,7 +26,6 @@ from .arguments import ScarArguments
 from .curriculum import ScarCurriculumSampler
 from .data_collator import WEIGHT_KEY, ScarDataCollator, check_collator
 from .selection_callback import ScarSelectionCallback
-from .sft_format import to_sft_format
 from .stored_selection import check_same_selection, stored_ranking
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class ScarSFTTrainer(SFTTrainer):
     Attributes:
         scar_ranking ([`ScarRanking`]): the ranking of all rows; `None` with a [`ScarDataCollator`].
         scar_selection ([`~scar_hf.selection.Selection`]): what was selected; `None` likewise.
+        scar_too_long (`int`): rows selected that SFTTrainer dropped, as their prompts fill `max_length`; also logged as
+            `scar/too_long`.
 
     Raises:
         `TypeError`: if `train_dataset` is a stream and there is no [`ScarDataCollator`].
@@ -78,6 +81,8 @@ class ScarSFTTrainer(SFTTrainer):
         self.scar_args = scar_args or ScarArguments()
         self.scar_ranking: ScarRanking | None = None
         self.scar_selection: Selection | None = None
+        self.scar_too_long = 0
+        self._reads_rows_itself = given.get("formatting_func") is not None
         collator, ds = given.get("data_collator"), given.get("train_dataset")
         check_collator(collator, config.packing, config.padding_free)
         self._check_settings(config, collator, ds)
@@ -86,14 +91,12 @@ class ScarSFTTrainer(SFTTrainer):
         elif isinstance(ds, Dataset):
             self.scar_ranking, self.scar_selection = select_once(ds, self.scar_args, config, given.get("formatting_func"))
             ds = self.scar_selection.dataset
-        if isinstance(ds, (Dataset, IterableDataset)) and given.get("formatting_func") is None:
-            given["train_dataset"] = to_sft_format(ds)
-            given["eval_dataset"] = _evaluation(given.get("eval_dataset"))
-        else:
-            given["train_dataset"] = ds
+        given["train_dataset"] = self._for_trl(ds)
+        given["eval_dataset"] = self._for_trl(given.get("eval_dataset"))
         super().__init__(**given)
         if self.scar_selection is not None:
-            self.scar_callback = ScarSelectionCallback(self, self.scar_selection)
+            self.scar_too_long = self._count_too_long()
+            self.scar_callback = ScarSelectionCallback(self, self.scar_selection, too_long=self.scar_too_long)
             self.add_callback(self.scar_callback)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -108,6 +111,10 @@ class ScarSFTTrainer(SFTTrainer):
             if folder is not None:
                 check_same_selection(folder, self.scar_callback.manifest)
         return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As [`~trl.SFTTrainer.evaluate`], with rows of any format that the training data may have."""
+        return super().evaluate(self._for_trl(eval_dataset), *args, **kwargs)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
         """As [`~transformers.Trainer.get_train_dataloader`], with batches from which a [`ScarDataCollator`] can choose."""
@@ -137,6 +144,32 @@ class ScarSFTTrainer(SFTTrainer):
         weights = inputs.pop(WEIGHT_KEY, None)
         called = model if weights is None else _weighted(model, weights)
         return super().compute_loss(called, inputs, return_outputs, num_items_in_batch)
+
+    def _for_trl(self, ds: Any) -> Any:
+        """Rows in a format that SFTTrainer takes, none of them left out."""
+        if isinstance(ds, dict):
+            return {name: self._for_trl(part) for name, part in ds.items()}
+        if self._reads_rows_itself or not isinstance(ds, (Dataset, IterableDataset)):
+            return ds
+        a = self.scar_args
+        columns = None if a.scar_columns is None or _is_for_trl(ds.column_names or ()) else a.scar_columns
+        return to_sft_format(ds, columns, preference=a.scar_preference if columns is None else "chosen")
+
+    def _count_too_long(self) -> int:
+        """How many of the rows selected SFTTrainer has dropped, as nothing of their responses fits into `max_length`."""
+        if self.args.packing or self._skip_prepare_dataset or self.scar_selection is None:
+            return 0
+        kept = len(self.scar_selection)
+        lost = kept - len(self.train_dataset)
+        if lost:
+            logger.warning(
+                "%d of the %d rows selected are not trained on: their prompts fill max_length=%s, and nothing of the response "
+                "is left. Raise max_length in the SFTConfig, or leave long prompts out before selecting.",
+                lost,
+                kept,
+                self.args.max_length,
+            )
+        return lost
 
     def _check_settings(self, config: SFTConfig, collator: Any, ds: Any) -> None:
         chosen_late = isinstance(collator, ScarDataCollator)
@@ -255,11 +288,9 @@ def _checkpoint(config: SFTConfig) -> str | None:
     return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
 
 
-def _evaluation(eval_dataset: Any) -> Any:
-    """Evaluation data in the format of the training data, none of it left out."""
-    if isinstance(eval_dataset, dict):
-        return {name: to_sft_format(ds) for name, ds in eval_dataset.items()}
-    return eval_dataset if eval_dataset is None else to_sft_format(eval_dataset)
+def _is_for_trl(names: Sequence[str]) -> bool:
+    """Whether SFTTrainer reads columns of these names by itself."""
+    return "messages" in names or "text" in names or ("prompt" in names and "completion" in names)
 
 
 def _weighted(model: Any, weights: torch.Tensor) -> Any:

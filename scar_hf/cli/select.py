@@ -19,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring_arguments(parser)
     add_output_arguments(parser)
     add_choice_arguments(parser)
+    parser.add_argument(
+        "--sft-format",
+        action="store_true",
+        help="write rows as TRL's SFTTrainer reads them: messages, or prompt and completion",
+    )
     parser.add_argument("--group-by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
     parser.add_argument("--quiet", action="store_true", help="print no summary")
 
@@ -29,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         args,
         k=criteria_of(args),
         group_by=args.group_by,
+        sft_format=args.sft_format,
         observe=not args.quiet,
     )
     if not args.quiet:

@@ -29,7 +29,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         parts += ["-k", str(options["k"])]
     parts += ["-o", output or "selected.jsonl"]
     parts += command_options(settings)
-    parts += [f"--{name}" for name in ("explain", "arrow") if options.get(name)]
+    parts += [f"--{name.replace('_', '-')}" for name in ("explain", "sft_format", "arrow") if options.get(name)]
     if options.get("threshold") is not None:
         parts += ["--threshold", str(options["threshold"])]
     if options.get("stratify_by") is not None:

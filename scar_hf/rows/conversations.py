@@ -103,6 +103,13 @@ def asked(turns: Turns) -> str | None:
     return "\n\n".join(reversed(said)) if said else None
 
 
+def extended(instruction: Any, more: Any) -> Any:
+    """An instruction with an Alpaca input or a Dolly context after it, if there is one."""
+    if isinstance(instruction, str) and isinstance(more, str) and more.strip():
+        return f"{instruction}\n\n{more}"
+    return instruction
+
+
 def _text_of(content: Any) -> str | None:
     """Text of a message: a string, nothing (a tool call), or a list of text parts."""
     if content is None or isinstance(content, str):

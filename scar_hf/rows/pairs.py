@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from .conversations import RowError, Turns, asked, begins_with_user, common_turns, is_chat, turns_of, whole_conversation
+from .conversations import (
+    RowError,
+    Turns,
+    asked,
+    begins_with_user,
+    common_turns,
+    extended,
+    is_chat,
+    turns_of,
+    whole_conversation,
+)
 from .formats import CHAT, FORMATS_IN_WORDS, PLAIN, PREFERENCE, RowFormat, format_of_row, formats_of
 from .rendered_text import turns_of_text
 
@@ -119,7 +129,7 @@ class PairReader:
             if missing:
                 raise ValueError(f"`columns` names {missing}, but the data has the columns {list(names)}.")
             return list(self.columns)
-        formats = self._formats(names)
+        formats = self.formats(names)
         if formats:
             return list(dict.fromkeys(name for known in formats for name in known.columns))
         if self.preference != "chosen":
@@ -154,7 +164,7 @@ class PairReader:
         """
         needed = self.needed(list(batch))
         names = list(batch) if needed is None else needed
-        formats = [] if needed is None else self._formats(names)
+        formats = [] if needed is None else self.formats(names)
         if formats and formats[0].kind == PREFERENCE and self.preference == "chosen" and not self._noticed:
             self._noticed = True
             logger.warning(
@@ -164,7 +174,8 @@ class PairReader:
         values = zip(*(batch[name] for name in names), strict=True)
         return [self._read_row(dict(zip(names, row, strict=True)), formats) for row in values]
 
-    def _formats(self, names: Sequence[str]) -> list[RowFormat]:
+    def formats(self, names: Sequence[str]) -> list[RowFormat]:
+        """The formats that the columns of these names fit, the one to be tried first coming first."""
         if self.columns is not None:
             return [RowFormat(PLAIN, self.columns)]
         formats = formats_of(names)
@@ -202,7 +213,7 @@ class PairReader:
         if isinstance(result, Mapping):
             reader = PairReader(turn=self.turn, preference=self.preference)
             reader.needed(list(result))
-            return reader._known(result, reader._formats(list(result)))
+            return reader._known(result, reader.formats(list(result)))
         if self.preference != "chosen":
             raise RowError(
                 f"`formatting_func` returned no row with chosen and rejected, which preference={self.preference!r} needs"
@@ -225,7 +236,7 @@ class PairReader:
             after = turns_of(response) if is_chat(response) else [("assistant", response)]
             return self._chosen([] if begins_with_user(after) else before, after)
         for more in extensions:
-            instruction = _extend(instruction, more)
+            instruction = extended(instruction, more)
         return [(instruction, response)]
 
     def _read_preference(self, chosen: Any, rejected: Any, prompt: Any = None) -> tuple[Pairs, Pairs]:
@@ -297,10 +308,3 @@ def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]
     if isinstance(columns, str) or len(columns) != 2:
         raise ValueError(f"`columns` must be two column names, instruction and response, got {columns!r}.")
     return columns[0], columns[1]
-
-
-def _extend(instruction: Any, more: Any) -> Any:
-    """Append an alpaca input or a Dolly context to its instruction."""
-    if isinstance(instruction, str) and isinstance(more, str) and more.strip():
-        return f"{instruction}\n\n{more}"
-    return instruction

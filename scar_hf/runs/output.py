@@ -32,6 +32,7 @@ from ..files import (
     write_shard,
 )
 from ..manifest.replacing import check_replaceable
+from ..rows.sft import SftRows
 from ..scoring.datasets import ScoredRows
 from ..scoring.scorer import SCORE_COLUMN, score_column
 from ..selecting.explanations import Explainer
@@ -53,6 +54,7 @@ class OutputWriter:
         written (`np.ndarray`): numbers of the rows to write.
         explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): what more to say of each.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): looks at the rows as they pass.
+        sft ([`~scar_hf.sft_rows.SftRows`], *optional*): what the rows become, for TRL; without it they stay as they are.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class OutputWriter:
         written: np.ndarray,
         explainer: Explainer | None = None,
         observations: Observations | None = None,
+        sft: SftRows | None = None,
     ):
+        self.sft = sft
         self.shards, self.scored, self.explainer, self.observations = shards, scored, explainer, observations
         self.bar: tqdm | None = None
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -134,7 +138,7 @@ class OutputWriter:
             if self.observations is not None:
                 self.observations.see(batch, start)
             numbers = np.flatnonzero(self.wanted[start:stop])
-            yield add_columns(take(batch, numbers), self._columns(start, stop, numbers))
+            yield add_columns(self._taken(batch, numbers), self._columns(start, stop, numbers))
             start = stop
             if self.bar is not None:
                 self.bar.update(len(batch))
@@ -144,6 +148,11 @@ class OutputWriter:
         raise ValueError(
             f"{self.shards[i].name} has another number of rows than when it was scored: it was changed meanwhile. Start again."
         )
+
+    def _taken(self, batch: Batch, numbers: np.ndarray) -> Batch:
+        """The rows to write of a batch, as they are written."""
+        rows = take(batch, numbers)
+        return rows if self.sft is None else self.sft.convert_batch(rows)
 
     def _columns(self, start: int, stop: int, numbers: np.ndarray) -> dict[str, pa.Array]:
         columns = {SCORE_COLUMN: score_column(self.scored.scores[start:stop])}
@@ -161,7 +170,7 @@ class OutputWriter:
         for i in parts:
             start = int(self.starts[i])
             for batch in self.shards[i].batches(_ROWS):
-                written = take(batch, np.flatnonzero(self.wanted[start : start + len(batch)]))
+                written = self._taken(batch, np.flatnonzero(self.wanted[start : start + len(batch)]))
                 schema = merge_schemas(schema, schema_of(written, mixed_as_json=True), isinstance(batch, list))
                 start += len(batch)
                 if isinstance(batch, pa.Table):

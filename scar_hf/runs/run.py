@@ -15,6 +15,7 @@ from ..manifest.replacing import check_replaceable
 from ..manifest.sidecars import find_manifest, is_output_of, reason_lines, write_sides
 from ..methods.scoring import score_with
 from ..rows.pairs import PairReader
+from ..rows.sft import SftRows
 from ..rows.source import ShardRows
 from ..scoring.datasets import ScoredRows, report_skipped
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
@@ -62,6 +63,7 @@ def select_files(
     *,
     all_rows: bool = False,
     explain: bool = False,
+    sft_format: bool = False,
     arrow: bool = False,
     group_by: str | None = None,
     split: str | None = None,
@@ -85,6 +87,8 @@ def select_files(
             What to keep. A share `k` is one of all rows, whatever curation leaves out; without criteria all rows are kept.
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
+        sft_format (`bool`, *optional*, defaults to `False`):
+            Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.sft_rows.to_sft_format`] does.
         arrow (`bool`, *optional*, defaults to `False`):
             Write an output folder as `Dataset.save_to_disk` does. By default it is like the data where that is a folder, and
             else holds one Parquet file, which `load_dataset` and TRL take by the folder's name.
@@ -115,7 +119,9 @@ def select_files(
     _check_columns(
         shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratified}, overwrite_scores, explain, one_table
     )
+    sft = _sft_rows(shards, scorer.reader, output) if sft_format else None
     options: dict[str, Any] = {"all_rows": all_rows, "explain": explain, "arrow": arrow, "curation": None}
+    options |= {"sft_format": True} if sft_format else {}
     options |= criteria.describe()
     times = file_times(shards)
     run = describe_files(data, shards, scorer, options)
@@ -135,7 +141,7 @@ def select_files(
     written = np.arange(rows) if all_rows else kept
     observations = Observations(scorer.reader, scored.scores, kept, group_by) if observe else None
     counts = [len(part.scores) for part in parts]
-    writer = OutputWriter(shards, counts, scored, written, explainer, observations)
+    writer = OutputWriter(shards, counts, scored, written, explainer, observations, sft)
     if found:
         if observe:
             writer.read()
@@ -178,6 +184,20 @@ def join(parts: Sequence[ScoredRows]) -> ScoredRows:
         np.concatenate([part.hashes for part in parts]),
         skipped,
     )
+
+
+def _sft_rows(shards: Sequence[Shard], reader: PairReader, output: Path) -> SftRows | None:
+    """What rows become for TRL: the same in all shards, by the columns of all."""
+    names: dict[str, None] = {}
+    for shard in shards:
+        names.update(dict.fromkeys(shard.column_names() or columns_of(next(iter(shard.batches(_ROWS)), []))))
+    sft = SftRows.of(list(names), reader) if names else None
+    if sft is not None and output.suffix == ".csv" and not sft.as_text:
+        raise ValueError(
+            f"{output} cannot hold conversations, which the rows become for TRL: write .jsonl or .parquet, or leave "
+            "`sft_format` (--sft-format) out."
+        )
+    return sft
 
 
 def _check_columns(
