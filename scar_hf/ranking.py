@@ -15,7 +15,7 @@ from .curation.row_step import Step
 from .manifest.description import dataset_source
 from .methods import MethodScorer, method_scorer, score_source
 from .rows.pairs import PairReader
-from .rows.sft import for_trl
+from .rows.sft import SftRows, for_trl
 from .rows.source import DatasetRows
 from .scoring.datasets import ScoredRows, score_dataset, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
@@ -350,6 +350,10 @@ def scar_select(
             criteria.check_columns(split.column_names)
     if isinstance(ds, DatasetDict):
         return DatasetDict({name: scar_select(split, criteria, sft_format=sft_format, **kwargs) for name, split in ds.items()})
+    scorer = kwargs.get("model")
+    given = scorer.settings.formatting_func if isinstance(scorer, ScarScorer) else kwargs.get("formatting_func")
+    if sft_format and given is not None:
+        SftRows.of(ds.column_names, PairReader(formatting_func=given))  # refuses before the rows are scored
     ranking = scar_rank(ds, **kwargs)
     best = ranking.top(criteria)
     return for_trl(best, ranking.scorer.reader) if sft_format and ranking.scorer is not None else best

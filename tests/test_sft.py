@@ -20,7 +20,9 @@ from scar_hf.trainer_callbacks import (
 )
 from trl import SFTTrainer
 
-from scar_hf import scar_filter, scar_rank, scar_score, scar_select
+from scar_hf import ScarScorer, scar_filter, scar_rank, scar_score, scar_select
+from scar_hf.files import read_dataset, write_dataset
+from scar_hf.runs import select_files
 
 # Messages of TRL, transformers and accelerate that are no failure, with the reason.
 EXPECTED_MESSAGES = (
@@ -105,6 +107,20 @@ def test_sft_trainer_takes_what_was_selected(name, tiny_lm, tiny_ranker, sft_con
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_what_was_selected_in_the_format_of_trl_trains(name, tiny_lm, tiny_ranker, sft_config, tmp_path):
+    ds, settings = Dataset.from_list(rows_of_format(name)), {"model": str(tiny_ranker), "device": "cpu"}
+    best = scar_select(ds, k=0.5, sft_format=True, progress=False, **settings)
+    for suffix in (".jsonl", ".parquet"):
+        data, output = write_dataset(ds, tmp_path / f"data{suffix}"), tmp_path / f"best{suffix}"
+        select_files(data, output, ScarScorer(**settings), 0.5, sft_format=True, progress=False)
+        written = read_dataset(output)
+        assert set(written.column_names) == set(best.column_names)
+        for column in {"prompt", "completion", "messages", "text"} & set(best.column_names):
+            assert written[column][:] == best[column][:]
+    assert len(trained(SFTTrainer(tiny_lm, sft_config(), train_dataset=best))) == 2
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_scar_sft_trainer_trains_on_the_best(name, tiny_lm, sft_config, arguments, tiny_ranker):
     ds = Dataset.from_list(rows_of_format(name))
     evaluation = ds.select(range(3))
@@ -131,6 +147,35 @@ def test_roles_of_vicuna_are_those_of_a_chat_template():
     assert dolly[0]["prompt"] == [message("user", f"{ASKED[0]}\n\nA text.")] and dolly[0]["id"] == 7
     kept = Dataset.from_list(rows_of_format("messages"))
     assert to_sft_format(kept) is kept
+
+
+def test_rows_whose_prompt_fills_the_length_are_counted(tiny_lm, sft_config, arguments, caplog, tmp_path):
+    rows = [{"prompt": "Q " * (100 if i < 2 else 1), "completion": f"A{i} and so on."} for i in range(6)]
+    config = sft_config(max_length=64, save_strategy="steps", save_steps=2)
+    with caplog.at_level(logging.WARNING, logger="scar_hf"):
+        trainer = ScarSFTTrainer(tiny_lm, config, train_dataset=Dataset.from_list(rows), scar_args=arguments(scar_k=1.0))
+    assert "2 of the 6 rows selected are not trained on: their prompts fill max_length=64" in caplog.text
+    assert trainer.scar_too_long == 2 and len(trainer.train_dataset) == 4
+    trained(trainer)
+    assert [entry["scar/too_long"] for entry in trainer.state.log_history if "scar/kept" in entry] == [2]
+    card = (tmp_path / "run" / "checkpoint-2" / "README.md").read_text()
+    assert "| Rows trained on | 4 (66.7%) |" in card and "whose prompts fill the length of training | 2 |" in card
+
+
+def test_evaluation_on_other_rows_is_converted(tiny_lm, sft_config, arguments):
+    raw = Dataset.from_list(rows_of_format("alpaca"))
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=raw, scar_args=arguments())
+    assert np.isfinite(trainer.evaluate(raw.select(range(3)))["eval_loss"])
+    found = trainer.evaluate({"one": raw.select(range(2)), "two": Dataset.from_list(rows_of_format("vicuna"))})
+    assert {"eval_one_loss", "eval_two_loss"} <= set(found)
+
+
+def test_named_columns_are_those_that_are_trained_on(tiny_lm, sft_config, arguments):
+    ds = Dataset.from_list([{"ask": f"Q{i}?", "reply": f"A{i}.", "instruction": "no", "output": "no"} for i in range(4)])
+    args = arguments(scar_columns=("ask", "reply"))
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=ds, scar_args=args)
+    text = trainer.processing_class.decode(trainer.train_dataset[0]["input_ids"])
+    assert "Q" in text and "A" in text and "no" not in text
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, DatasetDict, load_dataset
 
 pytest.importorskip("trl")
 
 from scar_hf import scar_select
+from scar_hf.manifest.commands import select_command
 
 TRAINING = ["--max_steps", "2", "--per_device_train_batch_size", "2", "--max_length", "128", "--bf16", "False", "--use_cpu",
             "--report_to", "none", "--save_strategy", "no", "--logging_steps", "1", "--disable_tqdm", "True",
@@ -25,7 +26,8 @@ def run(command: list, tmp_path: Path) -> str:
         "SCAR_HF_CACHE": str(tmp_path / "cache"),
         "HF_HOME": str(tmp_path / "hf"),
         "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": str(tmp_path),  # where a test leaves what its processes import
+        # where a test leaves what its processes import
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])),
     }
     found = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, timeout=300, cwd=tmp_path)
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-4000:]
@@ -56,6 +58,45 @@ def test_the_command_adds_one_option_to_those_of_trl(data, tiny_lm, tiny_ranker,
     said = run(command, tmp_path)
     assert "'scar/kept': '4'" in said and (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert "| Rows trained on | 4 (10.0%) |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_files_and_folders_are_taken_as_everywhere(data, write_jsonl, tmp_path, rows):
+    from scar_hf.trainer_callbacks.fine_tuning import _load
+    from trl import DatasetMixtureConfig, ScriptArguments
+    from trl.scripts.utils import DatasetConfig
+
+    from scar_hf.files import write_dataset
+
+    ds = Dataset.from_list(rows)
+    names = [write_dataset(ds, tmp_path / f"rows{suffix}") for suffix in (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")]
+    ds.save_to_disk(tmp_path / "saved")
+    DatasetDict({"train": ds, "test": ds.select([0])}).save_to_disk(tmp_path / "splits")
+    for name in [*names, tmp_path / "saved", tmp_path / "splits"]:
+        found = _load(ScriptArguments(dataset_name=str(name)), DatasetMixtureConfig())
+        assert found["train"]["response"][:] == ds["response"][:]
+    assert len(_load(ScriptArguments(dataset_name=str(tmp_path / "splits")), DatasetMixtureConfig())["test"]) == 1
+    streamed = _load(ScriptArguments(dataset_name=str(names[0]), dataset_streaming=True), DatasetMixtureConfig())
+    assert [row["response"] for row in streamed["train"]] == ds["response"][:]
+    mixture = DatasetMixtureConfig(datasets=[DatasetConfig(path=str(names[0])), DatasetConfig(path=str(names[-1]))])
+    assert _load(ScriptArguments(), mixture)["train"]["response"][:] == ds["response"][:] * 2
+    for asked in (
+        (ScriptArguments(dataset_name="absent.jsonl"), DatasetMixtureConfig()),
+        (ScriptArguments(), DatasetMixtureConfig(datasets=[DatasetConfig(path="absent.jsonl")])),
+    ):
+        with pytest.raises(ValueError, match=r"absent.jsonl does not exist. Expected .jsonl"):
+            _load(*asked)
+
+
+def test_trl_trains_on_what_was_selected_of_columns_that_it_does_not_know(rows, write_jsonl, tiny_lm, tiny_ranker, tmp_path):
+    data = write_jsonl(rows)
+    select = ["select", data, "-k", "4", "-o", "out", "--sft-format", "--model", tiny_ranker, "--device", "cpu"]
+    run([sys.executable, "-m", "scar_hf", *select], tmp_path)
+    command = [sys.executable, "-c", "from trl.cli.main import main; main()", "sft", "--model_name_or_path", tiny_lm,
+               "--dataset_name", "out", "--output_dir", "model"]  # fmt: skip
+    assert run([*command, *TRAINING], tmp_path).count("'loss'") == 2
+    assert run([sys.executable, "-m", "scar_hf", "verify", "out"], tmp_path).count("FAILED") == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert "--sft-format" in select_command(manifest, "out")
 
 
 def test_the_other_way_round_trl_trains_on_what_was_selected(data, tiny_lm, tiny_ranker, tmp_path):

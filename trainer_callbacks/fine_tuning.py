@@ -1,13 +1,19 @@
 """What `scar-hf sft` does: load, select, fine-tune, save."""
 
+from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict, IterableDatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, IterableDatasetDict, load_dataset, load_from_disk
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, get_dataset, get_peft_config
 from trl import get_quantization_config as quantization_of
 
+from ..files import INPUT_FORMATS, INPUT_SUFFIXES, is_arrow_folder, read_dataset, suffix_of
 from .arguments import ScarArguments
 from .sft_trainer import ScarSFTTrainer
+
+# What loads a file of a mixture, which `datasets` knows by the name of a builder.
+_JSON = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+_BUILDERS = {".parquet": "parquet", ".csv": "csv", **dict.fromkeys(_JSON, "json")}
 
 
 def fine_tune(
@@ -57,10 +63,32 @@ def fine_tune(
 
 def _load(script: ScriptArguments, mixture: DatasetMixtureConfig) -> DatasetDict | IterableDatasetDict:
     if mixture.datasets:
+        for part in mixture.datasets:
+            if part.data_files is None and suffix_of(part.path) in _BUILDERS:
+                _check_file(part.path)
+                part.path, part.data_files = _BUILDERS[suffix_of(part.path)], part.path
         return get_dataset(mixture)
-    if not script.dataset_name:
+    name = script.dataset_name
+    if not name:
         raise ValueError("No data: pass --dataset_name, or list `datasets` in the YAML file that --config names.")
-    return load_dataset(script.dataset_name, name=script.dataset_config, streaming=script.dataset_streaming)
+    path = Path(name)
+    if suffix_of(path) in INPUT_SUFFIXES and not path.is_dir():
+        _check_file(path)
+        data = DatasetDict({script.dataset_train_split: read_dataset(path)})
+    elif is_arrow_folder(path) or (path / "dataset_dict.json").is_file():
+        found = load_from_disk(name)
+        data = DatasetDict({script.dataset_train_split: found}) if isinstance(found, Dataset) else found
+    else:
+        return load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
+    if not script.dataset_streaming:
+        return data
+    return IterableDatasetDict({split: ds.to_iterable_dataset() for split, ds in data.items()})
+
+
+def _check_file(path: str | Path) -> None:
+    """What looks like a file is one: the Hub is not asked for it."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path} does not exist. Expected {INPUT_FORMATS}.")
 
 
 def _split(data: DatasetDict | IterableDatasetDict, name: str) -> Any:

@@ -55,7 +55,7 @@ def turns_of(messages: Any) -> Turns:
         if not isinstance(message, Mapping):
             raise RowError(f"a message must have a role and a content, not be of type {type(message).__name__}")
         role = message.get("role") or message.get("from")
-        content = message["content"] if "content" in message else message.get("value")
+        content = message.get("value") if message.get("content") is None else message["content"]
         if not isinstance(role, str) or role not in CHAT_ROLES:
             raise RowError(f"unknown role {role!r}; known roles: {', '.join(CHAT_ROLES)}")
         turns.append((CHAT_ROLES[role], _text_of(content)))

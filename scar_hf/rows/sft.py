@@ -73,7 +73,7 @@ class SftRows:
         first = formats[0].kind
         by_itself = reader.columns is None and first != PREFERENCE
         if by_itself and all(name in names for name in _PAIR):
-            written = _PAIR
+            written: tuple[str, ...] = _PAIR
         elif by_itself and ("messages" in names or first == CHAT):
             written = _MESSAGES
         elif by_itself and ("text" in names or first == TEXT):
@@ -201,13 +201,17 @@ def for_trl(ds: AnyDataset, reader: PairReader) -> AnyDataset:
     plan = SftRows.of(names, reader) if names else None
     if plan is None or (plan.native and not set(plan.removed) & set(names) and _stays(ds, plan)):
         return ds
-    return ds.with_format(None).map(plan.convert, remove_columns=[name for name in plan.removed if name in names])
+    return ds.with_format(None).map(
+        plan.convert, remove_columns=[name for name in names if name in (*plan.removed, *plan.written)]
+    )
 
 
 def _stays(ds: Dataset | IterableDataset, plan: SftRows) -> bool:
     """Whether each row has what TRL reads; of a stream that cannot be known where rows may be of several formats."""
     if not isinstance(ds, Dataset):
-        return len(plan.formats) == 1
+        kinds = None if ds.features is None else ds.features.arrow_schema
+        typed = kinds is None or plan.written != _MESSAGES or _has_roles(kinds.field("messages").type)
+        return typed and len(plan.formats) == 1
     if any(ds.data.column(name).null_count for name in plan.written):
         return False
     first = next(iter(ds.with_format(None)), None)
@@ -219,7 +223,7 @@ def _message(message: Any) -> Any:
     if not isinstance(message, Mapping):
         return message
     role = message.get("role") or message.get("from")
-    content = message["content"] if "content" in message else message.get("value")
+    content = message.get("value") if message.get("content") is None else message["content"]
     more = {name: value for name, value in message.items() if name not in ("role", "from", "content", "value")}
     return {"role": CHAT_ROLES.get(role, role) if isinstance(role, str) else role, "content": content, **more}
 

@@ -54,7 +54,7 @@ class OutputWriter:
         written (`np.ndarray`): numbers of the rows to write.
         explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): what more to say of each.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): looks at the rows as they pass.
-        sft ([`~scar_hf.sft_rows.SftRows`], *optional*): what the rows become, for TRL; without it they stay as they are.
+        sft ([`~scar_hf.rows.sft.SftRows`], *optional*): what the rows become, for TRL; without it they stay as they are.
     """
 
     def __init__(

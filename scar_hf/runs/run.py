@@ -88,7 +88,7 @@ def select_files(
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
         sft_format (`bool`, *optional*, defaults to `False`):
-            Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.sft_rows.to_sft_format`] does.
+            Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.rows.sft.to_sft_format`] does.
         arrow (`bool`, *optional*, defaults to `False`):
             Write an output folder as `Dataset.save_to_disk` does. By default it is like the data where that is a folder, and
             else holds one Parquet file, which `load_dataset` and TRL take by the folder's name.

@@ -1,0 +1,59 @@
+"""Rows of any format as TRL's SFTTrainer reads them, in memory, on streams and in files."""
+
+import pytest
+from datasets import Dataset
+
+from scar_hf import ScarScorer, scar_select
+from scar_hf.files import read_dataset, write_dataset
+from scar_hf.rows.sft import to_sft_format
+from scar_hf.runs import select_files
+
+
+def message(role: str, content: str) -> dict:
+    return {"role": role, "content": content}
+
+
+U, A = message("user", "Q"), message("assistant", "A")
+U2, A2, B2 = message("user", "Q2"), message("assistant", "A2"), message("assistant", "B2")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"conversations": ["Q", "A", "Q2", "A2"], "source": "lima"}], {"messages": [U, A, U2, A2]}),
+        ([{"messages": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}], {"messages": [U, A]}),
+        ([{"prompt": "read by TRL first", "messages": [U, A]}], {"messages": [U, A]}),
+        ([{"Question": "Q", "Answer": "A"}], {"prompt": [U], "completion": [A]}),
+        ([{"prompt": "Q", "chosen": "A", "rejected": "B"}], {"prompt": [U], "completion": [A]}),
+        ([{"chosen": [U, A, U2, A2], "rejected": [U, A, U2, B2]}], {"prompt": [U, A, U2], "completion": [A2]}),
+        ([{"prompt": "Q", "chosen": [U, A], "rejected": [U, B2], "messages": [U, A]}], {"prompt": [U], "completion": [A]}),
+        ([{"instruction": "Q", "output": "A", "messages": None}, {"messages": [U2, A2]}], {"messages": [U, A]}),
+        ([{"instruction": "Q", "output": "A", "text": None}, {"text": "### Instruction:\nQ2\n\n### Response:\nA2"}],
+         {"text": "### Instruction:\nQ\n\n### Response:\nA"}),
+        ([{"user": "Q", "assistant": "A"}, {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}],
+         {"messages": [U, A]}),
+        ([{"prompt": "Q", "completion": "A"}, {"question": "Q2", "answer": "A2"}], {"prompt": [U], "completion": [A]}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["dataset", "stream", ".jsonl", ".parquet"])
+def test_any_rows_become_those_that_trl_reads(suffix, rows, expected, tmp_path, write_jsonl, tiny_ranker):
+    names = {name: None for row in rows for name in row}
+    ds = Dataset.from_list([names | row for row in rows])
+    if suffix in ("dataset", "stream"):
+        made = list(to_sft_format(ds if suffix == "dataset" else ds.to_iterable_dataset()))
+    else:
+        data = write_jsonl(rows) if suffix == ".jsonl" else write_dataset(ds, tmp_path / "data.parquet")
+        output = tmp_path / f"out{suffix}"
+        select_files(data, output, ScarScorer(str(tiny_ranker), device="cpu"), 1.0, sft_format=True, progress=False)
+        made = read_dataset(output).to_list()
+    read = {"prompt", "completion", "messages", "text", "conversations"}
+    assert {name: value for name, value in made[0].items() if name in read} == expected
+    assert all(set(row) & read == set(expected) and all(row[name] for name in expected) for row in made)
+
+
+def test_conversations_do_not_fit_into_csv(tmp_path, rows, write_jsonl, tiny_ranker):
+    scorer = ScarScorer(str(tiny_ranker), device="cpu")
+    with pytest.raises(ValueError, match=r"out.csv cannot hold conversations.*write .jsonl or .parquet"):
+        select_files(write_jsonl(rows), tmp_path / "out.csv", scorer, 0.5, sft_format=True, progress=False)
+    with pytest.raises(ValueError, match=r"Rows read by a `formatting_func`"):
+        scar_select(Dataset.from_list(rows), model=str(tiny_ranker), formatting_func=str, sft_format=True)
