@@ -1,15 +1,24 @@
-"""What travels to the Hub with the weights: the ranker's configuration, model and pipeline, known to transformers."""
+"""What travels to the Hub with the weights: the ranker's configuration, model and pipeline."""
 
-from transformers import AutoConfig, AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
+from typing import TYPE_CHECKING
 
-from .configuration_scar import PIPELINE_TASK, ScarConfig
-from .modeling_scar import ScarModel, ScarOutput
-from .pipeline_scar import ScarRankingPipeline
+# Before anything of this package: scar-hf registers the ranker's config when these are loaded.
+import transformers.models.auto.configuration_auto  # noqa: F401
 
-AutoConfig.register(ScarConfig.model_type, ScarConfig, exist_ok=True)
-AutoModel.register(ScarConfig, ScarModel, exist_ok=True)
-if PIPELINE_TASK not in PIPELINE_REGISTRY.get_supported_tasks():
-    PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=ScarRankingPipeline, pt_model=AutoModel, type="text")
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .configuration_scar import ScarConfig
+    from .modeling_scar import ScarModel, ScarOutput
+    from .pipeline_scar import ScarRankingPipeline
 
 __all__ = ["ScarConfig", "ScarModel", "ScarOutput", "ScarRankingPipeline"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "configuration_scar": ["ScarConfig"],
+        "modeling_scar": ["ScarModel", "ScarOutput"],
+        "pipeline_scar": ["ScarRankingPipeline"],
+    },
+)

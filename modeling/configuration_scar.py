@@ -1,11 +1,12 @@
 """Configuration of the SCAR ranker."""
 
 import os
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from transformers import AutoConfig, BertConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 PIPELINE_TASK = "scar-ranking"
 POOLINGS = ("first_token", "mean")
@@ -69,6 +70,8 @@ class ScarConfig(PreTrainedConfig):
 
     model_type = "scar"
     sub_configs = {"encoder_config": AutoConfig}
+    # Handed in by scar-hf, of which this file knows nothing, as it travels without.
+    when_made: ClassVar[Callable[[], Any] | None] = None
 
     encoder_config: dict | PreTrainedConfig | None = None
     head_size: int | None = None
@@ -87,8 +90,10 @@ class ScarConfig(PreTrainedConfig):
     probe: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs):
+        if ScarConfig.when_made is not None:
+            ScarConfig.when_made()
         if self.encoder_config is None:
-            self.encoder_config = BertConfig()
+            self.encoder_config = AutoConfig.for_model("bert")
         elif isinstance(self.encoder_config, dict):
             self.encoder_config = _encoder_config(self.encoder_config)
         elif not isinstance(self.encoder_config, PreTrainedConfig):

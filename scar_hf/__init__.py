@@ -1,11 +1,11 @@
 """Keep the instruction-response pairs that teach a language model most, ranked by the consistency of their style."""
 
-import sys
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._lazy import lazy_names
 from ._version import __version__
+from .registration import register_when_needed
 
 # In a source checkout the sub-packages `modeling`, `trainer_callbacks` and `hub_cards` are folders beside this one.
 _root = Path(__file__).resolve().parent.parent
@@ -17,22 +17,6 @@ if TYPE_CHECKING:
     from .ranking import ScarRanking, scar_rank, scar_select
     from .scoring.scorer import ScarScorer, scar_score
     from .selecting.filter import scar_filter
-
-# Known to the Auto classes from here on. The command line does so when a command runs, and answers --help without torch.
-if Path(sys.argv[0]).stem not in ("scar-hf", "hf-scar"):
-    from . import registration as registration
-
-_EXPORTS = {
-    "ScarConfig": "modeling",
-    "ScarModel": "modeling",
-    "ScarOutput": "modeling",
-    "ScarRanking": "ranking",
-    "ScarScorer": "scoring.scorer",
-    "scar_filter": "selecting.filter",
-    "scar_rank": "ranking",
-    "scar_score": "scoring.scorer",
-    "scar_select": "ranking",
-}
 
 __all__ = [
     "ScarConfig",
@@ -47,12 +31,13 @@ __all__ = [
     "scar_select",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "modeling": ["ScarConfig", "ScarModel", "ScarOutput"],
+        "ranking": ["ScarRanking", "scar_rank", "scar_select"],
+        "scoring.scorer": ["ScarScorer", "scar_score"],
+        "selecting.filter": ["scar_filter"],
+    },
+)
+register_when_needed()

@@ -1,15 +1,82 @@
-"""Makes the ranker known to the Auto classes, and lets its `push_to_hub` write a card."""
+"""
+Makes the ranker known to the Auto classes without loading them: `import scar_hf` loads neither transformers nor torch.
 
+The config is registered as soon as transformers has loaded its Auto classes, the model and the pipeline when the first
+config is made, as every `from_pretrained` does.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
-from .modeling import ScarModel
+_AUTO_CLASSES = "transformers.models.auto.configuration_auto"
 
 
-def _upload(model: ScarModel, repo_id: str, **kwargs: Any) -> Any:
+def register_when_needed() -> None:
+    """Register the ranker's config with transformers: now, or as soon as transformers has loaded its Auto classes."""
+    if _AUTO_CLASSES in sys.modules:
+        _register_config()
+    else:
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    """Finds the module of the Auto classes where it is, and has the config registered once it is loaded."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != _AUTO_CLASSES:
+            return None
+        sys.meta_path.remove(self)
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, loader: Loader):
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        _register_config()
+
+    def __getattr__(self, name: str) -> Any:  # such as `get_source`
+        return getattr(self.loader, name)
+
+
+def _register_config() -> None:
+    from transformers import AutoConfig
+
+    from .modeling.configuration_scar import ScarConfig
+
+    AutoConfig.register(ScarConfig.model_type, ScarConfig, exist_ok=True)
+    ScarConfig.when_made = _register_model
+
+
+@cache
+def _register_model() -> None:
+    from transformers import AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from .modeling.configuration_scar import PIPELINE_TASK, ScarConfig
+    from .modeling.modeling_scar import ScarModel
+    from .modeling.pipeline_scar import ScarRankingPipeline
+
+    AutoModel.register(ScarConfig, ScarModel, exist_ok=True)
+    PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=ScarRankingPipeline, pt_model=AutoModel, type="text")
+    # Set from outside: the files that travel with the weights know nothing of cards.
+    ScarModel.uploader = _upload
+
+
+def _upload(model: Any, repo_id: str, **kwargs: Any) -> Any:
     from .hub_cards import push_model
 
     return push_model(model, repo_id, **kwargs)
-
-
-# Set from outside: the files that travel with the weights know nothing of cards.
-ScarModel.uploader = _upload

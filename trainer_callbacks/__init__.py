@@ -1,7 +1,8 @@
 """What plugs into TRL's and transformers' trainers. Needs the extra `[trl]`."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from ..rows.sft import to_sft_format
@@ -10,16 +11,6 @@ if TYPE_CHECKING:
     from .data_collator import ScarDataCollator
     from .selection_callback import ScarSelectionCallback
     from .sft_trainer import ScarSFTTrainer
-
-_EXPORTS = {
-    "ScarArguments": "arguments",
-    "ScarCurriculumSampler": "curriculum",
-    "ScarDataCollator": "data_collator",
-    "ScarSFTTrainer": "sft_trainer",
-    "ScarSelectionCallback": "selection_callback",
-    "curriculum_order": "curriculum",
-    "to_sft_format": ".rows.sft",
-}
 
 __all__ = [
     "ScarArguments",
@@ -32,16 +23,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        if error.name not in ("trl", "peft"):
-            raise
-        raise ImportError(f'{name} needs {error.name}: pip install "scar-hf[trl]"') from error
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".rows.sft": ["to_sft_format"],
+        "arguments": ["ScarArguments"],
+        "curriculum": ["ScarCurriculumSampler", "curriculum_order"],
+        "data_collator": ["ScarDataCollator"],
+        "selection_callback": ["ScarSelectionCallback"],
+        "sft_trainer": ["ScarSFTTrainer"],
+    },
+    extra={"trl": "trl", "peft": "trl"},
+)

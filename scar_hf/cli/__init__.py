@@ -57,9 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     takes_rest = args.command in _TAKING_THE_REST
     if rest and not takes_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    # The Auto classes learn the ranker here: `import scar_hf` leaves it to the command line, whose --help needs no torch.
-    from .. import registration as registration
-
     try:
         run = _COMMANDS[args.command].run
         return run(args, rest) if takes_rest else run(args)

@@ -1,0 +1,37 @@
+"""Packages whose names are imported when they are first asked for, in the manner of transformers' `_LazyModule`."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, Sequence[str]], extra: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """
+    Make the `__getattr__` and the `__dir__` of a package.
+
+    Args:
+        package (`str`): its name.
+        homes (`Mapping[str, Sequence[str]]`): modules, relative to the package, with the names that each defines.
+        extra (`Mapping[str, str]`, *optional*): libraries that may be missing, with the extra that installs each.
+
+    Returns:
+        `tuple(Callable, Callable)`: the two functions.
+    """
+    home_of = {name: module for module, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in home_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        try:
+            value = getattr(import_module(f".{home_of[name]}", package), name)
+        except ModuleNotFoundError as error:
+            if error.name not in (extra or {}):
+                raise
+            raise ImportError(f'{name} needs {error.name}: pip install "scar-hf[{(extra or {})[error.name]}]"') from error
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *home_of})
