@@ -43,8 +43,9 @@ ENCODERS = {
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory):
-    """Scores of other runs must not answer for this one."""
-    folder = tmp_path_factory.mktemp("scar-hf-cache")
+    """Scores of other runs must not answer for this one, in all of whose processes an encoder is converted once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "scar-hf-cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCAR_HF_CACHE", str(folder))
         yield folder

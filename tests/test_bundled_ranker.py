@@ -47,12 +47,12 @@ def test_length_is_not_the_reason(ranking):
 
 
 def test_refusals_and_empty_phrases_rank_at_the_bottom(ranking, scorer):
-    """Texts that training never showed, each against all answers of the example."""
-    instructions = ranking.dataset["instruction"][:]
+    """Texts that training never showed, each against every third answer of the example."""
+    instructions, answers = ranking.dataset["instruction"][::3], ranking.scores[::3]
     losses = {}
     for refusal in HELD_OUT_REFUSALS:
         scores = scorer.score(instructions, [refusal] * len(instructions))
-        losses[refusal] = float((scores < ranking.scores).mean())
+        losses[refusal] = float((scores < answers).mean())
     assert np.mean(list(losses.values())) > 0.97 and min(losses.values()) > 0.9, losses
 
 

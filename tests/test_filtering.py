@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from datasets.fingerprint import Hasher
 
+import scar_hf
 from scar_hf import ScarScorer, scar_filter, scar_rank, scar_select
 
 
@@ -32,21 +33,21 @@ def caching(request):
 
 @pytest.mark.parametrize("num_proc", [None, 1, 2])
 @pytest.mark.parametrize("k", [0.1, 17])
-def test_the_literal_form_keeps_what_select_keeps(ds, caching, num_proc, k):
-    expected = scar_select(ds, k=k, progress=False)
-    kept = ds.filter(scar_filter(k=k, progress=False), num_proc=num_proc)
+def test_the_literal_form_keeps_what_select_keeps(ds, tiny_ranker, caching, num_proc, k):
+    expected = scar_select(ds, k=k, progress=False, model=tiny_ranker)
+    kept = ds.filter(scar_filter(k=k, progress=False, model=tiny_ranker), num_proc=num_proc)
     assert kept["id"][:] == expected["id"][:]
     assert kept.column_names == ["instruction", "response", "id"]
-    assert ds.filter(scar_filter(k=k, progress=False), num_proc=num_proc)["id"][:] == expected["id"][:]
+    assert ds.filter(scar_filter(k=k, progress=False, model=tiny_ranker), num_proc=num_proc)["id"][:] == expected["id"][:]
 
 
-def test_other_ways_of_calling_it(ds):
-    expected = scar_select(ds, k=0.1, progress=False)["id"][:]
-    made = scar_filter(k=0.1, progress=False)
+def test_other_ways_of_calling_it(ds, tiny_ranker):
+    expected = scar_select(ds, k=0.1, progress=False, model=tiny_ranker)["id"][:]
+    made = scar_filter(k=0.1, progress=False, model=tiny_ranker)
     assert ds.filter(made, batched=True, batch_size=7)["id"][:] == expected
     assert ds.filter(made, with_indices=True)["id"][:] == expected
-    assert ds.filter(scar_filter(ds, k=0.1, progress=False))["id"][:] == expected
-    assert ds.filter(scar_filter(k=0.1, progress=False).fit(ds), num_proc=2)["id"][:] == expected
+    assert ds.filter(scar_filter(ds, k=0.1, progress=False, model=tiny_ranker))["id"][:] == expected
+    assert ds.filter(scar_filter(k=0.1, progress=False, model=tiny_ranker).fit(ds), num_proc=2)["id"][:] == expected
     assert ds.with_format("numpy").filter(made)["id"][:].tolist() == expected
     messages = ds.map(lambda r: {"messages": [{"role": "user", "content": r["instruction"]},
                                               {"role": "assistant", "content": r["response"]}]})  # fmt: skip
@@ -54,13 +55,13 @@ def test_other_ways_of_calling_it(ds):
     assert messages.filter(made, batched=True)["id"][:] == expected
 
 
-def test_one_filter_on_several_datasets_selects_from_each(ds):
+def test_one_filter_on_several_datasets_selects_from_each(ds, tiny_ranker):
     parts = DatasetDict(a=ds.select(range(80)), b=ds.select(range(80, 200)).shuffle(seed=1))
-    made = scar_filter(k=0.1, progress=False)
+    made = scar_filter(k=0.1, progress=False, model=tiny_ranker)
     for num_proc in (None, 2):
         kept = parts.filter(made, num_proc=num_proc)
         for name, part in parts.items():
-            assert kept[name]["id"][:] == scar_select(part, k=0.1, progress=False)["id"][:]
+            assert kept[name]["id"][:] == scar_select(part, k=0.1, progress=False, model=tiny_ranker)["id"][:]
 
 
 def test_a_dataset_is_scored_once_and_in_batches(ds, monkeypatch):
@@ -76,17 +77,17 @@ def test_a_dataset_is_scored_once_and_in_batches(ds, monkeypatch):
     assert len(calls) == 2
 
 
-def test_a_threshold_keeps_the_same_everywhere(ds):
-    ranking = scar_rank(ds, progress=False)
+def test_a_threshold_keeps_the_same_everywhere(ds, tiny_ranker):
+    ranking = scar_rank(ds, progress=False, model=tiny_ranker)
     threshold = float(np.nanquantile(ranking.scores, 0.8)) + 1e-4
     expected = np.flatnonzero(ranking.scores >= threshold).tolist()
-    made = scar_filter(threshold=threshold, progress=False, dtype="float32")
+    made = scar_filter(threshold=threshold, progress=False, model=tiny_ranker, dtype="float32")
     assert ds.filter(made)["id"][:] == ds.filter(made, num_proc=2)["id"][:]
     rows = [row for row in ds.to_list() if made(row)]
     assert [row["id"] for row in rows] == ds.filter(made)["id"][:]
     stream = ds.to_iterable_dataset()
     assert [row["id"] for row in stream.filter(made, batched=True)] == [row["id"] for row in rows]
-    assert ds.filter(scar_filter(threshold=threshold, progress=False))["id"][:] == expected
+    assert ds.filter(scar_filter(threshold=threshold, progress=False, model=tiny_ranker))["id"][:] == expected
 
 
 def test_a_share_of_a_stream_is_estimated_and_said_so_once(ds, caplog):
@@ -126,7 +127,10 @@ def test_a_share_goes_by_name(ds):
         scar_filter(k=0.1).fit(ds.to_list())
 
 
-def test_fingerprints(ds, tmp_path):
+def test_fingerprints(ds, tiny_ranker):
+    def scar_filter(*args, **settings):
+        return scar_hf.scar_filter(*args, model=str(tiny_ranker), **settings)
+
     made = scar_filter(k=0.1, progress=False)
     before = Hasher.hash(made)
     assert before == Hasher.hash(scar_filter(k=0.1, tokens_per_batch=64))
@@ -135,7 +139,7 @@ def test_fingerprints(ds, tmp_path):
     others = [
         scar_filter(k=0.2),
         scar_filter(threshold=0.1),
-        scar_filter(k=0.1, max_length=64),
+        scar_filter(k=0.1, max_length=32),
         scar_filter(k=0.1, dtype="float16"),
         scar_filter(k=0.1, turn="last"),
         scar_filter(k=0.1, truncation=False),
@@ -145,8 +149,10 @@ def test_fingerprints(ds, tmp_path):
         scar_filter(ds, k=0.1, progress=False),
     ]
     assert len({before, *map(Hasher.hash, others)}) == 11
-    code = "from scar_hf import scar_filter; from datasets.fingerprint import Hasher; print(Hasher.hash(scar_filter(k=0.1)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        "import sys, scar_hf, datasets; print(datasets.fingerprint.Hasher.hash(scar_hf.scar_filter(k=0.1, model=sys.argv[1])))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(tiny_ranker)], capture_output=True, text=True, check=True)
     assert run.stdout.split()[-1] == before
 
 

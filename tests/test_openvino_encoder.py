@@ -47,8 +47,8 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("openvino")
+def cache(cache_of_its_own):
+    return cache_of_its_own
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +154,20 @@ def test_converts_once(encoder, cache, caplog):
     assert CONVERTING not in caplog.text
 
 
-def test_damaged_model_is_made_again(encoder, cache, caplog, token_ids):
+def test_damaged_model_is_made_again(tiny_ranker, tmp_path, caplog):
+    checkpoint, cache = str(tiny_ranker), tmp_path / "cache"
+    encoder = OpenVinoEncoder(checkpoint, cache_dir=cache)
     model = cache / "openvino" / encoder.key / "model.bin"
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        again = OpenVinoEncoder("scar-ranker", cache_dir=cache)
+        again = OpenVinoEncoder(checkpoint, cache_dir=cache)
     assert "damaged" in caplog.text and CONVERTING in caplog.text
     assert sorted(file.name for file in model.parent.iterdir()) == ["hashes.json", "model.bin", "model.xml"]
     assert [folder.name for folder in model.parent.parent.iterdir()] == [encoder.key]
-    for a, b in zip(again.encode(token_ids[:4]), encoder.encode(token_ids[:4]), strict=True):
+    texts = [list(range(5, 5 + n)) for n in (3, 30, 17)]
+    for a, b in zip(again.encode(texts), encoder.encode(texts), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
