@@ -380,7 +380,7 @@ def _check_dataset(ds: Any) -> None:
         raise TypeError(f"scar_rank takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
     if isinstance(ds, (IterableDataset, IterableDatasetDict)):
         raise TypeError(
-            "scar_rank takes a datasets.Dataset, got a stream, of which no best share is known before its end. Filter it by "
-            "a score, ds.filter(scar_filter(threshold=...), batched=True), or load it with streaming=False."
+            "scar_rank takes a datasets.Dataset, got a stream, of which no best share is known before its end. Filter it, "
+            "ds.filter(scar_filter(k=0.1), batched=True), or load it with streaming=False."
         )
     raise TypeError(f"scar_rank takes a datasets.Dataset, got {type(ds).__name__}.")

@@ -1,6 +1,7 @@
 """`ds.filter(scar_filter(...))` keeps what scar_select keeps, or says why it cannot."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from datasets.fingerprint import Hasher
+from torch.utils.data import DataLoader
 
 import scar_hf
 from scar_hf import ScarScorer, scar_filter, scar_rank, scar_select
@@ -90,13 +92,86 @@ def test_a_threshold_keeps_the_same_everywhere(ds, tiny_ranker):
     assert ds.filter(scar_filter(threshold=threshold, progress=False, model=tiny_ranker))["id"][:] == expected
 
 
-def test_a_share_of_a_stream_is_estimated_and_said_so_once(ds, caplog):
-    made = scar_filter(k=0.999)
-    kept = list(ds.to_iterable_dataset().filter(made, batched=True, batch_size=50))
-    assert kept and all(row["response"] for row in kept)
-    assert caplog.text.count("Of a stream no exact share can be kept") == 1
+@pytest.fixture
+def stream(tiny_ranker):
+    """Five hundred rows on a stream, and what scores them."""
+    rows = [
+        {"instruction": f"What is {i}?", "response": f"It is {i * 7919 % 1000}. " * (1 + i % 9), "id": i} for i in range(500)
+    ]
+    ds = Dataset.from_list(rows)
+    return ds, ScarScorer(str(tiny_ranker), device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("k", [0.05, 0.1, 0.5])
+def test_a_share_of_a_stream_is_that_of_its_first_rows(stream, k, caplog):
+    ds, small = stream
+    scores = scar_rank(ds, model=small, progress=False).scores
+    made = scar_filter(k=k, model=small, progress=False, calibration_rows=200)
+    kept = list(ds.to_iterable_dataset(num_shards=4).filter(made, batched=True, batch_size=50))
+    threshold = np.sort(scores[:200])[-int(k * 200)]
+    assert [row["id"] for row in kept] == np.flatnonzero(scores >= threshold).tolist()
+    assert sum(row["id"] < 200 for row in kept) == int(k * 200) and abs(len(kept) / 500 - k) < 0.06
+    assert (made.seen, made.kept) == (500, len(kept))
+    assert caplog.text.count("Of a stream no exact share is known") == 1 and "of its first 200 rows" in caplog.text
+    del made
+    assert f"scar_filter(k={k}) kept {len(kept)} of 500 rows" in caplog.text
+
+
+def test_a_stream_shorter_than_what_it_is_calibrated_on_is_exact(stream, caplog):
+    ds, small = stream
+    expected = scar_select(ds, k=0.1, model=small, progress=False)["id"][:]
+    made = scar_filter(k=0.1, model=small, progress=False)
+    for how in ({}, {"batched": True, "batch_size": 32}):
+        assert [row["id"] for row in ds.to_iterable_dataset().filter(made, **how)] == expected
+    assert "Of a stream" not in caplog.text and caplog.text.count("kept 50 of 500 rows (10.0%)") == 1  # of the first pass
+
+
+def test_a_stream_is_scored_once_and_stays_where_it_is(stream, monkeypatch):
+    ds, small = stream
+    scored, score_chunks = [], ScarScorer.score_chunks
+
+    def counting(self, chunks, *args, **kwargs):
+        for chunk, result in score_chunks(self, chunks, *args, **kwargs):
+            scored.append(len(chunk.rows))
+            yield chunk, result
+
+    monkeypatch.setattr(ScarScorer, "score_chunks", counting)
+    made = scar_filter(k=0.1, model=small, progress=False, calibration_rows=300)
+    filtered = ds.to_iterable_dataset().shuffle(seed=3, buffer_size=100).filter(made, batched=True, batch_size=10)
+    rows, state = [], None
+    for row in filtered:
+        rows.append(row["id"])
+        if len(rows) == 20:
+            state = filtered.state_dict()
+    assert sum(scored) == 500
+    filtered.load_state_dict(state)
+    assert {row["id"] for row in filtered} <= set(rows)
+
+
+def test_another_stream_has_its_own_threshold_and_a_fitted_filter_keeps_one(stream):
+    ds, small = stream
+    low = ds.map(lambda row: {"response": "x"})
+    made = scar_filter(k=0.2, model=small, progress=False, calibration_rows=100)
+    for part in (ds, low.add_column("n", range(500)), ds):
+        assert sum(row["id"] < 100 for row in part.to_iterable_dataset().filter(made, batched=True)) >= 20
+    fitted = scar_filter(ds.to_iterable_dataset(), k=0.2, model=small, progress=False, calibration_rows=100)
+    expected = [row["id"] for row in ds.to_iterable_dataset().filter(fitted, batched=True)]
+    assert [row["id"] for row in ds.to_list() if fitted(row)] == expected
+    again = pickle.loads(pickle.dumps(fitted))
+    assert [row["id"] for row in ds.to_list() if again(row)] == expected
+    loader = DataLoader(ds.to_iterable_dataset(num_shards=2).filter(fitted, batched=True), num_workers=2, batch_size=None)
+    assert sorted(int(row["id"]) for row in loader) == expected
+
+
+def test_what_a_stream_cannot_have(stream):
+    ds, small = stream
     with pytest.raises(ValueError, match=r"not known before its end"):
-        list(ds.to_iterable_dataset().filter(scar_filter(k=5)))
+        list(ds.to_iterable_dataset().filter(scar_filter(k=5, model=small)))
+    with pytest.raises(ValueError, match=r"`calibration_rows` must be at least 1, got 0"):
+        scar_filter(k=0.1, calibration_rows=0)
+    empty = Dataset.from_dict({"instruction": ["q"] * 3, "response": [" "] * 3}).to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"Nothing can be selected from 3 rows.*the response is empty"):
+        list(empty.filter(scar_filter(k=0.1, model=small, progress=False)))
 
 
 def test_where_the_dataset_cannot_be_known_it_is_an_error(ds):

@@ -15,7 +15,7 @@ WEIGHT_KEY = "scar_weight"
 _MODES = ("select", "weight")
 _INSTEAD = (
     "the rows' scores do not survive it. Rank beforehand instead: train_dataset=scar_select(ds, k=...), which works with "
-    "packing, or of a stream stream.filter(scar_filter(threshold=...), batched=True)"
+    "packing, or of a stream stream.filter(scar_filter(k=...), batched=True)"
 )
 
 

@@ -177,7 +177,7 @@ class ScarSFTTrainer(SFTTrainer):
             raise TypeError(
                 "ScarSFTTrainer cannot rank a stream, of which no best share is known before its end. Score it as it comes, "
                 "ds.map(scar_score(), batched=True), and pass data_collator=ScarDataCollator(...); filter it with "
-                "scar_filter(threshold=...) and pass it to SFTTrainer; or load it with streaming=False."
+                "scar_filter(k=...) and pass it to SFTTrainer; or load it with streaming=False."
             )
         if chosen_late and collator.mode == "weight" and config.loss_type != "nll":
             raise ValueError(f"ScarDataCollator(mode='weight') needs loss_type='nll', got {config.loss_type!r}.")

@@ -195,7 +195,7 @@ def to_sft_format(ds: AnyDataset, columns: Mapping[str, str] | Sequence[str] | N
     return for_trl(ds, PairReader(columns, **settings))
 
 
-def for_trl(ds: AnyDataset, reader: PairReader) -> AnyDataset:
+def for_trl(ds: Any, reader: PairReader) -> Any:
     """[`to_sft_format`] of rows that are read as `reader` reads them."""
     names = ds.column_names or list(next(iter(ds), {}))
     plan = SftRows.of(names, reader) if names else None

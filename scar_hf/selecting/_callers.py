@@ -3,11 +3,13 @@
 import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import datasets.arrow_dataset
 import datasets.fingerprint
 import datasets.iterable_dataset
 from datasets import Dataset
+from datasets.iterable_dataset import FilteredExamplesIterable
 
 
 def frames() -> Iterator[FrameType]:
@@ -52,6 +54,16 @@ def is_fingerprinting() -> bool:
     return any(f.f_code.co_filename == datasets.fingerprint.__file__ and f.f_code.co_name in names for f in frames())
 
 
-def is_streaming() -> bool:
-    """Whether an `IterableDataset` is asking."""
-    return any(frame.f_code.co_filename == datasets.iterable_dataset.__file__ for frame in frames())
+def calling_stream() -> Any:
+    """What the `IterableDataset` that is asking reads its rows from, an iterable of keys and rows; `None` if none is."""
+    for frame in frames():
+        if frame.f_code.co_filename == datasets.iterable_dataset.__file__:
+            found = frame.f_locals.get("self")
+            if isinstance(found, FilteredExamplesIterable):
+                return found.ex_iterable
+    return None
+
+
+def from_the_start(stream: Any) -> Iterator[dict[str, Any]]:
+    """The rows of such a stream from its first one, read apart, so that it stays where it is."""
+    return (row for _, row in stream.shard_data_sources(num_shards=1, index=0))

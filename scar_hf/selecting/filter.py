@@ -1,27 +1,33 @@
 """Selection as a predicate: what `ds.filter` takes."""
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from tqdm.auto import tqdm
 
 from ..curation.row_step import Step
+from ..files import columns_of
 from ..rows.batches import as_columns
-from ..rows.pairs import check_rows
+from ..rows.pairs import RowPairs, check_rows
 from ..rows.source import DatasetRows
-from ..scoring.checkpoints import read_config, resolve_checkpoint
 from ..scoring.chunks import cut_chunks, short_hash
 from ..scoring.datasets import score_dataset
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
-from ._callers import calling_dataset, calling_numbers, is_fingerprinting, is_streaming
+from ._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
 from .choice import decide
 from .criteria import Criteria, StratifyBy
-from .top_k import check_selected
+from .top_k import check_selected, threshold_of, top_indices
 
 logger = logging.getLogger(__name__)
+# Rows of a stream that its threshold is taken from: of a tenth kept, within one in a hundred rows.
+CALIBRATION_ROWS = 1000
 _DROP, _KEEP, _BY_NUMBER = 0, 1, 2
 _ADVICE = "Write scar_select(ds, k=...), fit the filter first with scar_filter(ds, k=...), or pass threshold=."
 
@@ -32,16 +38,30 @@ class ScarFilter:
 
     A predicate sees rows and not the dataset that they are of. Unless it was fitted, this one finds the dataset that is
     calling it (among the frames of the call, or of its pickling for workers), scores it once, in batches, in the process
-    that called `filter`, and then decides by what is in a row.
+    that called `filter`, and then decides by what is in a row. Of a stream it scores the first rows, takes the lowest score
+    of their best k for a threshold, and says in the end how many rows it has kept.
 
     Args:
         scorer ([`ScarScorer`]): with what rows are scored.
         criteria ([`~scar_hf.selecting.criteria.Criteria`]): what is wanted.
         cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
+        calibration_rows (`int`, *optional*, defaults to 1000): of a stream, the first rows that the threshold is taken from.
+
+    Attributes:
+        seen, kept (`int`): rows of a stream that it has decided on in this pass, and those that it has kept.
     """
 
-    def __init__(self, scorer: ScarScorer, criteria: Criteria, cache: bool = True, progress: bool = True):
+    def __init__(
+        self,
+        scorer: ScarScorer,
+        criteria: Criteria,
+        cache: bool = True,
+        progress: bool = True,
+        calibration_rows: int = CALIBRATION_ROWS,
+    ):
+        if isinstance(calibration_rows, bool) or not isinstance(calibration_rows, int) or calibration_rows < 1:
+            raise ValueError(f"`calibration_rows` must be at least 1, got {calibration_rows!r}.")
         if criteria.k is None and criteria.threshold is None:
             raise ValueError("Pass either `k` or `threshold`, got neither.")
         self.scorer, self.criteria = scorer, criteria
@@ -50,24 +70,42 @@ class ScarFilter:
         self._decisions: _Decisions | None = None
         self._fitted_by_hand = False
         self._caller: Dataset | None = None
+        self.calibration_rows = calibration_rows
+        self._stream: weakref.ref[Any] | None = None
         self._stream_threshold: float | None = None
+        self._stream_scores: dict[int, float] = {}
+        self._counts = _Counts(criteria.k)
+        weakref.finalize(self, self._counts.report)
 
-    def fit(self, ds: Dataset) -> "ScarFilter":
+    @property
+    def seen(self) -> int:
+        """Rows of a stream decided on in this pass."""
+        return self._counts.seen
+
+    @property
+    def kept(self) -> int:
+        """Rows of a stream kept in this pass."""
+        return self._counts.kept
+
+    def fit(self, ds: Dataset | IterableDataset) -> "ScarFilter":
         """
-        Score a dataset and decide on its rows now.
+        Score a dataset and decide on its rows now, or take the threshold from the first rows of a stream.
 
         Args:
-            ds ([`~datasets.Dataset`]): the rows of which the best are kept.
+            ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): the rows of which the best are kept.
 
         Returns:
             [`ScarFilter`]: itself, for these rows from now on, wherever they come along.
 
         Raises:
-            `TypeError`: if it is no `Dataset`.
+            `TypeError`: if it is neither.
         """
-        if not isinstance(ds, Dataset):
-            raise TypeError(f"scar_filter is fitted to a datasets.Dataset, got {type(ds).__name__}.")
-        self._decide(ds)
+        if isinstance(ds, IterableDataset):
+            self._calibrate(iter(ds))
+        elif isinstance(ds, Dataset):
+            self._decide(ds)
+        else:
+            raise TypeError(f"scar_filter is fitted to a datasets.Dataset or IterableDataset, got {type(ds).__name__}.")
         self._fitted_by_hand = True
         return self
 
@@ -132,40 +170,60 @@ class ScarFilter:
         threshold = found if found is not None else self._threshold_of_stream()
         if self.scorer.settings.strict:
             check_rows(rows)
-        scores = np.concatenate([result.scores for _, result in self.scorer.score_chunks(cut_chunks(rows))] or [np.empty(0)])
-        return (scores >= threshold).tolist()
+        verdicts = (self._scores_of(rows) >= threshold).tolist()
+        self._counts.add(verdicts)
+        return verdicts
+
+    def _scores_of(self, rows: Sequence[RowPairs], bar: tqdm | None = None) -> np.ndarray:
+        """Score rows; those that the threshold was taken from have their scores."""
+        known = [self._stream_scores.get(short_hash(row)) if self._stream_scores else None for row in rows]
+        new = [row for row, score in zip(rows, known, strict=True) if score is None]
+        found = iter([float(s) for _, result in self.scorer.score_chunks(cut_chunks(new), bar=bar) for s in result.scores])
+        return np.array([next(found) if score is None else score for score in known], dtype=np.float32)
 
     def _threshold_of_stream(self) -> float:
-        """The score that the best k of the ranker's calibration set have: of a stream no exact share can be known."""
-        if self._stream_threshold is not None:
+        """The threshold of the stream that is asking: of each one and in each pass its own."""
+        if self._fitted_by_hand and self._stream_threshold is not None:
             return self._stream_threshold
-        k = self.criteria.k
-        if not is_streaming():
+        stream = calling_stream()
+        if stream is None:
             raise ValueError(
-                f"scar_filter(k={k}) cannot know of which dataset the best rows are wanted: it is not called by "
+                f"scar_filter(k={self.criteria.k}) cannot know of which dataset the best rows are wanted: it is not called by "
                 f"`Dataset.filter` in the same process. {_ADVICE}"
             )
+        if self._stream is None or self._stream() is not stream or self._stream_threshold is None:
+            self._counts.report()
+            self._calibrate(from_the_start(stream))
+            self._stream = weakref.ref(stream)
+        assert self._stream_threshold is not None
+        return self._stream_threshold
+
+    def _calibrate(self, stream: Iterable[Mapping[str, Any]]) -> None:
+        """Take the threshold from the first rows of a stream: the lowest score of their best k."""
+        k, size = self.criteria.k, self.calibration_rows
         if not isinstance(k, (float, np.floating)):
             raise ValueError(
                 f"scar_filter(k={k}) of a stream: the best {k} rows are not known before its end. Pass a share "
                 "(k=0.1), which is then an estimate, a threshold=, or load the data with streaming=False."
             )
-        config = read_config(resolve_checkpoint(self.scorer.model_name), self.scorer.settings.revision)
-        quantiles = (config.calibration or {}).get("quantiles")
-        if not quantiles:
-            raise ValueError(
-                f"scar_filter(k={k}) of a stream needs a ranker with a calibration, which {self.scorer.model_name!r} "
-                "has not. Pass threshold=, or load the data with streaming=False."
+        first = [dict(row) for row in itertools.islice(stream, size)]
+        rows = self.scorer.reader.read(columns_of(first)) if first else []
+        with tqdm(total=len(rows), desc="Calibrating", unit="row", disable=not self.progress) as bar:
+            scores = self._scores_of(rows, bar)
+        best = top_indices(scores, float(k)) if len(rows) else np.empty(0, dtype=np.int64)
+        check_selected(best, len(rows), {i: row.problem for i, row in enumerate(rows) if row.problem is not None})
+        self._stream_scores = {short_hash(row): float(score) for row, score in zip(rows, scores, strict=True)}
+        is_new, self._stream_threshold = self._stream_threshold is None, threshold_of(scores, best) if len(best) else np.inf
+        if is_new and len(rows) == size:
+            logger.warning(
+                "Of a stream no exact share is known before its end: scar_filter(k=%s) keeps what scores at least %.4f, as the "
+                "best %s of its first %s rows do (calibration_rows). If its rows are sorted, shuffle them first: "
+                "stream.shuffle(buffer_size=10_000).",
+                k,
+                self._stream_threshold,
+                f"{k:.1%}",
+                f"{size:,}",
             )
-        self._stream_threshold = float(np.interp(1 - k, np.linspace(0, 1, len(quantiles)), quantiles))
-        logger.warning(
-            "Of a stream no exact share can be kept: scar_filter(k=%s) keeps what scores at least %.4f, as the best %s of "
-            "the ranker's calibration set do. threshold= is exact.",
-            k,
-            self._stream_threshold,
-            f"{k:.1%}",
-        )
-        return self._stream_threshold
 
     def __getstate__(self) -> dict[str, Any]:
         """
@@ -180,11 +238,33 @@ class ScarFilter:
         if self.criteria.curation and self._decisions is None:
             raise ValueError(f"scar_filter with `curation` must be fitted before it is sent to other processes. {_ADVICE}")
         state = {"scorer": self.scorer, "criteria": self.criteria.without_curation(), "cache": self.cache}
+        state |= {"calibration_rows": self.calibration_rows, "stream": (self._stream_threshold, self._stream_scores)}
         return state | {"decisions": self._decisions, "by_hand": self._fitted_by_hand}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["scorer"], state["criteria"], state["cache"], False)  # type: ignore[misc]
+        made = (state["scorer"], state["criteria"], state["cache"], False, state["calibration_rows"])
+        self.__init__(*made)  # type: ignore[misc]
+        self._stream_threshold, self._stream_scores = state["stream"]
         self._decisions, self._fitted_by_hand = state["decisions"], state["by_hand"]
+
+
+@dataclass
+class _Counts:
+    """What became of the rows of a stream."""
+
+    k: float | None
+    seen: int = 0
+    kept: int = 0
+
+    def add(self, verdicts: Sequence[bool]) -> None:
+        self.seen, self.kept = self.seen + len(verdicts), self.kept + sum(verdicts)
+
+    def report(self) -> None:
+        """Say how many were kept of a pass over a stream, and begin anew."""
+        if self.k is not None and self.seen:
+            share = f"{self.kept / self.seen:.1%}"
+            logger.warning("scar_filter(k=%s) kept %s of %s rows (%s).", self.k, f"{self.kept:,}", f"{self.seen:,}", share)
+        self.seen = self.kept = 0
 
 
 class _Decisions:
@@ -220,7 +300,7 @@ class _Decisions:
 
 @with_settings
 def scar_filter(
-    ds: Dataset | None = None,
+    ds: Dataset | IterableDataset | None = None,
     k: Criteria | float | None = None,
     *,
     threshold: float | None = None,
@@ -230,27 +310,30 @@ def scar_filter(
     model: str | ScarScorer = BUNDLED_RANKER,
     cache: bool = True,
     progress: bool = True,
+    calibration_rows: int = CALIBRATION_ROWS,
     **settings: Any,
 ) -> ScarFilter:
     """
     Make the predicate that `ds.filter` takes to keep exactly the rows that `scar_select(ds, k)` keeps.
 
     Args:
-        ds ([`~datasets.Dataset`], *optional*):
+        ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
             The dataset of which the best rows are wanted. Without it, it is the one whose `filter` is called.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
             All that is wanted; or a share in (0, 1], or a count >= 1. Of an `IterableDataset` only a share can be asked for,
-            and only estimated: by the scores of the ranker's calibration set.
+            and only estimated: by the scores of its first rows.
         threshold (`float`, *optional*):
             The lowest score to keep, instead of `k`. Works on streams and row by row, too.
         stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`]; not on streams.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): as for [`scar_rank`].
         cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
+        calibration_rows (`int`, *optional*, defaults to 1000):
+            Of a stream, how many of its first rows the threshold is taken from. They are read twice and scored once.
         settings: as for [`ScarScorer`].
 
     Returns:
-        [`ScarFilter`].
+        [`ScarFilter`]; of a stream its `kept` and `seen` count rows, and it logs them when the pass is over.
 
     Raises:
         `ValueError`: if both or neither of `k` and `threshold` are passed, or `k` is out of range.
@@ -260,12 +343,13 @@ def scar_filter(
     ```python
     >>> ds = ds.filter(scar_filter(k=0.1))
     >>> ds = ds.filter(scar_filter(ds, k=0.1))  # the same, said in so many words
+    >>> stream = stream.filter(scar_filter(k=0.1), batched=True)
     >>> stream = stream.filter(scar_filter(threshold=1.5), batched=True)
     ```
     """
-    if ds is not None and not isinstance(ds, Dataset):
+    if ds is not None and not isinstance(ds, (Dataset, IterableDataset)):
         raise TypeError(f"scar_filter takes a datasets.Dataset first, got {ds!r}. A share goes by name: scar_filter(k=0.1).")
     scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
     more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
-    made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress)
+    made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress, calibration_rows)
     return made if ds is None else made.fit(ds)
