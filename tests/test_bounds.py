@@ -1,6 +1,7 @@
 """What a file or a row may do to the machine: fill its memory, talk to its terminal, hang its workers."""
 
 import gzip
+import json
 import subprocess
 import sys
 
@@ -12,12 +13,13 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import pipeline
 
-from scar_hf import ScarScorer
+from scar_hf import ScarScorer, files
 from scar_hf.cli import main
 from scar_hf.cli.terminal import printable
-from scar_hf.files import open_shards
+from scar_hf.files import batches, open_shards, read_dataset
 from scar_hf.files import text as text_files
 from scar_hf.rows.pairs import RowPairs
+from scar_hf.runs import select_files
 from scar_hf.scoring.chunks import cut_chunks
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\u202eevil\x9b31m"
@@ -26,6 +28,19 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\u202eevil\x9b31m"
 @pytest.fixture(scope="module")
 def small(tiny_ranker) -> ScarScorer:
     return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
+
+
+def memory_of_reading(path) -> tuple[int, int]:
+    """Rows of a file, and megabytes that a process takes to read it."""
+    code = (
+        "import resource, sys\n"
+        "from scar_hf.files import open_shards, read_dataset\n"
+        "rows = sum(len(batch) for batch in open_shards(sys.argv[1])[0].batches())\n"
+        "print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    rows, megabytes = map(int, found.stdout.split())
+    return rows, megabytes
 
 
 def test_rows_cannot_command_the_terminal(tmp_path, small, write_jsonl, capsys):
@@ -52,30 +67,116 @@ def test_reasons_that_are_published_hold_no_path(tmp_path, small, write_jsonl):
     assert "of test.jsonl" in listed and str(tmp_path) not in listed
 
 
-@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.json", "d.csv"])
-def test_a_row_of_endless_length_is_refused(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "MAX_ROW", 100_000)
-    text = "x" * 300_000
-    content = {"d.json": f'[{{"a": "{text}"}}]', "d.csv": f"a\n{text}\n"}.get(name, f'{{"a": "{text}"}}\n').encode()
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    with pytest.raises(ValueError, match=r"longer than 100,000 (bytes|characters)"):
-        list(open_shards(tmp_path / name)[0].batches())
+LONG_ROW = "the row is longer than 100,000 bytes"
+
+
+def formatted(name: str, rows: list[dict]) -> bytes:
+    """Rows as the bytes of a file of that name."""
+    if name.endswith(".parquet"):
+        out = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows), out, compression="zstd")
+        return out.getvalue().to_pybytes()
+    if name == "d.csv":
+        cell = '"{}"'.format
+        lines = [",".join(cell(text.replace('"', '""')) for text in texts) for texts in [rows[0], *(r.values() for r in rows)]]
+        return "\n".join(lines).encode()
+    lines = [json.dumps(row) for row in rows]
+    content = (f"[{','.join(lines)}]" if name == "d.json" else "\n".join(lines)).encode()
+    return gzip.compress(content) if name.endswith(".gz") else content
+
+
+@pytest.mark.parametrize("place", [0, 1100])
+@pytest.mark.parametrize("name", ["d.jsonl", "d.jsonl.gz", "d.json", "d.csv", "d.parquet"])
+def test_a_row_of_endless_length_is_skipped_with_a_reason(name, place, tmp_path, small, monkeypatch):
+    monkeypatch.setattr(batches, "MAX_ROW", 100_000)
+    monkeypatch.setattr(text_files, "_CHUNK", 1000)
+    rows = [{"instruction": f"q {i}", "response": f'an "answer", {i}\n\\'} for i in range(1200)]
+    rows[place]["response"] = 'x\\"\n, {[' * 30_000
+    (tmp_path / name).write_bytes(formatted(name, rows))
+    result = select_files(tmp_path / name, tmp_path / "o.jsonl", small, all_rows=True, observe=True, progress=False)
+    assert result.rows == 1200 and result.scored.skipped == {place: LONG_ROW}
+    written = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row.get("instruction") for row in written] == [None if i == place else f"q {i}" for i in range(1200)]
+    alone = small.score([rows[-2]["instruction"]], [rows[-2]["response"]])
+    assert result.scored.scores[-2] == pytest.approx(float(alone[0]), abs=1e-4)
+
+
+def test_invalid_json_of_any_length_is_not_taken_for_a_long_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "MAX_ROW", 1000)
+    monkeypatch.setattr(text_files, "_CHUNK", 100)
+    (tmp_path / "d.json").write_text('[{"a": tru},' + '{"a": "b"},' * 1000 + '{"a": 1}]')
+    with pytest.raises(ValueError, match=r"not valid JSON \(item 1"):
+        list(open_shards(tmp_path / "d.json")[0].batches())
+
+
+def test_batches_end_by_their_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "BATCH_BYTES", 100_000)
+    rows = [{"instruction": "q", "response": "x" * 30_000} for _ in range(20)]
+    for name in ("d.jsonl", "d.json", "d.csv", "d.parquet"):
+        (tmp_path / name).write_bytes(formatted(name, rows))
+        sizes = [len(batch) for batch in open_shards(tmp_path / name)[0].batches()]
+        assert sum(sizes) == 20 and max(sizes) == 3
+
+
+LEAVES = ("messages.list.element.role", "messages.list.element.content", "more.x", "tags.list.element")
+WRITTEN = {
+    "dictionaries": {},
+    "plain": {"use_dictionary": False},
+    "prefixes": {"use_dictionary": False, "column_encoding": dict.fromkeys(LEAVES, "DELTA_BYTE_ARRAY")},
+    "new pages": {"data_page_version": "2.0", "row_group_size": 7},
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_long_rows_of_parquet_are_found_in_any_column_and_encoding(how, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "MAX_ROW", 10_000)
+    monkeypatch.setattr(batches, "BATCH_BYTES", 20_000)
+    text, long = "y" * 900, "z" * 6_000
+    rows = [
+        {"messages": [{"role": "user", "content": text}] * (i % 5), "more": {"x": long}, "tags": [long] * (i == 13)}
+        for i in range(40)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet", **WRITTEN[how])
+    found = [row for batch in open_shards(tmp_path / "d.parquet")[0].batches() for row in files.batches.rows_of(batch)]
+    assert [row == {} for row in found] == [i == 13 for i in range(40)]
+    assert [row for row in found if row] == [row for i, row in enumerate(rows) if i != 13]
+    few = list(open_shards(tmp_path / "d.parquet")[0].batches(columns=["messages"]))
+    assert sum(map(len, few)) == 40 and all(batch.column_names == ["messages"] for batch in few)
+
+
+def test_a_list_that_repeats_a_text_does_not_fill_the_memory(tmp_path):
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 3000 + [1], pa.int32()), pa.array(["x" * 1_000_000, "short"]))
+    table = pa.table(
+        {"instruction": ["q", "q"], "response": ["a", "b"], "more": pa.ListArray.from_arrays([0, 3000, 3001], texts)}
+    )
+    pq.write_table(table, tmp_path / "d.parquet", store_schema=False)
+    rows, megabytes = memory_of_reading(tmp_path / "d.parquet")
+    assert rows == 2 and megabytes < 1000
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "d.csv", "d.parquet"])
+def test_what_a_file_expands_to_can_be_bounded(name, tmp_path):
+    (tmp_path / name).write_bytes(formatted(name, [{"instruction": "q", "response": "x" * 1000}] * 5000))
+    assert len(read_dataset(tmp_path / name)) == 5000
+    assert 1500 <= len(read_dataset(tmp_path / name, max_rows=1500, max_bytes=3_000_000)) < 3000
+    with pytest.raises(ValueError, match="more than 3 MB of text once it is decompressed"):
+        read_dataset(tmp_path / name, max_bytes=3_000_000)
+
+
+def test_empty_rows_by_the_thousand_are_counted(tmp_path, small, write_jsonl):
+    rows = [{}] * 2500 + [{"instruction": "q", "output": "a"}] + [{}] * 2500 + [{"other": 1}] * 2500
+    result = select_files(write_jsonl(rows), tmp_path / "o.jsonl", small, 1, observe=True, progress=False)
+    assert result.rows == 7501 and result.kept == 1 and len(result.scored.skipped) == 7500
+    only = write_jsonl([{}] * 1500, "only.jsonl")
+    with pytest.raises(ValueError, match="Nothing can be selected from 1,500 rows"):
+        select_files(only, tmp_path / "p.jsonl", small, 1, progress=False)
 
 
 def test_a_dictionary_of_one_long_text_does_not_fill_the_memory(tmp_path):
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["x" * 1_000_000]))
     pq.write_table(pa.table({"instruction": ["q"] * 2000, "response": texts}), tmp_path / "d.parquet", compression="zstd")
     assert (tmp_path / "d.parquet").stat().st_size < 100_000
-    code = (
-        "import resource, sys\n"
-        "from scar_hf.files import open_shards\n"
-        "rows = sum(len(batch) for batch in open_shards(sys.argv[1])[0].batches())\n"
-        "print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)\n"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "d.parquet")], capture_output=True, text=True, check=True
-    )
-    rows, megabytes = map(int, found.stdout.split())
+    rows, megabytes = memory_of_reading(tmp_path / "d.parquet")
     assert rows == 2000 and megabytes < 1500
 
 

@@ -28,6 +28,8 @@ from scar_hf.manifest.sidecars import hash_file, sealed
 HERE = Path(__file__).resolve().parent
 MAX_ROWS = 20_000
 MAX_FILE = "100mb"
+# What a compressed file may expand to: memory that the visitors of the page share.
+MAX_BYTES = 500_000_000
 FORMATS = {"JSON Lines": "selected.jsonl", "Parquet": "selected.parquet"}
 # Packed for the Hub the example lies beside this file, in a checkout beside this folder.
 EXAMPLE = HERE / "mixed_styles.jsonl"
@@ -57,7 +59,7 @@ def score_file(upload: str | None, instruction: str, response: str, progress: gr
         raise gr.Error("Choose a file first: .jsonl, .json, .csv or .parquet.", title="No file")
     path = Path(upload)
     try:
-        ds = read_dataset(path)
+        ds = read_dataset(path, max_rows=MAX_ROWS + 1, max_bytes=MAX_BYTES)
         inputs = [entry | {"path": path.name} for entry in hash_inputs(path, open_shards(path))]
         return _score(ds, path.name, inputs, instruction, response)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Instruction sets on disk and on the Hub: read as shards in batches, written whole or not at all."""
 
-from .batches import Batch, add_columns, columns_of, merge_schemas, schema_of, take, without_empty_objects
+from .batches import Batch, LongRow, add_columns, columns_of, merge_schemas, schema_of, take, without_empty_objects
 from .names import file_named
 from .reading import Shard, is_arrow_folder, open_shards, read_dataset
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, atomic_write, suffix_of
@@ -11,6 +11,7 @@ __all__ = [
     "Batch",
     "INPUT_FORMATS",
     "INPUT_SUFFIXES",
+    "LongRow",
     "OUTPUT_FORMATS",
     "OUTPUT_SUFFIXES",
     "Shard",

@@ -1,17 +1,35 @@
 """Batches of rows: a list of objects as JSON and CSV give them, or an Arrow table as columnar formats do."""
 
-import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Features, Json
 
 Batch: TypeAlias = list[dict[str, Any]] | pa.Table
+# Bytes of one row, of JSON and CSV as they are written. No instruction is as long; a compressed file of some kilobytes can be.
+MAX_ROW = 64_000_000
+# Bytes after which a batch ends, however few its rows.
+BATCH_BYTES = 256_000_000
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+# Bytes that an item of a list takes besides its value.
+_ITEM = 8
 
 _MIXED = "a column has values of different types, which a table cannot hold"
+
+
+class LongRow(dict[str, Any]):
+    """
+    Stands for a row that is too long for memory: it has no values, and `reason` says why. A batch with one is a list of
+    objects, of columnar files too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason = f"the row is longer than {MAX_ROW:,} bytes"
 
 
 def columns_of(batch: Batch) -> dict[str, list]:
@@ -200,11 +218,29 @@ def conform(batch: Batch, schema: pa.Schema) -> pa.Table:
         raise ValueError(f"{_MIXED}: {error}") from error
 
 
-def batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Objects in lists of a size, the last one of what is left."""
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, size)):
+def batched(rows: Iterable[tuple[dict[str, Any], int]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Objects, given with their bytes, in lists of a size; of fewer where they are long, and the last one of what is left."""
+    batch: list[dict[str, Any]] = []
+    held = 0
+    for row, length in rows:
+        if batch and (len(batch) == size or held + length > BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(row)
+        held += length
+    if batch:
         yield batch
+
+
+def check_columns(columns: Sequence[str] | None, schema: pa.Schema, where: object) -> None:
+    """Raise a `ValueError` unless all columns are there."""
+    if missing := [name for name in columns or [] if name not in schema.names]:
+        raise ValueError(f"{where} has no column {', '.join(map(repr, missing))}; its columns: {schema.names}.")
+
+
+def no_rows(schema: pa.Schema) -> pa.Table:
+    """A table of that schema without rows."""
+    return pa.Table.from_batches([], schema=schema)  # Schema.empty_table fails on lists of extension types
 
 
 def rechunk(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
@@ -269,3 +305,45 @@ def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
         decode_item = _json_decoder(kind.value_type)
         return (lambda items: items and [decode_item(item) for item in items]) if decode_item else None
     return None
+
+
+def batch_bytes(batch: Batch) -> int:
+    """About how many bytes the texts of a batch take."""
+    return int(row_bytes(batch).sum()) if isinstance(batch, pa.Table) else sum(map(_object_bytes, batch))
+
+
+def row_bytes(table: pa.Table) -> np.ndarray:
+    """The bytes of each row of a table, texts of dictionaries spelled out, as int64."""
+    sizes = np.zeros(len(table), dtype=np.int64)
+    for column in table.columns:
+        sizes += _value_bytes(column.combine_chunks() if column.num_chunks != 1 else column.chunk(0))
+    return sizes
+
+
+def _value_bytes(values: pa.Array) -> np.ndarray:
+    """The bytes of each value, spelled out."""
+    kind = values.type
+    if isinstance(values, pa.ExtensionArray):
+        return _value_bytes(values.storage)
+    if pa.types.is_dictionary(kind):
+        lengths = np.append(_value_bytes(values.dictionary), 0)
+        return lengths[pc.fill_null(values.indices.cast(pa.int64()), len(lengths) - 1).to_numpy(zero_copy_only=False)]
+    if any(check(kind) for check in _TEXTS):
+        return pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    if pa.types.is_struct(kind):
+        return sum(map(_value_bytes, values.flatten()), np.zeros(len(values), dtype=np.int64))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_map(kind):
+        offsets = values.offsets.to_numpy().astype(np.int64)
+        items = values.keys if pa.types.is_map(kind) else values.values
+        of_items = _value_bytes(items) + (_value_bytes(values.items) if pa.types.is_map(kind) else 0) + _ITEM
+        ends = np.concatenate([[0], np.cumsum(of_items)])
+        return ends[offsets[1:]] - ends[offsets[:-1]]
+    return np.full(len(values), values.nbytes // max(1, len(values)), dtype=np.int64)
+
+
+def _object_bytes(value: Any) -> int:
+    if isinstance(value, dict):
+        return _ITEM + sum(len(key) + _object_bytes(item) for key, item in value.items())
+    if isinstance(value, list):
+        return _ITEM + sum(map(_object_bytes, value))
+    return len(value) if isinstance(value, str) else _ITEM

@@ -14,12 +14,24 @@ import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from .batches import Batch, batched, columns_of, conform, merge_schemas, rechunk, schema_of, select_columns
+from .batches import (
+    MAX_ROW,
+    Batch,
+    LongRow,
+    batch_bytes,
+    check_columns,
+    columns_of,
+    conform,
+    merge_schemas,
+    no_rows,
+    rechunk,
+    schema_of,
+    select_columns,
+)
+from .parquet import bad_parquet, parquet_batches
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, import_zstandard, suffix_of
-from .text import MAX_ROW, csv_header, text_rows
+from .text import csv_header, text_batches
 
-# Bytes of a batch in memory, and rows looked at to see how many that are.
-_BATCH_BYTES, _SAMPLED = 256_000_000, 200
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NOT_DATA = ("manifest.json", "skipped.jsonl", "dropped.jsonl", "README.md")
 NOT_DATA_ENDINGS = (
@@ -75,7 +87,7 @@ class Shard:
             try:
                 return pq.read_schema(self.path).names
             except (pa.ArrowException, OSError) as error:
-                raise _bad_parquet(self.path, error) from error
+                raise bad_parquet(self.path, error) from error
         return csv_header(self.path) if self.path.suffix == ".csv" else None
 
     def count_rows(self) -> int | None:
@@ -100,7 +112,8 @@ class Shard:
 
         Returns:
             `Iterator[Batch]`: lists of objects for JSON and CSV, else tables. Data without rows gives no list, but one
-            table, so that its schema is not lost.
+            table, so that its schema is not lost. A batch has fewer rows where they are long, and a
+            [`~scar_hf.files.LongRow`] in the place of a row that is too long for memory.
 
         Raises:
             `ValueError`: if the data is damaged or cut off, or a column of `columns` does not exist.
@@ -111,8 +124,8 @@ class Shard:
             return _dataset_batches(self.dataset, rows, columns, self.path)
         assert self.path is not None
         if self.path.suffix == ".parquet":
-            return _parquet_batches(self.path, rows, columns)
-        return batched(text_rows(self.path), rows)
+            return parquet_batches(self.path, rows, columns)
+        return text_batches(self.path, rows)
 
 
 def open_shards(data: str | Path, split: str | None = None) -> list[Shard]:
@@ -147,24 +160,39 @@ def open_shards(data: str | Path, split: str | None = None) -> list[Shard]:
     return [Shard(path.name, path)]
 
 
-def read_dataset(path: str | Path, split: str | None = None) -> Dataset:
+def read_dataset(
+    path: str | Path, split: str | None = None, *, max_rows: int | None = None, max_bytes: int | None = None
+) -> Dataset:
     """
     Read an instruction set, all columns as they are.
 
     Args:
         path (`str` or `Path`): what [`open_shards`] takes.
         split (`str`, *optional*): as for [`open_shards`].
+        max_rows (`int`, *optional*): read about so many rows of files and no more.
+        max_bytes (`int`, *optional*): refuse files whose texts take more once they are decompressed.
 
     Returns:
         [`~datasets.Dataset`]: in the order of the data.
 
     Raises:
-        `ValueError`: if the data does not exist, is of another kind, damaged or cut off; with the line where that shows.
+        `ValueError`: if the data does not exist, is of another kind, damaged or cut off, with the line where that shows; or
+        is larger than `max_bytes`.
     """
     shards = open_shards(path, split)
     if shards[0].dataset is not None:
         return shards[0].dataset
-    batches = [batch for shard in shards for batch in shard.batches(10_000)]
+    batches: list[Batch] = []
+    rows = size = 0
+    for batch in (batch for shard in shards for batch in shard.batches(1000 if max_rows else 10_000)):
+        batches.append(batch)
+        rows += len(batch)
+        if max_bytes is not None and (size := size + batch_bytes(batch)) > max_bytes:
+            raise ValueError(f"{path} holds more than {max_bytes / 1e6:,.0f} MB of text once it is decompressed.")
+        if max_rows is not None and rows >= max_rows:
+            break
+    if any(isinstance(row, LongRow) for batch in batches if isinstance(batch, list) for row in batch):
+        raise ValueError(f"{path} has a row longer than {MAX_ROW:,} bytes, which no row of text is. Remove it.")
     if batches and not isinstance(batches[0], list):
         try:
             schema = functools.reduce(merge_schemas, map(schema_of, batches), None)
@@ -269,9 +297,9 @@ def _load_from_hub(name: str, split: str) -> Dataset:
 
 def _dataset_batches(dataset: Dataset, rows: int, columns: Sequence[str] | None, folder: Path | None) -> Iterator[pa.Table]:
     schema = dataset.features.arrow_schema
-    _check_columns(columns, schema, folder or "The dataset")
+    check_columns(columns, schema, folder or "The dataset")
     if not len(dataset):
-        tables = iter([_no_rows(schema)])
+        tables = iter([no_rows(schema)])
     elif folder is None:
         tables = dataset.with_format("arrow").iter(rows)
     else:
@@ -291,54 +319,5 @@ def _arrow_tables(folder: Path, files: list[str]) -> Iterator[pa.Table]:
         raise _bad_arrow(folder, error) from error
 
 
-def _parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    try:
-        # A buffer has the pages of a row group read one after the other instead of all at once.
-        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-            schema = file.schema_arrow
-            if len(set(schema.names)) < len(schema.names):
-                raise ValueError(f"{path} has two columns of the same name; its columns: {schema.names}.")
-            _check_columns(columns, schema, path)
-            at_once = _rows_at_once(path, file, rows)
-            tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(batch_size=at_once, columns=columns))
-            for table in rechunk(tables, at_once) if file.metadata.num_rows else [_no_rows(schema)]:
-                yield table if columns is None else select_columns(table, columns)
-    except (pa.ArrowException, OSError) as error:
-        raise _bad_parquet(path, error) from error
-
-
-def _rows_at_once(path: Path, file: pq.ParquetFile, rows: int) -> int:
-    """
-    How many rows may be in memory at once. A dictionary stores a value of megabytes once for thousands of rows, so what a page
-    holds says little; the longest value does, and it is no longer than all pages of its column in a row group.
-    """
-    longest = 0
-    for group in range(file.metadata.num_row_groups):
-        row_group = file.metadata.row_group(group)
-        columns = [row_group.column(i) for i in range(row_group.num_columns)]
-        worst = sum(column.total_uncompressed_size for column in columns if "RLE_DICTIONARY" in column.encodings)
-        longest = max(longest, worst)
-    if longest * rows <= _BATCH_BYTES:
-        return rows
-    # It may be long: see how long rows really are, one at a time.
-    largest = max((batch.nbytes for batch in itertools.islice(file.iter_batches(batch_size=1), _SAMPLED)), default=0)
-    if largest > MAX_ROW:
-        raise ValueError(f"{path}: a row of {largest:,} bytes, more than {MAX_ROW:,}, which no row of text has. Remove it.")
-    return max(1, min(rows, _BATCH_BYTES // max(1, largest)))
-
-
-def _check_columns(columns: Sequence[str] | None, schema: pa.Schema, where: object) -> None:
-    if missing := [name for name in columns or [] if name not in schema.names]:
-        raise ValueError(f"{where} has no column {', '.join(map(repr, missing))}; its columns: {schema.names}.")
-
-
-def _no_rows(schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches([], schema=schema)  # Schema.empty_table fails on lists of extension types
-
-
 def _bad_arrow(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path}: the Arrow files are damaged or cut off: {error}")
-
-
-def _bad_parquet(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: not a readable Parquet file, or cut off: {error}")

@@ -3,25 +3,41 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import batches as bounds
+from .batches import LongRow, batched
 from .streams import open_input, suffix_of
 
 # What `json.loads` raises: its own errors, numbers of more than 4,300 digits, brackets nested by the thousand.
 _JSON_ERRORS = (ValueError, RecursionError)
 _CHUNK = 1 << 16
-# Bytes (of JSON lists and CSV: characters) of one row. No instruction is as long; a compressed file of some kilobytes can be.
-MAX_ROW = 64_000_000
+# What closes a list or an object of JSON, and what a row of CSV consists of besides its cells.
+_JSON_MARKS = re.compile(r'["\\\[\]{}]')
+_CSV_TEXT = re.compile(r'[^",\r\n]+')
 
 
-def text_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a text file in the format of its suffix."""
+def text_batches(path: Path, rows: int) -> Iterator[list[dict[str, Any]]]:
+    """
+    Read a text file in the format of its suffix.
+
+    Args:
+        path (`Path`): a .jsonl, .jsonl.gz, .jsonl.zst, .json, .json.gz or .csv file.
+        rows (`int`): objects in each batch; fewer where they are long.
+
+    Returns:
+        `Iterator[list[dict]]`: objects, a [`LongRow`] in the place of one that is too long for memory.
+
+    Raises:
+        `ValueError`: if the file is damaged or cut off.
+    """
     suffix = suffix_of(path)
     if suffix.startswith(".jsonl"):
-        return read_json_rows(path)
-    return _read_json_list(path) if suffix.startswith(".json") else _read_csv(path)
+        return batched(_read_json_lines(path), rows)
+    return batched(_read_json_list(path) if suffix.startswith(".json") else _read_csv(path), rows)
 
 
 def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -35,10 +51,22 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
         `Iterator[dict]`: the objects as they are; blank lines are left out.
 
     Raises:
-        `ValueError`: with the line, if one is no JSON object or the file is cut in the middle.
+        `ValueError`: with the line, if one is no JSON object, longer than a row may be, or the file is cut in the middle.
     """
-    with open_input(path) as lines:
-        for number, line in enumerate(_lines_of(path, lines), start=1):
+    for number, (row, _) in enumerate(_read_json_lines(path), start=1):
+        if isinstance(row, LongRow):
+            raise ValueError(f"{path}, row {number}: {row.reason}, which no row of text is. Remove it.")
+        yield row
+
+
+def _read_json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The objects, each with the bytes of its line."""
+    with open_input(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(bounds.MAX_ROW + 1), b""), start=1):
+            if len(line) > bounds.MAX_ROW:
+                _skip_line(file, line)
+                yield LongRow(), 0
+                continue
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 if not text.strip():
@@ -51,20 +79,16 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"{path}, line {number}: not valid JSON ({error}).{cut}") from error
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, line {number}: expected a JSON object, got {type(row).__name__}.")
-            yield row
+            yield row, len(line)
 
 
-def _lines_of(path: Path, file: Any) -> Iterator[Any]:
-    """The lines of a file, of bytes or of text, none of them longer than memory should hold."""
-    number = 0
-    while line := file.readline(MAX_ROW + 1):
-        number += 1
-        if len(line) > MAX_ROW:
-            raise ValueError(f"{path}, line {number}: longer than {MAX_ROW:,} bytes, which no row of text is. Remove it.")
-        yield line
+def _skip_line(file: Any, line: bytes) -> None:
+    """Read on to the end of a line that has begun."""
+    while line and not line.endswith(b"\n"):
+        line = file.readline(_CHUNK)
 
 
-def _read_json_list(path: Path) -> Iterator[dict[str, Any]]:
+def _read_json_list(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     """The objects of one list, parsed one after the other so that a large file needs little memory."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
         try:
@@ -82,7 +106,8 @@ class _JsonList:
         self.text = ""
         self.at = 0
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """The objects, each with its characters."""
         first = self._next_character()
         if first == "{":
             raise ValueError(f"{self.path}: expected a list of objects, got dict. JSON Lines must be named .jsonl.")
@@ -96,11 +121,11 @@ class _JsonList:
             while True:
                 number += 1
                 self._next_character()
-                row = self._value(number)
+                row, length = self._value(number)
                 if not isinstance(row, dict):
                     kind = type(row).__name__
                     raise ValueError(f"{self.path}: expected a list of objects, got a list whose item {number} is {kind}.")
-                yield row
+                yield row, length
                 separator = self._next_character()
                 self.at += 1
                 if separator == "]":
@@ -110,20 +135,44 @@ class _JsonList:
         if rest := self._next_character():
             raise self._invalid(f"{rest!r} after the end of the list")
 
-    def _value(self, number: int) -> Any:
+    def _value(self, number: int) -> tuple[Any, int]:
         size = _CHUNK
         while True:
+            start = self.at
             try:
-                row, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
-                return row
+                row, self.at = json.JSONDecoder().raw_decode(self.text, start)
+                return (LongRow(), 0) if self.at - start > bounds.MAX_ROW else (row, self.at - start)
             except _JSON_ERRORS as error:
-                more = self.read(size)
+                is_long = len(self.text) - start > bounds.MAX_ROW
+                if is_long and self.text[start] == "{" and self._skip_object(number) > bounds.MAX_ROW:
+                    return LongRow(), 0
+                more = "" if is_long else self.read(size)
                 if not more:
                     raise self._invalid(f"item {number}: {getattr(error, 'msg', error)}") from error
-                self.text, self.at = self.text[self.at :] + more, 0
-                if len(self.text) > MAX_ROW:
-                    raise self._too_long(number) from error
+                self.text, self.at = self.text[start:] + more, 0
                 size = len(self.text)  # to double keeps the work of a large object linear
+
+    def _skip_object(self, number: int) -> int:
+        """Read on to the end of an object, holding no more than a piece of it, and give its length."""
+        depth, in_text, escaped, length = 0, False, -1, -self.at
+        while True:
+            for found in _JSON_MARKS.finditer(self.text, self.at):
+                mark, place = found[0], found.start()
+                if place == escaped:
+                    continue
+                if mark == "\\":
+                    escaped = place + 1
+                elif mark == '"':
+                    in_text = not in_text
+                elif not in_text:
+                    depth += 1 if mark in "[{" else -1
+                    if not depth:
+                        self.at = place + 1
+                        return length + self.at
+            escaped, length = escaped - len(self.text), length + len(self.text)
+            self.text, self.at = self.read(_CHUNK), 0
+            if not self.text:
+                raise self._invalid(f"item {number} does not end")
 
     def _next_character(self) -> str:
         while True:
@@ -135,11 +184,6 @@ class _JsonList:
             if not self.text:
                 return ""
 
-    def _too_long(self, number: int) -> ValueError:
-        return ValueError(
-            f"{self.path}: item {number} is longer than {MAX_ROW:,} characters, which no row of text is. Remove it."
-        )
-
     def _invalid(self, what: str) -> ValueError:
         return ValueError(f"{self.path}: not valid JSON ({what}). Cut off, or JSON Lines? The latter must be named .jsonl.")
 
@@ -147,13 +191,14 @@ class _JsonList:
 def csv_header(path: Path) -> list[str]:
     """The names of a CSV file's columns; none if the file is empty."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        return next(_csv_cells(path, _lines_of(path, text)), (0, []))[1]
+        return next(_csv_cells(path, _CsvLines(path, text)), (0, []))[1]
 
 
-def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    """Every cell stays the text it is: neither 007 nor an empty cell turns into something else."""
+def _read_csv(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The rows, each with its characters. A cell stays the text it is: neither 007 nor an empty one becomes anything else."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        cells = _csv_cells(path, _lines_of(path, text))
+        lines = _CsvLines(path, text)
+        cells = _csv_cells(path, lines)
         _, header = next(cells, (0, []))
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
@@ -164,14 +209,61 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
                     f"{path}, line {number}: expected {len(header)} cells as in the header, got {len(row)}. Cells with a comma "
                     "or a line break must be in quotes; if the file ends there, it is cut off."
                 )
-            yield dict(zip(header, row, strict=True))
+            yield (LongRow(), 0) if lines.is_long else (dict(zip(header, row, strict=True)), lines.length)
 
 
-def _csv_cells(path: Path, text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW))  # 131,072 characters by default, shorter than some chats
-    reader = csv.reader(text, strict=True)
+class _CsvLines:
+    """
+    The lines of a CSV file, one at a time as its reader asks for them. Of a row that is too long for memory they keep what
+    tells cells and rows apart, and one character of each text, so that the reader finds the row's end.
+    """
+
+    def __init__(self, path: Path, text: io.TextIOBase):
+        self.path, self.text = path, text
+        self.length = self.number = self._kept = 0
+        self._begins = True
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the row that was read last is too long."""
+        return self.length > bounds.MAX_ROW
+
+    def end_row(self) -> None:
+        """Note that the reader has a whole row: what it asks for next is another."""
+        self._begins = True
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            if self._begins:
+                self.length, self._kept, self._begins = 0, 0, False
+            line = self._line()
+            if not line:
+                return
+            self.number += 1
+            yield line
+
+    def _line(self) -> str:
+        kept: list[str] = []
+        while piece := self.text.readline(_CHUNK):
+            self.length += len(piece)
+            kept.append(_CSV_TEXT.sub("x", piece) if self.is_long else piece)
+            self._kept += len(kept[-1])
+            if self._kept > 2 * bounds.MAX_ROW:
+                raise ValueError(
+                    f"{self.path}, line {self.number + 1}: a row of more than {bounds.MAX_ROW:,} marks, which no CSV has."
+                )
+            if piece.endswith(("\n", "\r")):
+                break
+        return "".join(kept)
+
+
+def _csv_cells(path: Path, lines: _CsvLines) -> Iterator[tuple[int, list[str]]]:
+    # 131,072 characters by default, shorter than some chats; what is too long for memory is cut before it gets there.
+    csv.field_size_limit(max(csv.field_size_limit(), 2 * bounds.MAX_ROW))
+    reader = csv.reader(iter(lines), strict=True)
     try:
         for row in reader:
+            lines.end_row()
             if row:
                 yield reader.line_num, row
     except csv.Error as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from ..files import LongRow
 from .conversations import (
     RowError,
     Turns,
@@ -182,6 +183,9 @@ class PairReader:
         return formats if self.preference == "chosen" else [known for known in formats if known.kind == PREFERENCE]
 
     def _read_row(self, row: dict[str, Any], formats: Sequence[RowFormat]) -> RowPairs:
+        long = next((value for value in row.values() if isinstance(value, LongRow)), None)
+        if long is not None:
+            return RowPairs((), long.reason)
         try:
             pairs, against = self._formatted(row) if self.formatting_func is not None else self._known(row, formats)
         except RowError as error:

@@ -1,12 +1,12 @@
 """Rows to read: a dataset in memory and shards on disk look alike to scoring, quotas, diversity and curation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
-from ..files import Shard, columns_of
+from ..files import Batch, LongRow, Shard, columns_of
 from .pairs import PairReader, RowPairs
 
 _ROWS = 1000
@@ -78,8 +78,8 @@ class ShardRows:
 
     def column_names(self) -> list[str]:
         """The columns; of files of objects those of the first rows."""
-        first = next(iter(self.shards[0].batches(_ROWS)), None)
-        return [] if first is None else list(columns_of(first))
+        known = (list(columns_of(batch)) for batch in self.shards[0].batches(_ROWS))
+        return next((names for names in known if names), [])
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
         """Read instruction and response of all rows, or of those of these numbers, ascending."""
@@ -125,20 +125,75 @@ def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()
         extra (`Sequence[str]`): further columns, where the shard has them.
 
     Returns:
-        `Iterator` of numbers of rows, at most a thousand, and their columns by name, `None` where a row has no value.
+        `Iterator` of numbers of rows, at most a thousand, and their columns by name, `None` where a row has no value, and a
+        [`~scar_hf.files.LongRow`] where it is too long to be read.
     """
     names = shard.column_names()
     needed = reader.needed(names) if names else None
     if needed is not None:
         needed = list(dict.fromkeys([*needed, *(name for name in extra if name in (names or ()))]))
-    seen: dict[str, None] = {}
+    # Objects may lack a key: what some row before had, this one has without a value.
+    seen = dict.fromkeys(needed or names or ())
+    waiting: list[LongRow | None] = []  # rows from before the first key, which are empty or too long
     for batch in shard.batches(_ROWS, needed):
         columns = columns_of(batch)
-        if not columns:
-            continue
-        # Objects may lack a key: what some row before had, this one has without a value.
         seen.update(dict.fromkeys(columns))
-        yield len(batch), {name: columns.get(name, [None] * len(batch)) for name in seen}
+        if not seen:
+            waiting += _long_rows(batch)
+            continue
+        yield from _without_values(waiting, seen, extra)
+        waiting = []
+        if len(batch):
+            yield len(batch), _filled(batch, columns, seen, extra)
+    yield from _without_values(waiting, _names_for(reader), extra)
+
+
+def read_batch(batch: Batch, reader: PairReader, seen: dict[str, None]) -> list[RowPairs]:
+    """
+    Read some rows of a shard.
+
+    Args:
+        batch (`Batch`): n rows, such as `Shard.batches` gives.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): how they are read.
+        seen (`dict[str, None]`): the columns of batches before, to which those of this one are added.
+
+    Returns:
+        `list[RowPairs]`: n rows.
+    """
+    columns = columns_of(batch)
+    seen.update(dict.fromkeys(columns))
+    return reader.read(_filled(batch, columns, seen or _names_for(reader)))
+
+
+def _names_for(reader: PairReader) -> list[str]:
+    """Columns to read from rows that have none at all."""
+    return list(reader.columns or ("instruction", "response"))
+
+
+def _filled(
+    batch: Batch, columns: Mapping[str, list[Any]], names: Iterable[str], extra: Sequence[str] = ()
+) -> dict[str, list[Any]]:
+    """All columns named, `None` where there is no value, and a long row for each value of its own."""
+    filled = {name: columns.get(name, [None] * len(batch)) for name in names}
+    marks = _long_rows(batch)
+    if any(mark is not None for mark in marks):
+        for name in filled.keys() - set(extra):
+            filled[name] = [value if mark is None else mark for value, mark in zip(filled[name], marks, strict=True)]
+    return filled
+
+
+def _long_rows(batch: Batch) -> list[LongRow | None]:
+    if not isinstance(batch, list):
+        return [None] * len(batch)
+    return [row if isinstance(row, LongRow) else None for row in batch]
+
+
+def _without_values(
+    rows: Sequence[LongRow | None], names: Iterable[str], extra: Sequence[str]
+) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    for start in range(0, len(rows), _ROWS):
+        part = list(rows[start : start + _ROWS])
+        yield len(part), {name: [None] * len(part) if name in extra else part for name in names}
 
 
 def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:

@@ -8,6 +8,7 @@ import numpy as np
 from ..curation.refusals import refusal_reason
 from ..files import Batch, columns_of, take
 from ..rows.pairs import PairReader, RowPairs
+from ..rows.source import read_batch
 from ..selecting.top_k import order_of
 from ..style import count_words, type_token_ratio
 
@@ -48,6 +49,7 @@ class Observations:
         self.counts_in: Counter[str] = Counter()
         self.counts_kept: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self._seen: dict[str, None] = {}
         self.measured_kept = int(np.count_nonzero(self._of_kept))
         self.before: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
         self.after: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
@@ -72,7 +74,7 @@ class Observations:
         wanted = sorted(shown | measured)
         if not wanted:
             return
-        rows = self.reader.read(columns_of(take(batch, wanted)))
+        rows = read_batch(take(batch, wanted), self.reader, self._seen)
         for i, row in zip(wanted, rows, strict=True):
             number = start + i
             if i in shown:
