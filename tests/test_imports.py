@@ -1,4 +1,4 @@
-"""Imports go one way, along the floors of imports.toml, those inside functions included."""
+"""Imports go one way, along the layers of imports.toml, including imports inside functions."""
 
 import ast
 import configparser
@@ -38,7 +38,7 @@ def imported(name: str, file: Path, known: dict[str, Path]) -> set[str]:
     return found - {name}
 
 
-def room(name: str) -> str:
+def package(name: str) -> str:
     return name.partition(".")[2].split(".")[0] or "__init__"
 
 
@@ -47,12 +47,12 @@ def arrows(known: dict[str, Path]) -> set[tuple[str, str]]:
 
 
 def test_imports_go_one_way():
-    floors = tomllib.loads((ROOT / "imports.toml").read_text(encoding="utf-8"))["floors"]
-    floor = {name: level for level, names in enumerate(floors) for name in names}
+    layers = tomllib.loads((ROOT / "imports.toml").read_text(encoding="utf-8"))["layers"]
+    layer = {name: level for level, names in enumerate(layers) for name in names}
     known = modules()
-    assert {room(name) for name in known} == set(floor)
-    pairs = {(name, other) for name, other in arrows(known) if room(name) != room(other)}
-    upwards = {f"{name} -> {other}" for name, other in pairs if floor[room(other)] >= floor[room(name)]}
+    assert {package(name) for name in known} == set(layer)
+    pairs = {(name, other) for name, other in arrows(known) if package(name) != package(other)}
+    upwards = {f"{name} -> {other}" for name, other in pairs if layer[package(other)] >= layer[package(name)]}
     assert not upwards
 
 
