@@ -445,8 +445,9 @@ class ScarModel(ScarPreTrainedModel):
         masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]
         all_masks = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
         if _is_traced():  # a graph has no groups that depend on the data
-            first, form = self.encode(all_ids, all_masks)
-            return list(first.chunk(len(texts))), list(form.chunk(len(texts)))
+            # Not chunk, which would fix the number of rows.
+            first, form = (vectors.unflatten(0, (len(texts), -1)) for vectors in self.encode(all_ids, all_masks))
+            return list(first.unbind()), list(form.unbind())
         every = torch.ones(len(all_ids), dtype=torch.bool, device=all_ids.device)
         kept = (every if keep is None else torch.cat(keep)).nonzero().flatten()
         lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)

@@ -72,6 +72,7 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_thousand_requests_through_faults_and_two_kills(tmp_path, human, command):
     log = tmp_path / "triples.jsonl.completions.jsonl"
     with endpoint(answer, faulty=True) as server:
