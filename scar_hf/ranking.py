@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from .curation.row_step import Step
 from .manifest.description import dataset_source
 from .methods import MethodScorer, method_scorer, score_source
+from .progress import hidden
 from .rows.pairs import PairReader
 from .rows.sft import SftRows, for_trl
 from .rows.source import DatasetRows
@@ -123,7 +124,7 @@ class ScarRanking:
 
     def _embed(self, rows: np.ndarray) -> np.ndarray:
         assert self.scorer is not None
-        with tqdm(total=len(rows), desc="Comparing", unit="row", disable=not self.progress) as bar:
+        with tqdm(total=len(rows), desc="Comparing", unit="row", disable=hidden(self.progress)) as bar:
             return self.scorer.embed_rows(DatasetRows(self.dataset, self.scorer.reader).rows(rows), bar)
 
     def indices(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The commands, start to finish, as a user runs them."""
 
+import io
 import json
 import os
 import subprocess
@@ -69,7 +70,7 @@ def test_select_from_hardly_any_rows(count, write_jsonl, tmp_path, rows, capsys)
 def test_rows_without_a_response_are_listed_or_an_error(rows, write_jsonl, tmp_path, capsys):
     rows[3]["response"] = "  "
     data = write_jsonl(rows)
-    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl", "--strict") == 2
+    assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl", "--strict") == 1
     assert "row 3: the response is empty" in capsys.readouterr().err
     assert not (tmp_path / "o.jsonl").exists()
     assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 0
@@ -90,7 +91,7 @@ def test_explanations_as_columns_and_in_words(rows, write_jsonl, tmp_path, capsy
     shown = capsys.readouterr().out
     assert f"row {kept} of data.jsonl: kept" in shown and explained[kept]["scar_reason"] in shown
     assert rows[kept]["instruction"] in shown and "words:" in shown
-    assert run("explain", data, "-k", "3", "--row", "10") == 2
+    assert run("explain", data, "-k", "3", "--row", "10") == 1
     assert "There is no row 10" in capsys.readouterr().err
     assert run("score", data, "-k", "3", "-o", tmp_path / "x.csv") == 2
     assert "pass both" in capsys.readouterr().err
@@ -105,25 +106,32 @@ def test_verify(rows, write_jsonl, tmp_path, capsys):
     out.write_bytes(out.read_bytes() + b"x")
     assert run("verify", out) == 1
     assert "FAILED" in capsys.readouterr().out
-    assert run("verify", data) == 2
+    assert run("verify", data) == 1
     assert "has no manifest" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "message", "status"),
     [
-        (("-k", "0"), "`k` must be a share in (0, 1] or a count >= 1, got 0"),
-        (("-k", "1.5"), "got 1.5"),
-        (("-k", "-1"), "got -1"),
-        (("-k", "0.1", "--columns", "question,answer"), "names ['question', 'answer']"),
-        (("-k", "0.1", "--columns", "response"), "must be two column names"),
-        (("-k", "0.1", "--group-by", "nothing"), "--group-by names the column 'nothing'"),
-        (("-k", "0.1", "--model", "/no/such/folder"), "No SCAR ranker found at '/no/such/folder'"),
-        (("-k", "0.1", "--max-length", "9999"), "at most 512"),
+        (("-k", "0"), "`k` must be a share in (0, 1] or a count >= 1, got 0", 2),
+        (("-k", "1.5"), "got 1.5", 2),
+        (("-k", "-1"), "got -1", 2),
+        (("-k", "0.1", "--columns", "question,answer"), "names ['question', 'answer']", 1),
+        (("-k", "0.1", "--columns", "response"), "must be two column names", 2),
+        (("-k", "0.1", "--group-by", "nothing"), "--group-by names the column 'nothing'", 1),
+        (("-k", "0.1", "--model", "/no/such/folder"), "No SCAR ranker found at '/no/such/folder'", 1),
+        (("-k", "0.1", "--max-length", "9999"), "at most 512", 1),
+        (("-k", "0.1", "--no-such-option"), "unrecognized arguments", SystemExit),
+        (("--quiet",), "Say what to keep", 2),
     ],
 )
-def test_errors_say_what_to_do_and_write_nothing(args, message, rows, write_jsonl, tmp_path, capsys):
-    assert run("select", write_jsonl(rows), "-o", tmp_path / "o.jsonl", *args) == 2
+def test_errors_say_what_to_do_and_write_nothing(args, message, status, rows, write_jsonl, tmp_path, capsys):
+    command = ["select", write_jsonl(rows), "-o", tmp_path / "o.jsonl", *args]
+    if status is SystemExit:
+        with pytest.raises(SystemExit, match="2"):
+            run(*command)
+    else:
+        assert run(*command) == status
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not (tmp_path / "o.jsonl").exists()
@@ -131,7 +139,7 @@ def test_errors_say_what_to_do_and_write_nothing(args, message, rows, write_json
 
 def test_an_existing_output_is_refused_before_any_work(rows, write_jsonl, tmp_path, capsys):
     (tmp_path / "o.jsonl").write_text("precious")
-    assert run("select", tmp_path / "missing.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl") == 2
+    assert run("select", tmp_path / "missing.jsonl", "-k", "0.1", "-o", tmp_path / "o.jsonl") == 1
     assert "exists. Pass --overwrite" in capsys.readouterr().err
     assert run("score", write_jsonl(rows), "-o", tmp_path / "o.jsonl", "--overwrite") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == 10
@@ -150,24 +158,24 @@ def test_a_set_on_the_hub_is_read_by_its_id(rows, tmp_path, monkeypatch, capsys)
 def test_backend_and_engine_say_what_is_missing(rows, write_jsonl, tmp_path, monkeypatch, capsys):
     data = write_jsonl(rows)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--backend", "openvino") == 2
+    assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--backend", "openvino") == 1
     assert 'pip install "scar-hf[cpu]"' in capsys.readouterr().err
     assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--ray-address", "auto") == 2
     assert "--ray-address is of --engine ray" in capsys.readouterr().err
 
 
 def test_export_refuses_what_it_would_spoil(tmp_path, capsys, encoder_folder):
-    assert run("export", "no-such-ranker", "-o", tmp_path / "x") == 2
+    assert run("export", "no-such-ranker", "-o", tmp_path / "x") == 1
     assert "expected 'scar-ranker'" in capsys.readouterr().err
-    assert run("export", encoder_folder, "-o", tmp_path / "x") == 2
+    assert run("export", encoder_folder, "-o", tmp_path / "x") == 1
     assert "not a SCAR ranker" in capsys.readouterr().err
     assert run("export", "scar-ranker", "-o", tmp_path / "r") == 0
-    assert run("export", "scar-ranker", "-o", tmp_path / "r") == 2
+    assert run("export", "scar-ranker", "-o", tmp_path / "r") == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run("export", "scar-ranker", "-o", tmp_path / "r", "--overwrite") == 0
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "README.md").write_text("precious")
-    assert run("export", "scar-ranker", "-o", tmp_path / "work", "--overwrite") == 2
+    assert run("export", "scar-ranker", "-o", tmp_path / "work", "--overwrite") == 1
     assert "does not hold a ranker" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "work").iterdir()] == ["README.md"]
 
@@ -196,3 +204,63 @@ def test_the_installed_command_runs_on_the_shipped_example(tmp_path):
     run = subprocess.run(args, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "140"})
     assert "Kept 6 of 60 rows" in run.stdout and "human" in run.stdout
     assert len(read_dataset(tmp_path / "o.jsonl")) == 6
+
+
+def test_without_a_command_there_is_the_help(capsys):
+    assert run() == 0
+    assert "select" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_of_a_shell_knows_commands_and_options(shell, capsys, monkeypatch):
+    pytest.importorskip("shtab")
+    assert run("--print-completion", shell) == 0
+    shown = capsys.readouterr().out
+    assert "--sft-format" in shown and "--no-progress" in shown and "verify" in shown
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert run("--print-completion", shell) == 1
+    assert 'pip install "scar-hf[completion]"' in capsys.readouterr().err
+
+
+def test_bash_completes_a_command(tmp_path, capsys):
+    pytest.importorskip("shtab")
+    assert run("--print-completion", "bash") == 0
+    (tmp_path / "c").write_text(capsys.readouterr().out)
+    code = "source c; COMP_WORDS=(scar-hf sel); COMP_CWORD=1; _shtab_scar_hf; echo ${COMPREPLY[*]}"
+    found = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["select"]
+
+
+class Terminal(io.StringIO):
+    """What a command writes where a terminal would be."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Runs a command, and returns what it writes to a terminal, or to no terminal."""
+
+    def run_on(stream: io.StringIO, *args) -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr("scar_hf.progress._off", False)
+            patch.setattr(sys, "stderr", stream)
+            assert run(*args) == 0
+        return stream.getvalue()
+
+    return run_on
+
+
+def test_bars_are_for_terminals_and_quiet_is_quiet(rows, write_jsonl, tmp_path, tiny_ranker, shown, capsys):
+    data = write_jsonl([*rows, {"instruction": "no response", "response": None}])
+    select = ["select", data, "-k", "3", "--model", tiny_ranker, "--device", "cpu", "--no-cache", "-o"]
+    assert "Scoring" not in shown(io.StringIO(), *select, tmp_path / "a.jsonl")
+    bars = shown(Terminal(), *select, tmp_path / "b.jsonl")
+    assert "Scoring: " in bars and "Writing: " in bars and "Loading weights" not in bars
+    assert "Scoring" not in shown(Terminal(), *select, tmp_path / "c.jsonl", "--no-progress")
+    assert "Kept 3 of 11" in capsys.readouterr().out
+    assert shown(Terminal(), *select, tmp_path / "d.jsonl", "--quiet") == "" and capsys.readouterr().out == ""
+    score = ["score", data, "--model", tiny_ranker, "--device", "cpu", "-o", tmp_path / "e.jsonl", "--quiet"]
+    assert shown(Terminal(), *score) == "" and capsys.readouterr().out == ""
+    assert len({(tmp_path / f"{name}.jsonl").read_text() for name in "abcd"}) == 1

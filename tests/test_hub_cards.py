@@ -301,7 +301,7 @@ def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, 
     assert main([*command[1:], *common[:2], "--quiet"]) == 0  # the folder of the ranker is only named in the card
     assert read_dataset("selected.parquet").to_list() == read_dataset("out").to_list()
     capsys.readouterr()
-    assert main(["card", "nothing"]) == 2 and main(["card", "out", "--group-by", "nothing"]) == 2
+    assert main(["card", "nothing"]) == 1 and main(["card", "out", "--group-by", "nothing"]) == 1
     said = capsys.readouterr().err
     assert "no folder" in said and "has no column 'nothing'" in said
     assert card_command.is_ranker(str(tiny_ranker)) and not card_command.is_ranker("out")

@@ -213,7 +213,7 @@ def test_a_dry_run_lists_all_and_asks_nothing(hub, client, selection):
 )
 def test_errors_say_what_to_do_and_nothing_is_pushed(hub, client, selection, repo, token, message):
     hub.make("datasets", "me/taken", {"train.csv": b"a\n1\n"})
-    said = client.push(selection / "out", repo, status=2, token=token)
+    said = client.push(selection / "out", repo, status=1, token=token)
     assert message in said and "Traceback" not in said and len(said.strip().splitlines()) == 1
     assert set(hub.repos) == {("datasets", "me/taken")} and commits(hub, "datasets", "me/taken") == []
 
@@ -223,12 +223,12 @@ def test_offline_and_a_selection_that_was_changed_since(selection, tmp_path, mon
     from scar_hf.cli import main
 
     monkeypatch.setenv("HF_TOKEN", "hf_me")
-    assert main(["push", str(selection / "out"), "me/best"]) == 2
+    assert main(["push", str(selection / "out"), "me/best"]) == 1
     changed = shutil.copytree(selection / "out", tmp_path / "out")
     (changed / "train.parquet").write_bytes(b"PAR1")
-    assert main(["push", str(changed), "me/best", "--dry-run"]) == 2
-    assert main(["push", str(tmp_path), "me/best", "--dry-run"]) == 2
-    assert main(["push", str(selection / "out"), "me/best", "--type", "model"]) == 2
+    assert main(["push", str(changed), "me/best", "--dry-run"]) == 1
+    assert main(["push", str(tmp_path), "me/best", "--dry-run"]) == 1
+    assert main(["push", str(selection / "out"), "me/best", "--type", "model"]) == 1
     said = capsys.readouterr().err
     for message in ("HF_HUB_OFFLINE is set", "has changed since it was written", "has no manifest", "is a selection, so its"):
         assert message in said
@@ -287,7 +287,7 @@ def test_a_connection_that_drops_in_the_middle_of_a_file_is_taken_up_again(hub, 
 
 def test_a_commit_that_is_lost_is_an_error_and_the_next_push_sends_no_file_again(hub, client, selection):
     hub.on_commit = lambda number: number == 1
-    said = client.push(selection / "out", "me/best", status=2)
+    said = client.push(selection / "out", "me/best", status=1)
     assert "Run the same command again" in said and "Traceback" not in said
     assert commits(hub, "datasets", "me/best") == [] and len(hub.uploads) == 2
     client.push(selection / "out", "me/best")

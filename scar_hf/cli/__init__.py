@@ -1,11 +1,14 @@
 """The command line: what `scar-hf --help` lists."""
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from .._version import __version__
 from . import card, convert, evaluate, explain, export, judge, push, report, score, select, sft, synthesize, train, verify
+from .errors import UsageError
 from .terminal import printable
 
 _COMMANDS = {
@@ -28,21 +31,56 @@ _COMMANDS = {
 _TAKING_THE_REST = ("train", "sft")
 
 
+# Values of options that are names of files, for the completion of a shell.
+_PATHS = ("DATA", "OUT", "FILE", "FOLDER", "PAGE", "TRIPLES", "SOURCE", "HUMAN", "CHECKPOINT", "AFTER")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    Run a command.
+    Run a command; without one, print the help.
 
     Args:
         argv (`Sequence[str]`, *optional*): the arguments; by default those of the process.
 
     Returns:
-        `int`: the exit status, 0 if all went well, 2 for bad input.
+        `int`: the exit status: 0 if all went well, 2 if the command was called wrongly, 1 for all other errors, and for a
+        `verify` that failed.
     """
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    takes_rest = args.command in _TAKING_THE_REST
+    if rest and not takes_rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        if args.print_completion is not None:
+            print(_completion(parser, args.print_completion))
+            return 0
+        if args.command is None:
+            parser.print_help()
+            return 0
+        run = _COMMANDS[args.command].run
+        with _said_as_asked(args):
+            return run(args, rest) if takes_rest else run(args)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"scar-hf {args.command or ''}".rstrip() + f": {printable(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print(f"scar-hf {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scar-hf", description="Keep the instruction-response pairs that teach a language model most."
     )
     parser.add_argument("--version", action="version", version=f"scar-hf {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        metavar="SHELL",
+        help="print what makes bash, zsh or tcsh complete commands and options (of the extra [completion])",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in _COMMANDS.items():
         command = commands.add_parser(
             name,
@@ -53,16 +91,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             add_help=name not in _TAKING_THE_REST,
         )
         module.add_arguments(command)
-    args, rest = parser.parse_known_args(argv)
-    takes_rest = args.command in _TAKING_THE_REST
-    if rest and not takes_rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        if name not in _TAKING_THE_REST:
+            command.add_argument("--no-progress", action="store_true", help="show no bars; without a terminal there are none")
+    return parser
+
+
+def _completion(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
-        run = _COMMANDS[args.command].run
-        return run(args, rest) if takes_rest else run(args)
-    except (ValueError, ImportError, OSError) as error:
-        print(f"scar-hf {args.command}: {printable(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"scar-hf {args.command}: interrupted", file=sys.stderr)
-        return 130
+        import shtab
+    except ImportError as error:
+        raise ImportError('--print-completion needs shtab: pip install "scar-hf[completion]"') from error
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.metavar in _PATHS:
+                action.complete = shtab.FILE
+    return str(shtab.complete(parser, shell))
+
+
+@contextmanager
+def _said_as_asked(args: argparse.Namespace) -> Iterator[None]:
+    """Show notices and bars as the options say, for as long as the command runs."""
+    if args.command in _TAKING_THE_REST:
+        yield
+        return
+    logging.basicConfig(format="%(message)s")
+    quiet = getattr(args, "quiet", False)
+    if quiet or args.no_progress or not sys.stderr.isatty():
+        from ..progress import disable_progress_bars
+
+        disable_progress_bars()
+    logger = logging.getLogger("scar_hf")
+    before = logger.level
+    try:
+        if quiet:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        logger.setLevel(before)

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
+
 HELP = "write the card of a selection or a ranker, or amend the one that is there"
 EXAMPLE = "scar-hf card selected/ --license cc-by-sa-3.0 --language en --group-by source"
 
@@ -66,7 +68,7 @@ def selection_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.group_by:
         options["counts"] = count_groups(args.group_by, args.source, data)
     if args.lm and not args.style:
-        raise ValueError("--lm is of --style: pass both.")
+        raise UsageError("--lm is of --style: pass both.")
     if args.style:
         if data is None:
             raise ValueError(f"--style needs what was selected from, and {manifest['data']} is not there: pass --data.")
@@ -86,13 +88,10 @@ def run(args: argparse.Namespace) -> int:
     """Write the card, with its pictures beside it."""
     from tempfile import TemporaryDirectory
 
-    from transformers.utils import logging as transformers_logging
-
     from ..hub_cards import amend_model_card, ranker_contents, selection_contents
     from ..hub_cards.contents import CARD, IMAGES, read_selection
     from ..scoring.checkpoints import resolve_checkpoint
 
-    transformers_logging.disable_progress_bar()
     source = Path(resolve_checkpoint(args.source))
     if args.output is None and not source.is_dir():
         raise ValueError(f"{source} is no folder: say with -o which card is meant.")

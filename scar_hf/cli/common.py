@@ -1,13 +1,13 @@
 """Options and steps that the commands share."""
 
 import argparse
-import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..scoring.settings import ScorerSettings, add_options
 from ..selecting.criteria import Criteria, CriteriaOptions
+from .errors import UsageError, usage
 
 _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
 
@@ -35,6 +35,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--explain", action="store_true", help="add the columns scar_rank, scar_decision and scar_reason")
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload the rows as a dataset to this repository, too")
     parser.add_argument("--private", action="store_true", help="make the repository private")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors: no summary, notices or bars")
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +56,9 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
 def criteria_of(args: argparse.Namespace) -> Criteria:
     """What the arguments want."""
     if args.k is None and args.threshold is None:
-        raise ValueError("Say what to keep: -k, a share or a count, or --threshold, the lowest score.")
-    return criteria_options_of(args).criteria(args.k)
+        raise UsageError("Say what to keep: -k, a share or a count, or --threshold, the lowest score.")
+    with usage():
+        return criteria_options_of(args).criteria(args.k)
 
 
 def criteria_options_of(args: argparse.Namespace) -> CriteriaOptions:
@@ -74,13 +76,12 @@ def number(text: str) -> float:
 
 def load_scorer(args: argparse.Namespace) -> Any:
     """Load the ranker, so that what is wrong with it or the options shows before the data is read."""
-    logging.basicConfig(format="%(message)s")
-    from transformers.utils import logging as transformers_logging
-
     from ..scoring.scorer import ScarScorer
 
-    transformers_logging.disable_progress_bar()  # of loading the weights; the scoring has its own
-    return ScarScorer.from_pretrained(**ScorerSettings.from_options(args).as_dict())
+    with usage():
+        settings = ScorerSettings.from_options(args).as_dict()
+        ScarScorer(**settings)  # which loads nothing, and refuses settings that contradict each other
+    return ScarScorer.from_pretrained(**settings)
 
 
 def engine_of(args: argparse.Namespace) -> Any:
@@ -90,7 +91,7 @@ def engine_of(args: argparse.Namespace) -> Any:
     from ..runs import score_shards
 
     if args.ray_address and args.engine != "ray":
-        raise ValueError("--ray-address is of --engine ray: pass both.")
+        raise UsageError("--ray-address is of --engine ray: pass both.")
     if args.engine == "local":
         return score_shards
     from ..distributed import score_shards_on_ray
@@ -118,11 +119,12 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
         engine=engine_of(args),
         **settings,
     )
-    if result.found:
+    if result.found and not args.quiet:
         print(f"{args.output} is the finished output of this command already; nothing was written.")
     if args.push_to_hub:
         _upload(args, every_row=settings.get("all_rows", False))
-        print(f"Uploaded {result.kept:,} rows to {args.push_to_hub}.")
+        if not args.quiet:
+            print(f"Uploaded {result.kept:,} rows to {args.push_to_hub}.")
     return result
 
 

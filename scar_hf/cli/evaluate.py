@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from ..scoring.settings import add_options
+from .errors import UsageError
 
 HELP = "measure how well rankers order responses that they were not trained on, side by side"
 EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"
@@ -45,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
     """The same on triples in memory."""
-    from transformers.utils import logging as transformers_logging
-
     from .._version import __version__
     from ..files import check_output
     from ..scoring.scorer import ScarScorer
@@ -55,12 +54,11 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
 
     models = args.model or ["scar-ranker"]
     if len(set(models)) < len(models):
-        raise ValueError(f"--model names a ranker twice: {models}.")
+        raise UsageError(f"--model names a ranker twice: {models}.")
     if args.output:
         if not args.output.endswith(".json"):
-            raise ValueError(f"The output must be a .json file, got {args.output}.")
+            raise UsageError(f"The output must be a .json file, got {args.output}.")
         output = check_output(args.output, args.overwrite)
-    transformers_logging.disable_progress_bar()
     if args.max_rows is not None:
         triples = spread_rows(triples, args.max_rows)
     settings: dict[str, Any] = {name: getattr(args, name) for name in _SETTINGS}

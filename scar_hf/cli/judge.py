@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from .errors import UsageError
 from .synthesize import add_backend_arguments, add_sampling_arguments, backends_of, sampling_of
 
 HELP = "rate the responses of triples for helpfulness and correctness, from 0 to 9, by a language model or from columns"
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from ..synthesis.prompts import load_prompt
 
     if args.model and len(args.model) > 1:
-        raise ValueError(f"One model judges; got {', '.join(args.model)}.")
+        raise UsageError(f"One model judges; got {', '.join(args.model)}.")
     if args.check is not None and not args.model:
-        raise ValueError("--check is about a model that judges: pass --model, too.")
+        raise UsageError("--check is about a model that judges: pass --model, too.")
     result, check = judge_files(
         args.data,
         args.output,
@@ -89,7 +90,7 @@ def _summary(result: Any) -> str:
 def _columns(text: str) -> tuple[str, list[str]]:
     member, _, names = text.partition("=")
     if not member or not names:
-        raise ValueError(f"--ratings-from takes MEMBER=COLUMN[,COLUMN], such as human=helpfulness,correctness; got {text!r}.")
+        raise UsageError(f"--ratings-from takes MEMBER=COLUMN[,COLUMN], such as human=helpfulness,correctness; got {text!r}.")
     return member, names.split(",")
 
 
@@ -97,5 +98,5 @@ def _scale(text: str) -> tuple[float, float]:
     try:
         low, high = map(float, text.split(","))
     except ValueError as error:
-        raise ValueError(f"--ratings-scale takes two numbers such as 1,5; got {text!r}.") from error
+        raise UsageError(f"--ratings-scale takes two numbers such as 1,5; got {text!r}.") from error
     return low, high

@@ -29,11 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Gather, upload and say what was done."""
-    from transformers.utils import logging as transformers_logging
-
     from ..hub_cards import push, ranker_contents, selection_contents
 
-    transformers_logging.disable_progress_bar()
     found = "model" if is_ranker(args.source) else "dataset"
     if args.type not in (None, found):
         raise ValueError(f"{args.source} is a {'ranker' if found == 'model' else 'selection'}, so its repository is a {found}.")

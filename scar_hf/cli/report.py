@@ -14,6 +14,7 @@ from .common import (
     engine_of,
     load_scorer,
 )
+from .errors import UsageError
 
 HELP = "show what a selection kept, and why, on one page that opens offline"
 EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if page.is_dir() or (page.exists() and not args.overwrite):
         raise ValueError(f"{page} exists. Name another page with -o, or pass --overwrite.")
     if args.after is not None and (args.k is not None or criteria_options_of(args) != CriteriaOptions()):
-        raise ValueError(f"{args.after} is a selection already: leave out -k and the other criteria, or leave it out.")
+        raise UsageError(f"{args.after} is a selection already: leave out -k and the other criteria, or leave it out.")
     if args.after is not None:
         _take_settings(args, manifest_of(args.after))
     from ..style import Surprisal

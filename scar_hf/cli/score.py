@@ -3,6 +3,7 @@
 import argparse
 
 from .common import add_output_arguments, add_scoring_arguments, number, run_and_write
+from .errors import UsageError
 
 HELP = "score every row and write all of them with a column scar_score"
 EXAMPLE = "scar-hf score data.jsonl -o scored.jsonl"
@@ -18,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score and write."""
     if args.k is not None and not args.explain:
-        raise ValueError("-k says what --explain explains: pass both, or neither.")
+        raise UsageError("-k says what --explain explains: pass both, or neither.")
     result = run_and_write(args, k=args.k, all_rows=True)
     without = f", {len(result.scored.skipped):,} of them without a score" if result.scored.skipped else ""
-    print(f"Scored {result.rows:,} rows{without}. Wrote {result.output}.")
+    if not args.quiet:
+        print(f"Scored {result.rows:,} rows{without}. Wrote {result.output}.")
     return 0

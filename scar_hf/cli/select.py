@@ -25,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write rows as TRL's SFTTrainer reads them: messages, or prompt and completion",
     )
     parser.add_argument("--group-by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
-    parser.add_argument("--quiet", action="store_true", help="print no summary")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .errors import UsageError
+
 HELP = "let language models answer instructions and rewrite their human responses, for triples to train a ranker with"
 EXAMPLE = "scar-hf synthesize human.jsonl -o triples.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct"
 
@@ -96,7 +98,7 @@ def backends_of(args: argparse.Namespace) -> list[Any]:
     if not args.base_url and not args.provider:
         missing = [model for model in args.model if not Path(model).exists()]
         if missing:
-            raise ValueError(
+            raise UsageError(
                 f"No endpoint, and no such file or folder: {', '.join(missing)}. Pass --base-url with the address of an "
                 "OpenAI-compatible server, such as http://127.0.0.1:8000/v1, or --provider; or as --model a model's folder or "
                 "GGUF file."
@@ -104,7 +106,7 @@ def backends_of(args: argparse.Namespace) -> list[Any]:
         return [local_backend(model, args.batch_size) for model in args.model]
     urls = args.base_url or [None]
     if len(urls) not in (1, len(args.model)):
-        raise ValueError(f"Pass --base-url once, or once for each --model; got {len(urls)} for {len(args.model)} models.")
+        raise UsageError(f"Pass --base-url once, or once for each --model; got {len(urls)} for {len(args.model)} models.")
     urls = urls * len(args.model) if len(urls) == 1 else urls
     settings = {"key_variable": args.key_variable, "concurrency": args.concurrency, "timeout": args.timeout}
     return [

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import Shard
+from ..progress import hidden
 from ..rows.pairs import check_rows
 from ..rows.source import rows_of_shard
 from ..scoring.cache import ChunkScores, ScoreCache
@@ -102,7 +103,7 @@ def score_shards_on_ray(
         plan = _plan(ray.nodes(), cpus_per_actor, gpus_per_actor, actors)
         parts: dict[tuple[int, int], _Part] = {}
         counts: dict[int, int] = {}
-        with tqdm(total=total, desc="Scoring", unit="row", disable=not progress) as bar:
+        with tqdm(total=total, desc="Scoring", unit="row", disable=hidden(progress)) as bar:
             for item in _items(ray, shards, scorer, kept, plan):
                 _take(item, parts, counts, shards, scorer, kept, bar)
     return _assemble(parts, counts, shards, scorer, kept)

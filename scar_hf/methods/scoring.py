@@ -6,6 +6,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..files import Shard
+from ..progress import hidden
 from ..rows.source import rows_of_shard
 from ..scoring.datasets import ScoredRows, report_skipped, score_rows
 from ..scoring.scorer import ScarScorer
@@ -48,7 +49,7 @@ def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: 
     Returns:
         [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or truncated is logged.
     """
-    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
+    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
         (scored,) = score_with(scorer, [Shard("the data", None, ds)], cache, bar)
     if len(ds):
         report_skipped(scored, scorer.read_length)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..progress import hidden
 from ..scoring.encoders.torch_encoder import one_thread_per_operation
 from ..scoring.scorer import ScarScorer
 
@@ -27,7 +28,7 @@ def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = 
     hidden_size, parts = scorer.model.config.hidden_size, []
     with (
         one_thread_per_operation(),
-        tqdm(total=len(responses), desc="Mapping", unit="row", disable=not progress) as bar,
+        tqdm(total=len(responses), desc="Mapping", unit="row", disable=hidden(progress)) as bar,
     ):
         for start in range(0, len(responses), _TEXTS_AT_ONCE):
             some = responses[start : start + _TEXTS_AT_ONCE]

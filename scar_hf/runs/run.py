@@ -14,6 +14,7 @@ from ..manifest.description import check_unchanged, describe_files, describe_sel
 from ..manifest.replacing import check_replaceable
 from ..manifest.sidecars import find_manifest, is_output_of, reason_lines, write_sides
 from ..methods.scoring import score_with
+from ..progress import hidden
 from ..rows.pairs import PairReader
 from ..rows.sft import SftRows
 from ..rows.source import ShardRows
@@ -149,7 +150,7 @@ def select_files(
         manifest = run | {"selection": describe_selection(scored, chosen) | {"dropped": len(dropped)}}
         like_data = "shards" if shards[0].dataset is None else "arrow"
         layout = "arrow" if arrow else like_data if Path(data).is_dir() else "parquet"
-        with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=not progress) as bar:
+        with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=hidden(progress)) as bar:
             manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, layout, bar)}
             check_unchanged(data, shards, times, run["inputs"])
             lists = [reason_lines(reasons, shards, counts) for reasons in (scored.skipped, dropped)]
@@ -171,7 +172,7 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
-    with tqdm(total=_count(shards), desc="Scoring", unit="row", disable=not progress) as bar:
+    with tqdm(total=_count(shards), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
         return score_with(scorer, shards, cache, bar)
 
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from ..modeling import ScarConfig, ScarModel
+from ..progress import no_loading_bars
 from .settings import BUNDLED_RANKER
 
 _CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
@@ -111,9 +112,10 @@ def load_ranker(
     read_config(path, revision)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
-        model, info = ScarModel.from_pretrained(
-            path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
-        )
+        with no_loading_bars():
+            model, info = ScarModel.from_pretrained(
+                path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+            )
     except Exception as error:  # whatever is wrong with a config or with weights shows in transformers' own ways
         raise ValueError(
             f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"

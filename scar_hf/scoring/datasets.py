@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset, Value
 from tqdm.auto import tqdm
 
+from ..progress import hidden
 from ..rows.pairs import RowPairs, check_rows, reasons_in_words
 from ..rows.source import DatasetRows
 from .cache import ScoreCache
@@ -93,7 +94,7 @@ def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress:
         [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or cut is logged.
     """
     kept = scorer.cache() if cache and not scorer.in_memory else None
-    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=not progress) as bar:
+    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
         scored = score_rows(scorer, DatasetRows(ds, scorer.reader).rows(), kept, bar)
     if len(ds):
         report_skipped(scored, scorer.read_length)

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .._version import __version__
 from ..modeling import ScarModel
+from ..progress import hidden
 from ..rows.batches import add_scores, as_columns
 from ..rows.pairs import PairReader, RowPairs, check_rows, pair_problem
 from .cache import ChunkScores, ScoreCache
@@ -203,7 +204,7 @@ class ScarScorer:
         pairs = zip(instructions, responses, strict=True)
         rows = [RowPairs((pair,), pair_problem(*pair)) for pair in pairs]
         check_rows(rows)
-        with tqdm(total=len(rows), desc="Scoring", unit="row", disable=not progress) as bar:
+        with tqdm(total=len(rows), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
             results = [result.scores for _, result in self.score_chunks(cut_chunks(rows), bar=bar)]
         scores = np.concatenate(results) if results else np.empty(0, dtype=np.float32)
         wrong = np.flatnonzero(~np.isfinite(scores))

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from ..curation.row_step import Step
 from ..files import columns_of
+from ..progress import hidden
 from ..rows.batches import as_columns
 from ..rows.pairs import RowPairs, check_rows
 from ..rows.source import DatasetRows
@@ -208,7 +209,7 @@ class ScarFilter:
             )
         first = [dict(row) for row in itertools.islice(stream, size)]
         rows = self.scorer.reader.read(columns_of(first)) if first else []
-        with tqdm(total=len(rows), desc="Calibrating", unit="row", disable=not self.progress) as bar:
+        with tqdm(total=len(rows), desc="Calibrating", unit="row", disable=hidden(self.progress)) as bar:
             scores = self._scores_of(rows, bar)
         best = top_indices(scores, float(k)) if len(rows) else np.empty(0, dtype=np.int64)
         check_selected(best, len(rows), {i: row.problem for i, row in enumerate(rows) if row.problem is not None})

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from ..progress import no_loading_bars
 from ..scoring.checkpoints import checkpoint_identity
 
 # Positions whose probabilities over the whole vocabulary are in memory in float32 at once.
@@ -42,9 +43,10 @@ def load_causal_lm(
     options["trust_remote_code"] = trust_remote_code
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=dtype, output_loading_info=True, **options
-        )
+        with no_loading_bars():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                source, revision=revision, dtype=dtype, output_loading_info=True, **options
+            )
     except (OSError, KeyError, IndexError, ValueError, struct.error) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(

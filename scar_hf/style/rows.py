@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from ..progress import hidden
 from ..rows.pairs import PairReader, RowPairs, reasons_in_words
 from ..rows.source import rows_of
 from .linguistic_form import FormReader
@@ -117,7 +118,7 @@ def style_measures(
     cut, number = 0, 0
     at_once = _ROWS_AT_ONCE if surprisal is None else _ROWS_WITH_LM
     stream = rows_of(ds, PairReader(columns=columns, turn=turn, formatting_func=formatting_func))
-    with tqdm(total=len(ds), desc="Measuring style", unit="row", disable=not progress) as bar:
+    with tqdm(total=len(ds), desc="Measuring style", unit="row", disable=hidden(progress)) as bar:
         while rows := list(islice(stream, at_once)):
             skipped |= {number + i: row.problem for i, row in enumerate(rows) if row.problem is not None}
             good = np.array([i for i, row in enumerate(rows) if row.problem is None], dtype=np.int64)

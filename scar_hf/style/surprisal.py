@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..progress import hidden
 from ..rows.pairs import RowPairs, check_rows, pair_problem
 from ..scoring.chunks import batches_by_tokens
 from ..scoring.precision import as_dtype, default_device
@@ -124,7 +125,7 @@ class Surprisal:
         check_rows([RowPairs((pair,), pair_problem(*pair)) for pair in pairs])
         self._prepare()
         found = {name: np.empty(len(pairs)) for name in SURPRISAL} | {"truncated": np.zeros(len(pairs), dtype=bool)}
-        with tqdm(total=len(pairs), desc="Surprisal", unit="row", disable=not progress) as bar:
+        with tqdm(total=len(pairs), desc="Surprisal", unit="row", disable=hidden(progress)) as bar:
             for start in range(0, len(pairs), _ROWS_AT_ONCE):
                 self._measure(pairs[start : start + _ROWS_AT_ONCE], start, found, bar)
         if log and found["truncated"].any():

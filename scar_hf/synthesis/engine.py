@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from ..progress import hidden
 from .backends import Backend, BackendError, CompletionError, Messages, Sampling
 from .completion_log import CompletionLog, completion_key
 
@@ -115,7 +116,7 @@ async def complete_all(
     log.open()
     missing = {key: value for key, value in missing.items() if log.get(key) is None}
     done = len(requests) - len(missing)
-    with tqdm(total=len(requests), initial=done, unit="answer", disable=None if progress else True) as bar:
+    with tqdm(total=len(requests), initial=done, unit="answer", disable=hidden(progress)) as bar:
         workers: list[Coroutine[Any, Any, None]] = []
         for backend in {id(backend): backend for backend, _ in missing.values()}.values():
             queue = iter([(key, request) for key, (other, request) in missing.items() if other is backend])

@@ -1,0 +1,46 @@
+"""Progress bars: on a terminal or in a notebook only, and none where they are turned off."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_off = False
+
+
+def disable_progress_bars() -> None:
+    """Show no bars in this process, neither of scar-hf nor of the libraries that it calls."""
+    global _off
+    _off = True
+    import datasets
+    from huggingface_hub.utils import disable_progress_bars as disable_bars_of_the_hub
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    disable_bars_of_the_hub()
+    logging.disable_progress_bar()
+
+
+def hidden(progress: bool) -> bool | None:
+    """
+    Say what `tqdm` takes for `disable`.
+
+    Args:
+        progress (`bool`): whether a bar is wanted.
+
+    Returns:
+        `bool` or `None`: `True` for no bar; `None` for one where there is a terminal or a notebook to show it.
+    """
+    return None if progress and not _off else True
+
+
+@contextmanager
+def no_loading_bars() -> Iterator[None]:
+    """Keep transformers from showing a bar while it loads weights."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
