@@ -119,7 +119,7 @@ def test_scores_that_the_data_has_are_taken(selection, tmp_path):
     scored.write_text("".join(line + "\n" for line in lines))
     n = report_files(scored, out, scorer, progress=False).numbers
     assert n["counts"]["threshold"] == pytest.approx(result.threshold, abs=1e-5) and n["counts"]["kept"] == 20
-    assert any("not byte for byte" in note for note in n["notes"])
+    assert any("data differs" in note for note in n["notes"])
     scored.write_text(json.dumps(rows[0] | {"scar_score": "high"}) + "\n")
     with pytest.raises(ValueError, match="must hold numbers"):
         report_files(scored, out, scorer, progress=False)

@@ -1,4 +1,4 @@
-"""Names of methods -> what scores by them."""
+"""Method names -> scorers."""
 
 import difflib
 import json
@@ -26,7 +26,7 @@ __all__ = ["COMBINATIONS", "METHODS", "Method", "method_scorer", "read_method"]
 
 def read_method(method: Method) -> dict[str, float]:
     """
-    Read what a method is made of.
+    Parse a method into names and weights.
 
     Args:
         method (`str` or `Mapping`):
@@ -71,16 +71,16 @@ def method_scorer(
     **settings: Any,
 ) -> ScarScorer:
     """
-    Make what scores by a method: pass it as `model` wherever a scorer is taken.
+    Make a scorer for a method: pass it as `model` wherever a scorer is accepted.
 
     Args:
         method (`str` or `Mapping`, *optional*, defaults to `"scar"`):
             `"scar"`, `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"`, a column of numbers of which higher is
             better, or several with weights, `{"scar": 1, "ifd": 0.5}`; with a negative weight low scores are better.
         lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`], *optional*): for `"perplexity"` and `"ifd"`.
-        seed (`int`, *optional*, defaults to 0): of `"random"` and `"diversity"`.
-        combine (`str`, *optional*, defaults to `"reciprocal_rank"`): how several are combined; see [`CombinedScorer`].
-        columns_of_data (`Sequence[str]`, *optional*): the data's columns, to check the name of one.
+        seed (`int`, *optional*, defaults to 0): seed of `"random"` and `"diversity"`.
+        combine (`str`, *optional*, defaults to `"reciprocal_rank"`): how several methods are combined; see [`CombinedScorer`].
+        columns_of_data (`Sequence[str]`, *optional*): columns of the data, to check column names.
         settings: as for [`~scar_hf.ScarScorer`].
 
     Returns:

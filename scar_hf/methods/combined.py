@@ -1,4 +1,4 @@
-"""Several methods as one score."""
+"""Combine several methods into one score."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from ..scoring.scorer import ScarScorer
 from .scorer import MethodScorer
 from .scoring import score_with
 
-# What a rank counts for falls off slowly below the first ranks (Cormack, Clarke and Buettcher, 2009).
+# Reciprocal rank fusion: the larger this constant, the less the first ranks dominate (Cormack, Clarke and Buettcher, 2009).
 _RANK_OFFSET = 60
 COMBINATIONS = ("reciprocal_rank", "z_score")
 
 
 class CombinedScorer(MethodScorer):
     """
-    A weighted sum over methods. Rows to which one of them gives no score have none.
+    A weighted sum over methods. A row that any of them cannot score has no score.
 
     Args:
         members (`Sequence` of `(ScarScorer, float)`): the methods and their weights, none of them 0. With a negative weight
@@ -46,12 +46,12 @@ class CombinedScorer(MethodScorer):
 
     @property
     def read_length(self) -> int:
-        """Tokens that the methods read of a text at least; 0 if all of it."""
+        """The smallest number of tokens that any method reads of a text; 0 if all read the whole text."""
         return min((scorer.read_length for scorer, _ in self.members if scorer.read_length), default=0)
 
     @property
     def in_memory(self) -> bool:
-        """Whether one of the methods asks a model in memory."""
+        """Whether one of the methods uses a model in memory."""
         return any(scorer.in_memory for scorer, _ in self.members)
 
     def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
@@ -76,12 +76,12 @@ class CombinedScorer(MethodScorer):
         return joined
 
     def own_identity(self) -> dict[str, Any]:
-        """The methods, each with what identifies it."""
+        """The methods with their identities."""
         members = [{"weight": weight, **({} if s.in_memory else s.identity())} for s, weight in self.members]
         return {"combine": self.combine, "members": members}
 
     def describe(self) -> dict[str, Any]:
-        """The same as manifests have it, with the ranker where it is one of the methods."""
+        """The identity as stored in manifests, with the ranker if it is one of the methods."""
         ranker = next((s.describe() for s, _ in self.members if not isinstance(s, MethodScorer)), {})
         return super().describe() | {name: ranker[name] for name in ("model", "revision", "weights") if name in ranker}
 

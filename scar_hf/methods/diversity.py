@@ -1,4 +1,4 @@
-"""The rows that cover the data best: as many from each cluster."""
+"""Select rows that cover the data: the same number from each cluster."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,11 +23,11 @@ class DiversityScorer(MethodScorer):
     """
     Spherical k-means over the vectors of instruction and response by the ranker's encoder, then from each cluster in turn
     the row nearest to its centre: whatever `k`, the clusters have equal parts of the selection as far as their rows reach.
-    The score falls evenly from 1 for the first row to 0. In memory is a vector of each row.
+    The score falls linearly from 1 for the first row to 0. One vector per row is kept in memory.
 
     Args:
-        clusters (`int`, *optional*, defaults to 100): how many; at most one for every five rows.
-        seed (`int`, *optional*, defaults to 0): of the first centres.
+        clusters (`int`, *optional*, defaults to 100): number of clusters; at most one for every five rows.
+        seed (`int`, *optional*, defaults to 0): seed of the initial centres.
         settings: as for [`~scar_hf.ScarScorer`], the ranker among them.
     """
 
@@ -81,7 +81,7 @@ class DiversityScorer(MethodScorer):
         return ranker | self._arguments()
 
     def describe(self) -> dict[str, Any]:
-        """The same with the ranker's name and revision, as manifests have it."""
+        """The identity as stored in manifests, with the ranker's name and revision."""
         return super().describe() | {"model": self.model_name, "revision": self.settings.revision}
 
     def _arguments(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class DiversityScorer(MethodScorer):
 
 def coverage_scores(space: np.ndarray, clusters: int, seed: int = 0, device: str = "cpu") -> np.ndarray:
     """
-    Score rows so that any number of the best of them comes from all clusters alike.
+    Score rows so that any number of top rows is spread evenly over the clusters.
 
     Args:
         space (`np.ndarray` of shape `(n, d)`, float32): vectors of length 1.
@@ -114,7 +114,7 @@ def coverage_scores(space: np.ndarray, clusters: int, seed: int = 0, device: str
 
 def cluster(space: np.ndarray, clusters: int, seed: int = 0, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """
-    Spherical k-means, begun at rows that are far from each other (k-means++).
+    Spherical k-means, initialised at rows that are far apart (k-means++).
 
     Args:
         space, clusters, seed, device: as for [`coverage_scores`].

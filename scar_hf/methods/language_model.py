@@ -1,4 +1,4 @@
-"""Methods that ask a language model: perplexity, and instruction-following difficulty."""
+"""Methods that use a language model: perplexity and instruction-following difficulty."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -24,14 +24,14 @@ LM_METHODS = ("perplexity", "ifd")
 
 class LanguageModelScorer(MethodScorer):
     """
-    Scores rows by what a causal language model expects. One pass measures both methods, and both are kept on disk.
+    Scores rows with a causal language model. One pass computes both methods, and both are cached on disk.
 
     Args:
         method (`str`):
             `"perplexity"`: the responses that surprise least first; the score is -log PPL(y|x), in nats per token.
             `"ifd"`: instruction-following difficulty, PPL(y|x) / PPL(y) (arXiv 2308.12032), the highest below 1 first; a row
             with 1 or more, where the instruction does not help, ranks below all others, its score being -PPL(y|x) / PPL(y).
-        lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`]): with what; as for [`~scar_hf.style.Surprisal`].
+        lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`]): the model, as for [`~scar_hf.style.Surprisal`].
         settings: as for [`~scar_hf.ScarScorer`]. With `turn="all"` a row's score is made of the means over its turns.
 
     Raises:
@@ -58,7 +58,7 @@ class LanguageModelScorer(MethodScorer):
 
     @property
     def in_memory(self) -> bool:
-        """Whether the language model came from memory."""
+        """Whether the language model was passed as an object."""
         return self.surprisal.in_memory
 
     def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
@@ -68,7 +68,7 @@ class LanguageModelScorer(MethodScorer):
     def score_chunks(
         self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
     ) -> Iterator[tuple[Chunk, ChunkScores]]:
-        """Score chunks; what the same pass tells of the other method is kept, too."""
+        """Score chunks, and cache the scores of the other method from the same pass."""
         other = self._twin().cache() if cache is not None else None
         for chunk in chunks:
             result = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
@@ -83,7 +83,7 @@ class LanguageModelScorer(MethodScorer):
             yield chunk, result
 
     def own_identity(self) -> dict[str, Any]:
-        """The language model and how it reads."""
+        """The language model and its settings."""
         lm = self.surprisal
         read = {"lm_dtype": str(lm.dtype).removeprefix("torch."), "lm_max_length": lm.max_length}
         return {"lm": lm.name, "lm_weights": self._weights, **read, "chat_template": lm.chat_template}
@@ -93,9 +93,9 @@ class LanguageModelScorer(MethodScorer):
         return None if self.in_memory else lm_identity(self.surprisal.name, self.surprisal.revision)
 
     def cache(self, folder: str | None = None) -> ScoreCache:
-        """The cache of these scores, which do not depend on where the language model lies."""
+        """The cache of these scores, independent of the path of the language model."""
         identity = self.identity() | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        # How rows are read decides what is scored, which the cache knows by its content.
+        # Settings of the reader are left out: the cache is keyed by the texts that they produce.
         for name in ("lm", *settings_that_decide(ROWS)):
             identity.pop(name)
         return ScoreCache(identity, folder)

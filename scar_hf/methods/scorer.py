@@ -1,4 +1,4 @@
-"""What scores rows in place of the ranker, with everything that ranking, runs, manifests and reports ask of a scorer."""
+"""The base class of methods that score rows in place of the ranker, for use in rankings, runs, manifests and reports."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -30,8 +30,8 @@ class MethodScorer(ScarScorer):
         settings: as for [`ScarScorer`].
 
     Attributes:
-        method (`str`): its name.
-        is_cached (`bool`): whether its scores are worth keeping on disk.
+        method (`str`): the name of the method.
+        is_cached (`bool`): whether its scores are worth caching on disk.
     """
 
     method = ""
@@ -44,7 +44,7 @@ class MethodScorer(ScarScorer):
 
     @property
     def in_memory(self) -> bool:
-        """Whether no other process could make the same scores."""
+        """Whether the method uses a model that exists only in this process."""
         return False
 
     def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
@@ -84,7 +84,7 @@ class MethodScorer(ScarScorer):
 
         Args:
             shards (`Sequence[Shard]`): the data, in order.
-            cache (`bool`): whether scores may be kept on disk and found again.
+            cache (`bool`): whether to cache scores on disk.
             bar (`tqdm`): a progress bar of rows.
 
         Returns:
@@ -98,16 +98,16 @@ class MethodScorer(ScarScorer):
         return parts
 
     def own_identity(self) -> dict[str, Any]:
-        """What tells the method's scores from another's, besides how rows are read."""
+        """What identifies the method's scores, apart from the settings of the reader."""
         return {}
 
     def identity(self) -> dict[str, Any]:
-        """What tells these scores from another's: version, method, its settings, and how rows are read."""
+        """What identifies these scores: version, method, its settings, and the settings of the reader."""
         rows = {name: self._meaning(name) for name in settings_that_decide(ROWS)}
         return {"scar_hf": __version__, "method": self.method, **self.own_identity(), **rows}
 
     def describe(self) -> dict[str, Any]:
-        """[`MethodScorer.identity`] as manifests have it; there is no ranker."""
+        """[`MethodScorer.identity`] as stored in manifests; there is no ranker."""
         return self.identity() | {"max_length": self.read_length or None}
 
     def _meaning(self, name: str) -> Any:
@@ -125,19 +125,19 @@ class MethodScorer(ScarScorer):
         return ChunkScores(scores, truncated)
 
     def _arguments(self) -> dict[str, Any]:
-        """What the method was made with, besides the settings."""
+        """The arguments of the method, apart from the settings."""
         return {}
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
-        """Tokens as the ranker reads them, whose encoder compares rows."""
+        """Tokens for the ranker, whose encoder compares rows."""
         with self._tokenizing:
             read_length = ScarScorer.read_length.__get__(self)
             return tokenize(self.tokenizer, texts, read_length, truncation=self.settings.truncation)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What tells scores apart, and what makes the scorer again; a model in memory cannot be sent anywhere."""
+        """The identity of the scores and the means to rebuild the scorer; a model in memory cannot be sent anywhere."""
         if self.in_memory:
-            raise TypeError(f"The method {self.method!r} asks a model in memory, which cannot be sent to other processes.")
+            raise TypeError(f"The method {self.method!r} uses a model in memory, which cannot be sent to other processes.")
         return {"identity": self.identity(), "arguments": self._arguments(), "settings": self.settings.as_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

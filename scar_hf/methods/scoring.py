@@ -20,7 +20,7 @@ def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tq
     Args:
         scorer ([`~scar_hf.ScarScorer`]): with what.
         shards (`Sequence[Shard]`): the data, in order.
-        cache (`bool`): whether scores may be kept on disk and found again.
+        cache (`bool`): whether to cache scores on disk.
         bar (`tqdm`): a progress bar of rows.
 
     Returns:
@@ -43,8 +43,8 @@ def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: 
     Args:
         ds ([`~datasets.Dataset`]): n rows.
         scorer ([`~scar_hf.ScarScorer`]): with what.
-        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
 
     Returns:
         [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or truncated is logged.

@@ -1,4 +1,4 @@
-"""Methods that need no model: at random, the longest, and by a column of the data."""
+"""Methods that need no model: random rows, the longest responses, and a column of the data."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from .scorer import MethodScorer
 
 class RandomScorer(MethodScorer):
     """
-    A draw at random, the baseline that is hardest to beat (arXiv 2410.09335). A row's score depends on its content and the
+    A random draw, the baseline that is hardest to beat (arXiv 2410.09335). A row's score depends on its content and the
     seed alone, so that the order of the rows changes nothing; equal rows have equal scores.
 
     Args:
-        seed (`int`, *optional*, defaults to 0): of the draw.
+        seed (`int`, *optional*, defaults to 0): seed of the draw.
         settings: as for [`~scar_hf.ScarScorer`].
     """
 
@@ -34,7 +34,7 @@ class RandomScorer(MethodScorer):
         self.seed = seed
 
     def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
-        """Score rows, evenly distributed in [0, 1)."""
+        """Score rows, uniformly distributed in [0, 1)."""
         start = f"scar-hf random {self.seed}\n".encode()
         drawn = [int.from_bytes(sha256(start + row.digest()).digest()[:4], "big") / 2**32 for row in rows]
         return ChunkScores(np.array(drawn, dtype=np.float32), np.zeros(len(rows), dtype=bool))
@@ -49,7 +49,7 @@ class RandomScorer(MethodScorer):
 
 class LongestScorer(MethodScorer):
     """
-    The longest responses first (arXiv 2402.04833), by their characters, so that no tokenizer and no language decides. Of
+    The longest responses first (arXiv 2402.04833), by characters, which needs no tokenizer and suits any language. Of
     several turns the sum counts.
 
     Args:
@@ -59,17 +59,17 @@ class LongestScorer(MethodScorer):
     method = "longest"
 
     def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
-        """Score rows by the characters of their responses."""
+        """Score rows by the number of characters of their responses."""
         lengths = [sum(len(response) for _, response in row.pairs) for row in rows]
         return ChunkScores(np.array(lengths, dtype=np.float32), np.zeros(len(rows), dtype=bool))
 
 
 class ColumnScorer(MethodScorer):
     """
-    The rows with the highest numbers in a column first: a reward model's, a judge's, or any other's scores.
+    The rows with the highest numbers in a column first, such as scores of a reward model or a judge.
 
     Args:
-        column (`str`): its name. Values are numbers, or texts that are numbers; rows without one have no score.
+        column (`str`): name of the column. Values are numbers or numeric texts; rows without a number have no score.
         settings: as for [`~scar_hf.ScarScorer`].
     """
 

@@ -10,9 +10,9 @@ def intro_of() -> list[str]:
         "SCAR ranks the rows of an instruction set by how consistent the style of their responses is: how they are worded "
         "(linguistic form) and how predictable they are from the instruction (instructional surprisal).",
         "A narrower style can be good because a model then spends its fine-tuning on content rather than on many ways of "
-        "writing; it is no merit of the ranker where random rows, or rows of the same lengths, are as narrow.",
+        "writing; if random rows or rows of the same lengths are equally narrow, the ranker deserves no credit for it.",
         "Next, read the best, the worst and the borderline examples below: train on the rows kept if they look right, "
-        "otherwise try another k, quotas, diversity or curation, and in any case compare with training on random rows.",
+        "otherwise try another k, quotas, diversity or curation, and always compare with training on random rows.",
     ]
 
 
@@ -40,22 +40,22 @@ def _refusals(numbers: Mapping[str, Any]) -> str:
 
 
 def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """A caption for each figure and table, by name; for a figure that could not be drawn, the reason."""
+    """Captions of figures and tables by name; for a figure that could not be drawn, the reason."""
     return {
         "scores": _scores(numbers),
         "map": _map(numbers),
         "map-sources": _map_sources(numbers),
         "surprisal": _surprisal(numbers),
         "spreads": "The standard deviation of each measure over the rows kept, relative to all rows, with its 95 % interval. "
-        "Blue is narrower, orange wider, grey may be chance. Grey bands: random draws of as many rows. Diamonds: draws with "
-        "the same lengths."
+        "Blue is narrower, orange is wider, grey may be chance. Grey bands: random draws of the same size. Diamonds: draws "
+        "with the same lengths."
         if any(row["spread_change"] is not None for row in numbers["style"]["measures"].values())
         else "There are too few rows to compare spreads.",
         "table": _table(numbers),
-        "sources": f"Share kept of each {numbers['group_by']}, over all rows." if numbers["groups"] else _no_sources(numbers),
+        "sources": f"Share kept of each {numbers['group_by']}, of all rows." if numbers["groups"] else _no_sources(numbers),
         "lengths": _lengths(numbers),
         "examples": "Up to 300 rows: the best, the worst, evenly spaced rows between them, and some without a score or left "
-        "out by curation. Select the text of a row to read more of it.",
+        "out by curation. Click on the text of a row to read more of it.",
         "again": "The same command on the same data writes the same rows, byte for byte. scar-hf verify checks an output "
         "against its manifest.",
     }
@@ -124,7 +124,7 @@ def _table(numbers: Mapping[str, Any]) -> str:
     rows = "all rows" if whole else f"samples of {samples['before']:,} rows before and {samples['after']:,} after"
     read = f", surprisal on {samples['lm_before']:,} and {samples['lm_after']:,}" if samples["lm_before"] else ""
     return (
-        f"The spread is the standard deviation over the rows: the smaller, the more consistent the style. Measured on {rows}"
+        f"The spread is the standard deviation over the rows; smaller means a more consistent style. Measured on {rows}"
         f"{read}. Intervals are 95 % bootstrap intervals, somewhat too wide for a subset of the same rows.{_baselines(numbers)}"
     )
 
@@ -132,8 +132,8 @@ def _table(numbers: Mapping[str, Any]) -> str:
 def _baselines(numbers: Mapping[str, Any]) -> str:
     draws = numbers["style"].get("draws")
     return (
-        f" Random draw and Same lengths show what {draws} draws of as many rows give without a ranker: at random, and with the "
-        "same distribution of lengths."
+        f" Random draw and Same lengths show {draws} draws of the same size without a ranker: at random, and with the same "
+        "distribution of lengths."
         if draws
         else ""
     )
@@ -150,6 +150,6 @@ def _no_sources(numbers: Mapping[str, Any]) -> str:
 def _lengths(numbers: Mapping[str, Any]) -> str:
     samples, counts = numbers["samples"], numbers["counts"]
     if not numbers["lengths"]:
-        return "No response has words that could be counted."
+        return "No response contains words to count."
     estimated = samples["before"] < counts["rows"] - counts["skipped"]
     return f"Share kept of short and long responses{', estimated from the samples' if estimated else ''}."

@@ -1,4 +1,4 @@
-"""The figures of reports, cards and the Space: PNG for cards and papers, SVG that takes the colours of its page."""
+"""The figures of reports, cards and the Space: PNG for cards and papers, SVG that adopts the colours of the page."""
 
 import io
 import warnings
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..style import MEASURES
 
-# What each colour means, in the light theme; the page has the same roles in both.
+# Colours by role, in the light theme; the page has the same roles in both themes.
 COLOURS = {
     "ink": "#1c2430",
     "quiet": "#66707f",
@@ -110,7 +110,7 @@ def score_histogram(scores: np.ndarray, kept: np.ndarray | None = None) -> dict[
 
 
 def scores_figure(numbers: Mapping[str, Any]) -> Any:
-    """How the scores lie, with the threshold."""
+    """Distribution of the scores, with the threshold."""
     histogram = numbers["scores"]
     figure, axes = _axes(2.7)
     edges = np.array(histogram["edges"])
@@ -142,7 +142,7 @@ def scores_figure(numbers: Mapping[str, Any]) -> Any:
 
 
 def map_figure(numbers: Mapping[str, Any]) -> Any:
-    """Where the rows kept lie among all."""
+    """The rows kept on the map of all rows."""
     points = numbers["map"]
     kept = np.array(points["kept"])
     layers = [(~kept, "rest", "not kept"), (kept, "kept", "kept")]
@@ -150,7 +150,7 @@ def map_figure(numbers: Mapping[str, Any]) -> Any:
 
 
 def sources_map_figure(numbers: Mapping[str, Any]) -> Any:
-    """Where the rows of each source lie."""
+    """The rows of each source on the map."""
     points = numbers["map"]
     groups = np.array(points["group"], dtype=object)
     names = [group["name"] for group in numbers["groups"]][: len(_GROUP_COLOURS) - 1]
@@ -161,7 +161,7 @@ def sources_map_figure(numbers: Mapping[str, Any]) -> Any:
 
 
 def surprisal_figure(numbers: Mapping[str, Any]) -> Any:
-    """How surprisal lies before and after."""
+    """Distribution of surprisal before and after."""
     density = numbers["surprisal"]
     figure, axes = _axes(2.7)
     for values, role, label in (
@@ -179,7 +179,7 @@ def surprisal_figure(numbers: Mapping[str, Any]) -> Any:
 
 
 def spreads_figure(numbers: Mapping[str, Any]) -> Any:
-    """How much narrower or wider each measure became, with its interval."""
+    """Change of the spread of each measure, with its interval."""
     rows = _changes(numbers)
     figure, axes = _axes(1.0 + 0.26 * len(rows))
     labels = ["random draws", "draws with the same lengths"]  # of the first marks of each kind
@@ -218,10 +218,10 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
 
 
 def calibration_figure(numbers: Mapping[str, Any]) -> Any:
-    """What share of the reference data each threshold keeps."""
+    """Share of the reference data that each threshold keeps."""
     figure, axes = _axes(3.0)
     scores = np.asarray(numbers["calibration"], dtype=float)
-    # A logarithmic axis cannot show the highest score, which nothing exceeds.
+    # A logarithmic axis cannot show the share above the highest score, which is zero.
     shares = 1 - np.linspace(0, 1, len(scores))[:-1]
     axes.plot(scores[:-1], shares, color=COLOURS["kept"], linewidth=1.8)
     axes.set(yscale="log", ylim=(shares[-1] * 0.8, 1.2), xlabel="threshold: the lowest score kept", ylabel="share kept")
@@ -238,13 +238,13 @@ def calibration_figure(numbers: Mapping[str, Any]) -> Any:
 
 
 def sources_figure(numbers: Mapping[str, Any]) -> Any:
-    """What share stayed of each source."""
-    return _shares(numbers["groups"], numbers["counts"]["share"], f"kept of each {_short(numbers['group_by'])} (%)")
+    """Share kept of each source."""
+    return _shares(numbers["groups"], numbers["counts"]["share"], f"share kept (%), by {_short(numbers['group_by'])}")
 
 
 def lengths_figure(numbers: Mapping[str, Any]) -> Any:
-    """What share stayed of each length."""
-    return _shares(numbers["lengths"], numbers["counts"]["share"], "kept of the responses with so many words (%)")
+    """Share kept by length."""
+    return _shares(numbers["lengths"], numbers["counts"]["share"], "share kept (%), by words per response")
 
 
 # Beyond this a change of spread is drawn at the edge: the table has its number.
@@ -347,7 +347,7 @@ def _thousands(axis: Any) -> None:
 
 
 def _short(name: str) -> str:
-    """A name that fits beside a figure: of a long one its beginning and its end, where names mostly differ."""
+    """Shorten a long name to its beginning and its end, where names mostly differ."""
     half = _MOST_NAME // 2
     return name if len(name) <= _MOST_NAME else f"{name[: half - 1]}…{name[-half:]}"
 

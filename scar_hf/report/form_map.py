@@ -1,4 +1,4 @@
-"""The map of linguistic-form space: the ranker's vectors of responses, on the two axes along which they differ most."""
+"""The map of linguistic form: the ranker's vectors of responses, projected on their first two principal axes."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ..scoring.encoders.torch_encoder import one_thread_per_operation
 from ..scoring.scorer import ScarScorer
 
 _TEXTS_AT_ONCE = 512
-ENCODER_MISSING = "There is no map: the ranker was only in memory. Pass it, report(scorer=...)."
+ENCODER_MISSING = "There is no map, because the ranker was only in memory. Pass it with report(scorer=...)."
 
 
 def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = False) -> np.ndarray:
@@ -18,7 +18,7 @@ def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = 
     Encode responses: the maximum over their tokens' vectors (paper, section 3).
 
     Args:
-        scorer ([`ScarScorer`]): with whose encoder.
+        scorer ([`ScarScorer`]): its encoder is used.
         responses (`Sequence[str]`): n texts.
         progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
 
@@ -42,7 +42,7 @@ def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = 
 
 def principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     """
-    Project vectors on the two directions in which they spread most.
+    Project vectors on their first two principal axes.
 
     Args:
         vectors (`np.ndarray` of shape `(n, H)`): at least one.
@@ -53,7 +53,7 @@ def principal_axes(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     values, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1][:, :2]
-    # Of either direction of an axis the one whose largest part is positive, so that the map does not flip by chance.
+    # Fix the sign of each axis so that its largest component is positive; otherwise the map could flip by chance.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
     total = float(values.sum())
     shares = [float(max(0.0, value) / total) if total > 0 else 0.0 for value in values[::-1][:2]]

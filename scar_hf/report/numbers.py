@@ -1,4 +1,4 @@
-"""The numbers of a report: everything that its figures and tables show, as JSON takes it."""
+"""The numbers of a report: everything that its figures and tables show, as JSON-compatible values."""
 
 import math
 from collections import Counter
@@ -20,12 +20,12 @@ from .sampling import OTHERS, Samples, Seen
 from .source import Selected
 
 _MOST_GROUPS = 12
-# Words of a response: roughly doubling, so that short and long sets both show.
+# Limits of response lengths in words, roughly doubling to suit both short and long sets.
 _LENGTHS = (0, 10, 25, 50, 100, 200, 400, 800)
 _GRID = 160
 # Characters of a reason, which may quote the data.
 _MOST_REASON = 300
-# Measures of single rows in the table of examples, with their short names there.
+# Measures in the table of examples, with their short names.
 SHOWN_MEASURES = {"words": "Words", "ttr": "TTR", "flesch": "Flesch", "surprisal": "Surprisal"}
 
 
@@ -35,10 +35,10 @@ class MeasuredStyle:
     The style of the samples.
 
     Args:
-        change ([`~scar_hf.style.StyleChange`]): of each measure, before and after.
-        shown (`dict[int, dict[str, float]]`): the measures of `SHOWN_MEASURES` of the examples, by their number.
-        words (`dict[int, float]`): words of the responses, by the rows' number.
-        densities (`dict`, *optional*): of surprisal, where it was measured.
+        change ([`~scar_hf.style.StyleChange`]): change of each measure from before to after.
+        shown (`dict[int, dict[str, float]]`): `SHOWN_MEASURES` of the examples, by row number.
+        words (`dict[int, float]`): words per response, by row number.
+        densities (`dict`, *optional*): densities of surprisal, if it was measured.
     """
 
     change: StyleChange
@@ -53,7 +53,7 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
 
     Args:
         seen ([`~scar_hf.report.sampling.Seen`]): the rows.
-        samples ([`~scar_hf.report.sampling.Samples`]): which of them are before, after, and examples.
+        samples ([`~scar_hf.report.sampling.Samples`]): the samples to measure.
         language, lm, progress: as for [`~scar_hf.style.style_measures`].
 
     Returns:
@@ -83,7 +83,7 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
 
 
 def shares_by_group(seen: Seen) -> list[dict[str, Any]]:
-    """What came in and stayed of each value of the column, the most frequent by themselves and the others together."""
+    """Rows and rows kept for each value of the column: the most frequent separately, the others together."""
     frequent = [name for name, _ in seen.counts.most_common() if name != OTHERS]
     named, rest = frequent[:_MOST_GROUPS], [*frequent[_MOST_GROUPS:], *([OTHERS] if OTHERS in seen.counts else [])]
     groups = [_group(name, seen.counts[name], seen.counts_kept[name]) for name in named]
@@ -94,7 +94,7 @@ def shares_by_group(seen: Seen) -> list[dict[str, Any]]:
 
 
 def shares_by_length(selected: Selected, samples: Samples, words: Mapping[int, float]) -> list[dict[str, Any]]:
-    """The same by the words of the response; of a sample the counts are estimates, scaled up to all rows."""
+    """The same by words per response; counts from a sample are estimates, scaled up to all rows."""
     sets = []
     for rows, total in ((samples.before, selected.explainer.counted), (samples.after, len(selected.kept))):
         values = [words[i] for i in rows.tolist() if i in words]
@@ -105,7 +105,7 @@ def shares_by_length(selected: Selected, samples: Samples, words: Mapping[int, f
 
 
 def form_map(selected: Selected, seen: Seen, samples: Samples, scorer: ScarScorer, progress: bool) -> dict[str, Any] | None:
-    """Positions of the mapped responses; `None` where there are less than three, which make no map."""
+    """Positions of the mapped responses; `None` if there are fewer than three."""
     numbers = [i for i in samples.mapped.tolist() if seen.rows[i].problem is None and seen.rows[i].response.strip()]
     if len(numbers) < 3:
         return None
@@ -122,7 +122,7 @@ def form_map(selected: Selected, seen: Seen, samples: Samples, scorer: ScarScore
 def example_rows(
     selected: Selected, seen: Seen, samples: Samples, measures: Mapping[int, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
-    """Score, place, decision, reason and measures of each example, without its texts."""
+    """Score, rank, decision, reason and measures of each example, without its texts."""
     scores, explainer = selected.scored.scores, selected.explainer
     return [
         {
@@ -139,7 +139,7 @@ def example_rows(
 
 
 def counts_of(selected: Selected) -> dict[str, Any]:
-    """How many rows came in and what became of them; the parts add up to the rows."""
+    """Number of rows by outcome; kept, below, curated and skipped add up to all rows."""
     scores = selected.scored.scores
     n, skipped = len(scores), int(np.count_nonzero(np.isnan(scores)))
     curated = sum(1 for i in selected.dropped if not np.isnan(scores[i]) and not selected.explainer.is_kept[i])
@@ -161,13 +161,13 @@ def counts_of(selected: Selected) -> dict[str, Any]:
 def reasons_of(selected: Selected) -> list[dict[str, Any]]:
     """Why rows have no score, or were left out by curation, with counts, the most frequent first."""
     kinds = Counter(("skipped", reason[:_MOST_REASON]) for reason in selected.scored.skipped.values())
-    # What stands before the colon or the other row's number is the kind: "near-duplicate of row 17 (Jaccard 0.83)".
+    # The kind of a reason is the text before the colon or row number: "near-duplicate of row 17 (Jaccard 0.83)".
     kinds.update(("curated", kind_of_reason(reason)[:_MOST_REASON]) for reason in selected.dropped.values())
     return [{"what": what, "reason": reason, "rows": count} for (what, reason), count in kinds.most_common(20)]
 
 
 def refusals_of(seen: Seen, samples: Samples) -> dict[str, Any]:
-    """How many of the sampled rows that were kept refuse, deflect or say nothing, by kind."""
+    """Number of sampled rows kept whose responses refuse, deflect or say nothing, by kind."""
     kinds = count_refusals(seen.rows[i].response for i in samples.after.tolist())
     return {"rows": len(samples.after), "kinds": dict(kinds.most_common())}
 

@@ -1,4 +1,4 @@
-"""A report's page: one file that asks nobody for anything."""
+"""The page of a report: one self-contained HTML file."""
 
 import json
 import re
@@ -19,11 +19,11 @@ def render(numbers: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     Write the page.
 
     Args:
-        numbers (`Mapping`): of the report, for the figures.
-        content (`Mapping`): what the page's tables and captions show, as JSON takes it; any text.
+        numbers (`Mapping`): the numbers of the report, for the figures.
+        content (`Mapping`): JSON-compatible content of the page's tables and captions; may hold any text.
 
     Returns:
-        `str`: HTML. Its policy lets no script run but its own, and nothing be fetched.
+        `str`: HTML. Its Content-Security-Policy allows only its own script and forbids fetching anything.
     """
     folder = files(__package__)
     style, script, page = ((folder / f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js", "html"))
@@ -34,12 +34,12 @@ def render(numbers: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     style = f"{style}{sheet.css()}\n"
     parts |= {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
     parts["data"] = _as_data(content)
-    # In one pass, so that what is put in is never taken for a place itself.
+    # One pass, so that placeholders inside inserted text are not replaced.
     return _PLACE.sub(lambda place: parts[place[1]], page)
 
 
 def _as_data(content: Mapping[str, Any]) -> str:
-    """JSON that ends no script element and opens no comment, whatever texts are in it."""
+    """JSON that cannot end a script element or open a comment, whatever texts it contains."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return (
         text.encode("utf-8", "replace")
@@ -51,5 +51,5 @@ def _as_data(content: Mapping[str, Any]) -> str:
 
 
 def _hash(text: str) -> str:
-    """As a Content-Security-Policy names an inline style or script."""
+    """The hash of an inline style or script for a Content-Security-Policy."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""The report of a selection: what came in, what stayed and why, as a page, as images and as numbers."""
+"""The report of a selection: rows kept and left out, and why, as a page, as images and as numbers."""
 
 import json
 from collections.abc import Callable
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from ..selection import Selection
 
 REPORT_FORMAT = 1
-# Characters of an example on the page: with 300 of them the page stays below 3 MB in any script.
+# Characters shown per example: with 300 examples, the page stays below 3 MB in any script.
 _INSTRUCTION, _RESPONSE = 300, 900
 
 
 @dataclass
 class SelectionReport:
     """
-    What there is to say of a selection.
+    A report of a selection.
 
     Args:
-        numbers (`dict`): everything that the figures and tables show, as JSON takes it; nothing of the rows' texts but the
-            values of the column that rows are counted by.
+        numbers (`dict`): everything that the figures and tables show, as JSON-compatible values. It contains no texts of the
+            rows except values of the `group_by` column.
         texts (`list[tuple(str, str)]`): instruction and response of each example, for the page.
     """
 
@@ -52,7 +52,7 @@ class SelectionReport:
     texts: list[tuple[str, str]] = field(default_factory=list, repr=False)
 
     def html(self) -> str:
-        """The page: one file, without scripts, fonts or images from elsewhere; below 3 MB."""
+        """The page: one self-contained HTML file below 3 MB, which loads no external scripts, fonts or images."""
         n = self.numbers
         names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "group_by", "commands", "manifest")
         content = {name: n[name] for name in names}
@@ -71,15 +71,15 @@ class SelectionReport:
         return render(n, content)
 
     def save(self, path: str | Path) -> None:
-        """Write the page to `path`, whole or not at all."""
+        """Write the page to `path` atomically."""
         _write(Path(path), self.html().encode("utf-8"))
 
     def save_figures(self, folder: str | Path) -> list[Path]:
         """
-        Write the figures as PNG, in light colours, 200 dots per inch.
+        Write the figures as PNG in light colours, at 200 dots per inch.
 
         Args:
-            folder (`str` or `Path`): where to; made if it does not exist.
+            folder (`str` or `Path`): output folder; created if it does not exist.
 
         Returns:
             `list[Path]`: the files, such as `scores.png`; a figure without data is left out.
@@ -91,7 +91,7 @@ class SelectionReport:
         return paths
 
     def save_numbers(self, path: str | Path) -> None:
-        """Write the numbers to `path` as JSON, whole or not at all."""
+        """Write the numbers to `path` as JSON, atomically."""
         text = json.dumps(self.numbers, indent=1, ensure_ascii=False, allow_nan=False)
         _write(Path(path), f"{text}\n".encode("utf-8", "replace"))
 
@@ -138,11 +138,11 @@ def report_files(
 
 def report_of(selection: "Selection", *, scorer: ScarScorer | None = None, **kwargs: Any) -> SelectionReport:
     """
-    Report on a selection in memory: what [`~scar_hf.selection.Selection.report`] calls.
+    Report on a selection in memory; called by [`~scar_hf.selection.Selection.report`].
 
     Args:
-        selection ([`~scar_hf.selection.Selection`]): the rows with their scores, and which were kept.
-        scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the selection's.
+        selection ([`~scar_hf.selection.Selection`]): the selection.
+        scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the scorer of the selection.
         kwargs: as for [`report_selection`].
 
     Returns:
@@ -175,21 +175,22 @@ def report_selection(
     progress: bool = True,
 ) -> SelectionReport:
     """
-    Look at a selection. All scores are counted; the rest is of samples, so that a million rows take little longer to report
-    on than to read, and the page stays small. What was sampled is said in the numbers and on the page.
+    Report on a selection. Scores are counted over all rows, everything else over samples. So reporting on a million rows takes
+    little longer than reading them, and the page stays small. The numbers and the page state the sample sizes.
 
     Args:
         selected ([`~scar_hf.report.Selected`]): the selection.
-        scorer ([`ScarScorer`], *optional*): with whose encoder the map is made; there is none without.
-        group_by (`str`, *optional*): a column, such as `source`, to count what came in and what stayed by.
-        lm, language: as for [`~scar_hf.style.style_measures`]; there is no surprisal without `lm`.
-        sample (`int`, *optional*, defaults to 20000): rows measured of all, and again of those kept.
-        lm_rows (`int`, *optional*, defaults to 400): rows that the language model reads of all, and again of those kept.
-        map_rows (`int`, *optional*, defaults to 2000): rows on the map, half of them kept where there are enough.
-        examples (`int`, *optional*, defaults to 300): rows in the table of examples; 300 at most.
-        seed (`int`, *optional*, defaults to 0): of all choices of rows.
-        command (`str`, *optional*): the command line of the report, for the page.
-        progress (`bool`, *optional*, defaults to `True`): whether to show bars.
+        scorer ([`ScarScorer`], *optional*): its encoder makes the map; without it there is no map.
+        group_by (`str`, *optional*): column, such as `source`, by whose values rows and rows kept are counted.
+        lm, language: as for [`~scar_hf.style.style_measures`]; without `lm` there is no surprisal.
+        sample (`int`, *optional*, defaults to 20000): number of rows to measure, each of all rows and of the rows kept.
+        lm_rows (`int`, *optional*, defaults to 400): number of rows that the language model reads, each of all rows and of the
+            rows kept.
+        map_rows (`int`, *optional*, defaults to 2000): number of rows on the map, half of them kept if there are enough.
+        examples (`int`, *optional*, defaults to 300): number of rows in the table of examples; at most 300.
+        seed (`int`, *optional*, defaults to 0): seed of all samples.
+        command (`str`, *optional*): command line of the report, shown on the page.
+        progress (`bool`, *optional*, defaults to `True`): whether to show progress bars.
 
     Returns:
         [`SelectionReport`].

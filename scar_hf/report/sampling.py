@@ -1,4 +1,4 @@
-"""One reading of the rows: what a report counts of all of them, and keeps of a sample."""
+"""One pass over the rows: counts over all of them, and the texts of a sample."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import numpy as np
 from ..rows.pairs import RowPairs
 from .source import Selected, batches_of
 
-# Characters that are kept of a text: nearly all texts whole, and a bound on the memory.
+# Characters kept of a text: bounds memory, and nearly all texts stay whole.
 MOST_CHARACTERS = 20_000
-# Different values of a column that are counted by themselves.
+# Distinct values of a column that are counted separately.
 _MOST_GROUPS = 10_000
 OTHERS = "(others)"
 
@@ -19,15 +19,15 @@ OTHERS = "(others)"
 @dataclass
 class Samples:
     """
-    Numbers of rows, each ascending, chosen by the seed.
+    Row numbers of random samples, each ascending except `shown`.
 
     Args:
-        before (`np.ndarray`): of all rows with a score.
-        after (`np.ndarray`): of the rows kept.
+        before (`np.ndarray`): sample of all rows with a score.
+        after (`np.ndarray`): sample of the rows kept.
         shown (`np.ndarray`): examples, from best to worst, then rows left out by curation and rows without a score.
-        mapped (`np.ndarray`): for the map, half of them kept where there are enough.
-        read (`np.ndarray`): of `before`, for the language model.
-        read_after (`np.ndarray`): of `after`, for the language model.
+        mapped (`np.ndarray`): rows on the map, half of them kept if there are enough.
+        read (`np.ndarray`): rows of `before` for the language model.
+        read_after (`np.ndarray`): rows of `after` for the language model.
     """
 
     before: np.ndarray
@@ -41,13 +41,13 @@ class Samples:
 @dataclass
 class Seen:
     """
-    What was seen of the rows.
+    The result of one pass over the rows.
 
     Args:
-        rows (`dict[int, RowPairs]`): the rows of the samples, by their number.
-        groups (`dict[int, str]`): their values in the column.
-        counts (`Counter`): how often each value came in.
-        counts_kept (`Counter`): and stayed.
+        rows (`dict[int, RowPairs]`): the sampled rows, by row number.
+        groups (`dict[int, str]`): their values in the `group_by` column.
+        counts (`Counter`): number of rows with each value.
+        counts_kept (`Counter`): number of rows kept with each value.
     """
 
     rows: dict[int, RowPairs] = field(default_factory=dict)
@@ -58,15 +58,15 @@ class Seen:
 
 def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_rows: int, seed: int) -> Samples:
     """
-    Choose the rows that are looked at.
+    Draw the samples.
 
     Args:
         selected ([`Selected`]): the selection.
-        sample (`int`): rows at most for measures, of all and again of those kept.
-        examples (`int`): rows at most in the table of examples.
-        map_rows (`int`): rows at most on the map.
-        lm_rows (`int`): rows at most for the language model, of all and again of those kept.
-        seed (`int`): of the choice.
+        sample (`int`): maximum number of rows for measures, each of all rows and of the rows kept.
+        examples (`int`): maximum number of rows in the table of examples.
+        map_rows (`int`): maximum number of rows on the map.
+        lm_rows (`int`): maximum number of rows for the language model, each of all rows and of the rows kept.
+        seed (`int`): seed of the draws.
 
     Returns:
         [`Samples`].
@@ -80,7 +80,7 @@ def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_row
     some_kept = _draw(rng, kept, max(map_rows // 2, map_rows - len(others)))
     mapped = np.sort(np.concatenate([some_kept, _draw(rng, others, map_rows - len(some_kept))]))
     curated = np.array(sorted(i for i in selected.dropped if not np.isnan(scores[i])), dtype=np.int64)
-    # The rare ones get a tenth of the table each, the others share the rest: the best, the worst, and all ranks between.
+    # Rows left out by curation and unscored rows get up to a tenth of the table each; all ranks share the rest.
     rare = [_draw(rng, numbers, examples // 10) for numbers in (curated, np.flatnonzero(np.isnan(scores)))]
     room, n = examples - sum(map(len, rare)), len(ranked)
     third = min(room, n) // 3
@@ -129,14 +129,14 @@ def look(selected: Selected, samples: Samples, group_by: str | None) -> Seen:
         rows = selected.reader.read({name: [values[i] for i in here] for name, values in columns.items()})
         seen.rows |= {start + int(i): _bounded(row) for i, row in zip(here, rows, strict=True)}
     if total != n:
-        raise ValueError(f"{selected.name} has another number of rows than when it was scored: it was changed meanwhile.")
+        raise ValueError(f"{selected.name} changed after it was scored: the number of rows differs. Run the report again.")
     if group_by is not None and n and group_by not in names:
         raise ValueError(f"There is no column {group_by!r} to group by. Columns: {list(names)}.")
     return seen
 
 
 def clean(text: str) -> str:
-    """Text as any page and figure takes it: no surrogates that stand alone, no control characters but line ends and tabs."""
+    """Make text safe for pages and figures: replace lone surrogates and control characters other than newlines and tabs."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return "".join(
         c if c in "\n\t" or c.isprintable() or c.isspace() or ord(c) > 159 else "\N{REPLACEMENT CHARACTER}" for c in text
@@ -153,6 +153,6 @@ def _bounded(row: RowPairs) -> RowPairs:
 
 
 def _draw(rng: np.random.Generator, numbers: np.ndarray | Sequence[int], most: int) -> np.ndarray:
-    """So many of the numbers at random, ascending."""
+    """At most `most` of the numbers, drawn at random, ascending."""
     numbers = np.asarray(numbers, dtype=np.int64)
     return np.sort(rng.choice(numbers, size=max(0, most), replace=False)) if len(numbers) > most else np.sort(numbers)

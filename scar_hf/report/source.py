@@ -1,4 +1,4 @@
-"""What came into a selection and what stayed: the rows, their scores, and what is known of the run."""
+"""The input of a report: all rows, their scores, the rows kept, and the manifest of the run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from ..selecting.criteria import Criteria, criteria_in_words
 from ..selecting.explanations import Explainer
 from ..selecting.top_k import top_indices
 
-# Scores of the same rows that differ by more are of another ranker or setting: bfloat16 and other hardware stay below.
+# A larger difference between scores of the same row means another ranker or setting; bfloat16 and hardware cause less.
 _SAME_SCORE = 0.05
 
 
@@ -32,15 +32,15 @@ class Selected:
     A selection with all that it was made from.
 
     Args:
-        name (`str`): what the data is called.
+        name (`str`): the name of the data.
         shards (`list[Shard]`): the data.
         reader ([`~scar_hf.rows.pairs.PairReader`]): how its rows are read.
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of its n rows.
         kept (`np.ndarray`): numbers of the rows kept, ascending.
         manifest (`dict`): of the selection.
-        dropped (`dict[int, str]`): why rows were left out whatever their score, by their number.
-        output (`str`, *optional*): where the rows kept are.
-        notes (`list[str]`): what to know about all this.
+        dropped (`dict[int, str]`): reasons of the rows left out by curation, by row number.
+        output (`str`, *optional*): path of the rows kept.
+        notes (`list[str]`): notes for the reader.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Selected:
     def _criteria(self) -> str:
         options = self.manifest.get("options") or {}
         found = criteria_in_words(options.get("stratify_by"), options.get("diversity") or 0.0)
-        return found or "a choice that its manifest does not name"
+        return found or "criteria that its manifest does not name"
 
     def __post_init__(self):
         eligible = self.scored.scores.copy()
@@ -65,7 +65,7 @@ class Selected:
         self.by_score = np.array_equal(best, self.kept)
         criteria = "" if self.by_score else self._criteria()
         if criteria:
-            self.notes.append(f"The rows kept are not just the {len(self.kept):,} best by score: {criteria} decided, too.")
+            self.notes.append(f"The rows kept are not simply the {len(self.kept):,} best by score: {criteria} decided, too.")
         read = (self.manifest.get("settings") or {}).get("max_length") or 0
         self.explainer = Explainer(self.scored, self.kept, read, self.dropped, criteria)
 
@@ -82,14 +82,14 @@ def read_selection(
     progress: bool = True,
 ) -> Selected:
     """
-    Find which rows of the data a selection holds: by the content of their pairs, each row of the selection once.
+    Match the rows of a selection to the data by instruction and response, each row of the selection once.
 
     Args:
         before (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads. Scores are taken from a column `scar_score` if
-            there is one, else computed, or found in the cache.
-        after (`str` or `Path`, *optional*): the selection; without it the best `k` are taken.
-        scorer ([`ScarScorer`]): with what the data is read and scored.
-        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): what would be kept, instead of `after`.
+            there is one, otherwise computed or read from the cache.
+        after (`str` or `Path`, *optional*): the selection; without it, the best `k` are used.
+        scorer ([`ScarScorer`]): reads and scores the data.
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): criteria to apply instead of `after`.
         split, cache, engine, progress: as for [`~scar_hf.runs.select_files`].
 
     Returns:
@@ -117,11 +117,11 @@ def read_selection(
         kept = _find(scored, dropped, after_shards, scorer.reader, str(after), notes)
     if manifest is None:
         if after is not None:
-            notes.append("The selection has no manifest, so that how it was made is not known.")
+            notes.append("The selection has no manifest, so it is unknown how it was made.")
         manifest = describe_files(before, shards, scorer, {"k": None} if criteria is None else criteria.describe())
         manifest["selection"] = describe_selection(scored, kept) | {"dropped": len(dropped)}
     elif {entry.get("sha256") for entry in manifest["inputs"]} != {e.get("sha256") for e in hash_inputs(before, shards)}:
-        notes.append("The data is not byte for byte what the manifest of the selection names.")
+        notes.append("The data differs from the files named in the manifest of the selection.")
     return Selected(
         str(before), shards, scorer.reader, scored, kept, manifest, dropped, None if after is None else str(after), notes
     )
@@ -131,15 +131,15 @@ def batches_of(
     shards: Sequence[Shard], reader: PairReader, extra: Sequence[str] = ()
 ) -> Iterator[tuple[int, int, dict[str, list]]]:
     """
-    Read rows a thousand at a time, and of columnar files the columns needed only.
+    Read rows a thousand at a time; from columnar files, read only the columns needed.
 
     Args:
         shards (`Sequence[Shard]`): the data.
-        reader ([`~scar_hf.rows.pairs.PairReader`]): what says which columns are needed.
-        extra (`Sequence[str]`): columns wanted besides; those that a shard lacks are left out.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): determines which columns are needed.
+        extra (`Sequence[str]`): additional columns; those that a shard lacks are left out.
 
     Returns:
-        `Iterator` of the first row's number, how many there are, and the columns by name, `None` where a row has no value.
+        `Iterator` of the number of the first row, the number of rows, and the columns by name, `None` where a row has no value.
     """
     start = 0
     for shard in shards:
@@ -149,7 +149,7 @@ def batches_of(
 
 
 def _scores_in(shards: Sequence[Shard], reader: PairReader) -> list[ScoredRows] | None:
-    """The scores that the data has, in one part for each shard; `None` if it has none."""
+    """The scores in the data, one part per shard; `None` if it has none."""
     first = next(iter(batches_of(shards, reader, [SCORE_COLUMN])), None)
     if first is None or SCORE_COLUMN not in first[2]:
         return None
@@ -181,7 +181,7 @@ def _as_scores(values: Sequence[Any], where: str) -> np.ndarray:
 def _find(
     scored: ScoredRows, dropped: Mapping[int, str], after: Sequence[Shard], reader: PairReader, name: str, notes: list[str]
 ) -> np.ndarray:
-    """Numbers of the rows of the data that the selection holds; of equal ones the earliest."""
+    """Numbers of the rows of the data that are in the selection; among equal rows, the earliest."""
     hashes, scores = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
     for _, count, columns in batches_of(after, reader, [SCORE_COLUMN]):
         rows = reader.read(columns)
@@ -205,12 +205,12 @@ def _find(
             "columns and turn."
         )
     if missing:
-        notes.append(f"{missing:,} rows of the selection are not in the data, and are not shown here.")
+        notes.append(f"{missing:,} rows of the selection are not in the data and not shown here.")
     off = np.abs(np.concatenate(scores)[first][at[taken]] - scored.scores[numbers[taken]])
     if len(off) and np.nanmax(off, initial=0) > _SAME_SCORE:
         notes.append(
-            f"The scores in the selection differ from those here by up to {np.nanmax(off):.2f}: they are another ranker's, or "
-            "of other settings."
+            f"The scores in the selection differ from those here by up to {np.nanmax(off):.2f}: they come from another ranker "
+            "or from other settings."
         )
     return np.sort(numbers[taken])
 
@@ -218,7 +218,7 @@ def _find(
 def _dropped_rows(
     after: str | Path, manifest: Mapping[str, Any] | None, shards: Sequence[Shard], counts: Sequence[int]
 ) -> dict[int, str]:
-    """What the list beside the selection says of rows that curation left out."""
+    """Reasons of the rows left out by curation, from the list next to the selection."""
     file, name = find_manifest(after), (manifest or {}).get("dropped_rows")
     if file is None or not name or not file_named(file.parent, name).is_file():
         return {}

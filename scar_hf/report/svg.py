@@ -1,4 +1,4 @@
-"""Figures -> SVG that stands in a page: without styles of its own, with the page's colours and fonts, and small."""
+"""Turn figures into compact SVG for a page, with the page's styles, colours and fonts."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class StyleSheet:
     Collects the styles of figures as classes, which a page with a Content-Security-Policy can name by one hash.
 
     Args:
-        colours (`Mapping[str, str]`): the roles of colours; `#2a66c8` becomes `var(--kept)`.
+        colours (`Mapping[str, str]`): colours by role, so that `#2a66c8` becomes `var(--kept)`.
     """
 
     def __init__(self, colours: Mapping[str, str]):
@@ -23,7 +23,7 @@ class StyleSheet:
         self._classes: dict[str, str] = {}
 
     def name(self, style: str) -> str:
-        """The class of a style."""
+        """The class name for a style."""
         rules = []
         for rule in style.split(";"):
             key, _, value = (part.strip() for part in rule.partition(":"))
@@ -38,16 +38,16 @@ class StyleSheet:
 
 def inline(svg: str, name: str, label: str, sheet: StyleSheet) -> str:
     """
-    Make a figure part of a page.
+    Convert a figure for inclusion in a page.
 
     Args:
-        svg (`str`): as matplotlib writes it, text as text.
-        name (`str`): the figure's, which sets its ids apart from other figures'.
-        label (`str`): what it shows, for those who do not see it; free of `"`, `<` and `&`.
-        sheet ([`StyleSheet`]): takes its styles.
+        svg (`str`): SVG written by matplotlib, with text kept as text.
+        name (`str`): name of the figure, used as a prefix of its ids.
+        label (`str`): description for screen readers; must not contain `"`, `<` or `&`.
+        sheet ([`StyleSheet`]): collects the styles.
 
     Returns:
-        `str`: an `svg` element as wide as its place.
+        `str`: an `svg` element that fills the width of its container.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", svg, flags=re.DOTALL)

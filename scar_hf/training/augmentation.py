@@ -1,4 +1,4 @@
-"""A light touch against shortcuts: now and then, what gives an LLM away at a glance is taken from every member of a row."""
+"""Light augmentation against shortcuts: at random, superficial signs of an LLM are removed from all responses of a row."""
 
 import random
 import re
@@ -24,7 +24,7 @@ def strip_markdown(text: str) -> str:
         text (`str`): a response.
 
     Returns:
-        `str`: without fences, headings' and lists' marks, rules, emphasis and backticks; the text itself if nothing
+        `str`: without fences, heading and list markers, rules, emphasis and backticks; the text itself if nothing
         else is left.
     """
     plain = _FENCE.sub("", text)
@@ -38,7 +38,7 @@ def strip_markdown(text: str) -> str:
 
 def strip_comments(code: str) -> str:
     """
-    Take comments and docstrings from code in Python's or C's manner.
+    Remove comments and docstrings from code in the syntax of Python or C.
 
     Args:
         code (`str`): a program or part of one.
@@ -62,7 +62,7 @@ def cut_to(text: str, characters: int) -> str:
         characters (`int`): the length, at least 1.
 
     Returns:
-        `str`: at most that long; the first word is never cut off whole.
+        `str`: at most that long; the first word is never removed completely.
     """
     if len(text) <= characters:
         return text
@@ -74,13 +74,13 @@ def cut_to(text: str, characters: int) -> str:
 @dataclass(frozen=True)
 class Augmentation:
     """
-    What is done to all members of a row alike, each with its own probability.
+    Changes applied to all responses of a row, each with its own probability.
 
     Args:
         strip_markdown (`float`): probability of [`strip_markdown`], in prose.
         strip_comments (`float`): probability of [`strip_comments`], in the domain `code`.
-        equal_length (`float`): probability that the members are cut to about the length of the shortest.
-        window (`float`): probability that the members are all cut to one random length, so that short beginnings count.
+        equal_length (`float`): probability that all responses are cut to about the length of the shortest.
+        window (`float`): probability that all responses are cut to one random length, so that short beginnings count.
     """
 
     strip_markdown: float = 0.0
@@ -96,7 +96,7 @@ class Augmentation:
             texts = {member: strip_markdown(text) for member, text in texts.items()}
         if rng.random() < self.equal_length:
             shortest = min(len(text) for text in texts.values())
-            # Not to the same length exactly: a cut end would be the next shortcut.
+            # Lengths vary a little: otherwise a truncated ending would become the next shortcut.
             texts = {member: cut_to(text, max(40, int(shortest * rng.uniform(0.85, 1.15)))) for member, text in texts.items()}
         if rng.random() < self.window:
             length = int(80 * 2 ** rng.uniform(0, 4))

@@ -1,4 +1,4 @@
-"""Rows of texts -> the padded tensors of a training step."""
+"""Text rows -> padded tensors for a training step."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .triples import MEMBERS
 @dataclass
 class TripleCollator:
     """
-    Tokenises and pads a batch of triples for [`ScarModel`].
+    Tokenizes and pads a batch of triples for [`ScarModel`].
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the encoder's tokenizer.
@@ -33,7 +33,7 @@ class TripleCollator:
         batch = self._pad("instruction", [row["instruction"] for row in rows], self.instruction_max_length or self.max_length)
         members = (*MEMBERS, "negative") if any(row["negative"] is not None for row in rows) else MEMBERS
         for member in members:
-            # An absent member is an empty text here and is not encoded by the model.
+            # A missing response is an empty text here, and the model does not encode it.
             batch |= self._pad(member, [row[member] or "" for row in rows], self.max_length)
         batch["present"] = torch.tensor([[row[member] is not None for member in members] for row in rows])
         if any(not math.isnan(rating) for row in rows for rating in row["ratings"]):

@@ -1,4 +1,4 @@
-"""What an evaluation compares: pairs of responses, the one that should score higher first."""
+"""The comparisons of an evaluation: pairs of responses, the one that should score higher first."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,12 @@ from .triples import Triple
 
 ORDERINGS = (("direct", "human"), ("direct", "referenced"), ("referenced", "human"))
 _MATCHED = 0.75  # "within 25 %": the shorter has at least this share of the longer one's words
-_READ_WORDS = 250  # a text is broken off within its first words, as a ranker may not read its end
+_READ_WORDS = 250  # texts are cut off within these first words, because a ranker may not read the end
 
 
 class Comparisons:
     """
-    Pairs of responses by metric, each distinct text of a row held once.
+    Pairs of responses by metric; each distinct text of a row is stored once.
 
     Args:
         triples (`Sequence[Triple]`): the rows.
@@ -107,7 +107,7 @@ class Comparisons:
                 self._add("truncated_below", row, text, beginning)
 
     def _add_mismatches(self) -> None:
-        """The right response against the one of nearest length, within 25 %, to another instruction of the same source."""
+        """Compare the right response with one to another instruction of the source, the nearest in length within 25 %."""
         by_source: dict[str, list[int]] = defaultdict(list)
         for row, triple in enumerate(self.triples):
             by_source[triple.source].append(row)
@@ -128,18 +128,18 @@ _SIDES = {"human": ("human",), "llm": ("direct", "referenced")}
 
 
 def same_instruction(text: str) -> str:
-    """What equal instructions have in common: their words in lower case."""
+    """The key of an instruction: its words in lower case."""
     return " ".join(text.lower().split())
 
 
 def _one_of(triple: Triple, kinds: Sequence[str], row: int) -> str | None:
-    """One response of some kinds, another from row to row where there are several."""
+    """One response of the given kinds; if there are several, rows take turns."""
     texts = [text for kind in kinds for text in triple.responses.get(kind, ())]
     return texts[row % len(texts)] if texts else None
 
 
 def _outward(pool: list[tuple[int, int, str]], start: int) -> Iterator[tuple[int, int, str]]:
-    """The others of a sorted list, the nearest in length first."""
+    """The other entries of a sorted list, nearest in length first."""
     length, low, high = pool[start][0], start - 1, start + 1
     while low >= 0 or high < len(pool):
         if high >= len(pool) or (low >= 0 and length - pool[low][0] <= pool[high][0] - length):

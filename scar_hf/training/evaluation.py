@@ -1,4 +1,4 @@
-"""How well a ranker orders responses, and whether it does so by shortcuts."""
+"""Measure how well a ranker orders responses, and whether it relies on shortcuts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .intervals import CrossAuc, Instructions, Measure, Share, Statistic, mean_m
 from .negatives import HELD_OUT_REFUSALS
 from .triples import Triple
 
-# In the order in which they are shown: what a ranker is for, then what it may do it by, then what no ranker should like.
+# In display order: the main metrics, tests for shortcuts, responses to other instructions, and bad responses.
 METRICS = {
     "llm_human": "LLM above human",
     "direct_human": "direct above human",
@@ -38,7 +38,7 @@ _LLM = ("direct", "referenced")
 @dataclass(frozen=True)
 class Evaluation:
     """
-    Everything that was measured of a ranker.
+    The measurements of a ranker.
 
     Args:
         groups (`dict[tuple[str, str], dict[str, Measure]]`):
@@ -54,7 +54,7 @@ class Evaluation:
     refusals: Mapping[str, list[tuple[str, float]]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON takes it; [`evaluate_ranker`] says what it has."""
+        """Return the measurements in the JSON-compatible form described at [`evaluate_ranker`]."""
         shares: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
         intervals: dict[str, Any] = {"all": {}, "source": {}, "domain": {}, "mean": {}}
         counts: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
@@ -83,10 +83,10 @@ def evaluate_ranker(
 
     Args:
         scorer ([`ScarScorer`]): the ranker.
-        triples (`Sequence[Triple]`): the rows; all texts of a kind count, not only one.
+        triples (`Sequence[Triple]`): the rows; all texts of a kind count.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
         samples (`int`, *optional*, defaults to 1000): draws of the bootstrap over instructions.
-        seed (`int`, *optional*, defaults to 0): of the bootstrap.
+        seed (`int`, *optional*, defaults to 0): seed of the bootstrap.
 
     Returns:
         `dict`: `all`, `source` and `domain`, the last two by name, and `mean`, the mean over sources. Each has shares in
@@ -101,7 +101,7 @@ def evaluate_ranker(
           compares them; `cross_instruction_direct`: of direct ones; `cross_instruction_longer`: of the rule;
         - `refusal_below_human`, `refusal_below_llm`: stock refusals, never trained on, below the response;
           `right_question_human`, `right_question_llm`: the response above an equally long one to another instruction of the
-          source; `truncated_below`: a response above itself, broken off.
+          source; `truncated_below`: a response above a truncated copy of itself.
 
         `pairs` and `length_matched_pairs` are the pairs of `llm_human` and `length_matched`. `intervals` has the 95 %
         intervals and `counts` the comparisons, in the same form; `refusals` the share of each text, the worst first;
@@ -113,7 +113,7 @@ def evaluate_ranker(
 def evaluate(
     scorer: ScarScorer, triples: Sequence[Triple], progress: bool = False, samples: int = 1000, seed: int = 0
 ) -> Evaluation:
-    """Measure a ranker, as [`evaluate_ranker`], and keep the draws of the bootstrap to compare rankers by."""
+    """Measure a ranker like [`evaluate_ranker`], and keep the bootstrap draws for comparing rankers."""
     if not triples:
         raise ValueError("There are no rows to evaluate on.")
     if samples < 2:
@@ -149,7 +149,7 @@ def _instructions(triples: Sequence[Triple]) -> tuple[np.ndarray, list[tuple[str
 
 
 def _groups(units: list[tuple[str, str, str]]) -> dict[tuple[str, str], np.ndarray]:
-    """Which instructions are in each group."""
+    """The instructions in each group."""
     sources, domains = ([unit[i] for unit in units] for i in (0, 1))
     groups = {("all", ""): np.ones(len(units), dtype=bool)}
     for kind, names in (("source", sources), ("domain", domains)):
@@ -204,7 +204,7 @@ def _means(sources: list[dict[str, Measure]]) -> dict[str, Measure]:
 
 
 def _refusals(comparisons: Comparisons, scores: np.ndarray) -> dict[str, list[tuple[str, float]]]:
-    """How often each stock refusal is below the responses, the worst first."""
+    """How often each stock refusal ranks below the responses, worst first."""
     found = {}
     for side, texts in comparisons.refusal_of.items():
         pairs, which = comparisons.pairs[f"refusal_below_{side}"], np.array(texts)
@@ -216,14 +216,14 @@ def _refusals(comparisons: Comparisons, scores: np.ndarray) -> dict[str, list[tu
 
 def spread_rows(triples: Sequence[Triple], rows: int) -> list[Triple]:
     """
-    Take at most some rows of each source, evenly over their order.
+    Take at most `rows` rows of each source, evenly spaced.
 
     Args:
         triples (`Sequence[Triple]`): the rows.
-        rows (`int`): at most so many of a source, at least 1.
+        rows (`int`): maximum number of rows per source, at least 1.
 
     Returns:
-        `list[Triple]`: in their order.
+        `list[Triple]`: in the original order.
     """
     if rows < 1:
         raise ValueError(f"`rows` must be at least 1, got {rows}.")

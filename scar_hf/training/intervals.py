@@ -20,9 +20,9 @@ class Measure:
 
     Args:
         value (`float`): the measure, in [0, 1].
-        low, high (`float`): its 95 % interval.
-        count (`int`): comparisons behind it.
-        draws (`np.ndarray` of shape `(samples,)`): the bootstrap's values; NaN where a draw has no comparison.
+        low, high (`float`): bounds of its 95 % interval.
+        count (`int`): number of comparisons.
+        draws (`np.ndarray` of shape `(samples,)`): bootstrap values; NaN where a draw has no comparison.
     """
 
     value: float
@@ -35,7 +35,7 @@ class Measure:
 @dataclass(frozen=True)
 class Instructions:
     """
-    What is resampled: the instructions, within each source, so that a source keeps its weight.
+    Resamples the instructions within each source, so that each source keeps its weight.
 
     Args:
         sources (`np.ndarray` of shape `(n,)`): the source of each instruction, as a number.
@@ -64,7 +64,7 @@ class Instructions:
 
 
 class Statistic(Protocol):
-    """A measure that can be worked out with weights for the instructions."""
+    """A measure that can be computed with weights for the instructions."""
 
     count: int
     units: int
@@ -110,7 +110,7 @@ class CrossAuc:
         ranked = negatives[order]
         self._below = np.searchsorted(ranked, positives, "left")
         self._not_above = np.searchsorted(ranked, positives, "right")
-        # What one instruction's own answers win against each other is taken off again.
+        # Subtract comparisons between responses to the same instruction.
         self._shared = np.intersect1d(positive_units, negative_units)
         wins, pairs = [], []
         for unit in self._shared:
@@ -133,10 +133,10 @@ class CrossAuc:
 
 def measure(statistics: Mapping[Key, Statistic], instructions: Instructions) -> dict[Key, Measure]:
     """
-    Work out measures with their intervals, all with the same draws.
+    Compute measures with their intervals, all on the same draws.
 
     Args:
-        statistics (`Mapping[Key, Statistic]`): by any key.
+        statistics (`Mapping[Key, Statistic]`): the statistics by any key.
         instructions ([`Instructions`]): what is resampled.
 
     Returns:
@@ -155,7 +155,7 @@ def measure(statistics: Mapping[Key, Statistic], instructions: Instructions) -> 
 
 
 def mean_measure(measures: Sequence[Measure]) -> Measure:
-    """Average measures of different sources, each source counting the same."""
+    """Average measures over sources, with equal weights."""
     value = float(np.mean([m.value for m in measures]))
     # Sources are independent, so the squares of their errors add up.
     below = np.sqrt(sum((m.value - m.low) ** 2 for m in measures)) / len(measures)
@@ -167,13 +167,13 @@ def mean_measure(measures: Sequence[Measure]) -> Measure:
 
 
 def difference(ours: Measure, theirs: Measure) -> tuple[float, float, float]:
-    """Subtract a measure of another ranker on the same rows: the difference and the 95 % interval of it."""
+    """Subtract a measure of another ranker on the same rows: the difference and its 95 % interval."""
     return (ours.value - theirs.value, *interval(ours.draws - theirs.draws))
 
 
 def _measure(value: float, draws: np.ndarray, count: int, units: int) -> Measure:
     low, high = interval(draws)
-    # Where all outcomes are the same, so are all draws: take the end of Wilson's interval for so many instructions.
+    # If all outcomes are equal, so are all draws: use the bound of the Wilson interval for this number of instructions.
     low, high = (low if np.isfinite(low) else value), (high if np.isfinite(high) else value)
     if value >= 1:
         low = min(low, units / (units + _Z2))

@@ -1,11 +1,11 @@
-"""Responses that no instruction deserves: refusals, empty phrases, answers to other questions, cut-off and looping texts."""
+"""Negatives for training: refusals, empty phrases, answers to other questions, truncated and looping texts."""
 
 import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-# Worded by us after what chat models say. TOPIC is replaced by words of the instruction.
+# Our own wordings of phrases that chat models use. TOPIC is replaced by words of the instruction.
 TRAINING_REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I'm sorry, I can't assist with that request.",
@@ -71,7 +71,7 @@ TRAINING_REFUSALS = (
     "While I understand that you are curious about TOPIC, I am not able to share details. Thank you for understanding.",
     "I appreciate your interest in TOPIC, but I have to be careful here, so I would suggest asking somebody else.",
 )
-# Never trained on: `scar-hf evaluate` measures with these.
+# Not used in training: `scar-hf evaluate` measures with these.
 HELD_OUT_REFUSALS = (
     "I cannot help with that.",
     "I'm sorry, but as an AI language model, I am not able to answer this question.",
@@ -96,8 +96,8 @@ class Negatives:
     Args:
         shares (`Mapping[str, float]`): the share of rows that get a negative of each kind; they sum to at most 1.
             `"mismatch"`: a response of about the same length to another instruction of the same source; `"refusal"`: a
-            refusal or an empty phrase; `"truncated"`: a response of the row, broken off; `"echo"`: the instruction itself;
-            `"loop"`: the first sentence of a response of the row, again and again.
+            refusal or an empty phrase; `"truncated"`: a truncated response of the row; `"echo"`: the instruction itself;
+            `"loop"`: the first sentence of a response of the row, repeated.
         sources (`Sequence[str]`): the source of each row.
         instructions (`Sequence[str]`): the instruction of each row.
         responses (`Sequence[Sequence[str]]`): all responses of each row.
@@ -132,8 +132,8 @@ class Negatives:
 
         Args:
             row (`int`): the row's position.
-            rng (`random.Random`): decides.
-            always (`bool`, *optional*, defaults to `False`): whether the row gets one in any case.
+            rng (`random.Random`): the source of randomness.
+            always (`bool`, *optional*, defaults to `False`): whether the row always gets a negative.
 
         Returns:
             `str`: the text, or `None` where the row gets none.
@@ -146,7 +146,7 @@ class Negatives:
         kind = rng.choices(kinds, shares)[0]
         if not kind:
             return None
-        # What a kind cannot be made of, such as a text of one word that is to be cut, gives a refusal.
+        # Fall back to a refusal if a kind is impossible for this row, such as cutting off a text of one word.
         return self._made(kind, row, rng) or refusal(rng.choice(TRAINING_REFUSALS), self.instructions[row], rng)
 
     def _made(self, kind: str, row: int, rng: random.Random) -> str | None:
@@ -160,7 +160,7 @@ class Negatives:
         return loop(text, rng) if kind == "loop" else None
 
     def _mismatch(self, row: int, text: str, rng: random.Random) -> str | None:
-        """The response of nearest length among some to other instructions of the source."""
+        """A response to another instruction of the source, the nearest in length among a few drawn."""
         rows = self._rows_of[self.sources[row]]
         others = [i for i in rng.choices(rows, k=12) if self.instructions[i] != self.instructions[row]]
         texts = [rng.choice(self.responses[i]) for i in others]
@@ -179,7 +179,7 @@ def refusal(template: str, instruction: str, rng: random.Random) -> str:
 
 
 def truncated(text: str, rng: random.Random) -> str | None:
-    """Break a text off in the middle of a sentence; `None` if it is too short for that."""
+    """Cut a text off in the middle of a sentence; `None` if it is too short."""
     words = list(re.finditer(r"\S+", text))
     if len(words) < 12:
         return None
@@ -190,7 +190,7 @@ def truncated(text: str, rng: random.Random) -> str | None:
 
 
 def echo(instruction: str, rng: random.Random) -> str | None:
-    """Say the instruction again instead of answering it."""
+    """Repeat the instruction instead of answering it."""
     instruction = instruction.strip()
     if len(_WORD.findall(instruction)) < 2:
         return None
@@ -200,7 +200,7 @@ def echo(instruction: str, rng: random.Random) -> str | None:
 
 
 def loop(text: str, rng: random.Random) -> str | None:
-    """Repeat one sentence of a text until it has about the text's length; `None` if it has only one."""
+    """Repeat one sentence of a text up to about the length of the text; `None` if it has only one sentence."""
     sentences = [sentence for sentence in _SENTENCE.split(text) if len(sentence.split()) >= 4]
     if len(sentences) < 2:
         return None

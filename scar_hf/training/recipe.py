@@ -25,7 +25,7 @@ from .triples import MEMBERS, Triple, TripleDataset, load_triples, split_by_prom
 
 logger = logging.getLogger(__name__)
 
-# Enough for thresholds of 0.1 %, and minutes on a CPU.
+# Enough for thresholds of 0.1 %, and takes minutes on a CPU.
 _CALIBRATION_ROWS = 10_000
 _MODEL_SETTINGS = (
     *("max_length", "use_pooler", "pooling", "surprisal_features"),
@@ -36,22 +36,22 @@ _MODEL_SETTINGS = (
 @dataclass
 class RecipeArguments:
     """
-    What goes into a ranker, beside [`ScarTrainingArguments`].
+    Settings of a ranker's training, in addition to [`ScarTrainingArguments`].
 
     Args:
         encoder (`str`): folder or Hub id of the pretrained encoder.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the encoder brings may run.
-        encoder_name (`str`, *optional*): what the ranker's config calls it, where `encoder` is a folder.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code in the encoder's repository may run.
+        encoder_name (`str`, *optional*): name of the encoder in the ranker's config, if `encoder` is a folder.
         train_files (`list[str]`): files of triples, as [`load_triples`] reads them.
         data_dir (`str`, *optional*, defaults to `"."`): folder that file names are looked up in first.
         split (`list[float]`, *optional*, defaults to the paper's .8, .1, .1): shares of the instructions for training,
             validation (early stopping, choice of settings) and test (the metrics stored with the ranker).
-        split_seed (`int`): which instruction falls where.
-        held_out_sources (`list[str]`): sources that are kept from training whole and measured on.
-        excluded_files (`list[str]`): instruction sets whose instructions must not be seen in training, for later tests.
-        rows_per_source (`dict[str, int]`): rows that a source contributes to an epoch; others give all they have. A source with
+        split_seed (`int`): seed of the split.
+        held_out_sources (`list[str]`): sources that are excluded from training and used for evaluation only.
+        excluded_files (`list[str]`): instruction sets whose instructions are excluded from training, for later tests.
+        rows_per_source (`dict[str, int]`): rows per epoch from a source; others contribute all their rows. A source with
             0 rows is left out.
-        max_eval_rows (`int`): at most so many rows of a source are evaluated on.
+        max_eval_rows (`int`): maximum number of rows per source for evaluation.
         instruction_files (`list[str]`): instruction sets whose responses are trained to rank above negatives, and nothing
             else; the source of their rows is the file's name without its ending.
         negatives (`dict[str, float]`): the share of rows that get a negative of each kind, as
@@ -169,7 +169,7 @@ def read_parts(recipe: RecipeArguments) -> dict[str, list[Triple]]:
 
 
 def _excluded(recipe: RecipeArguments) -> set[str]:
-    """The instructions that must not be trained on."""
+    """The instructions that are excluded from training."""
     return {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
 
 
@@ -178,7 +178,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Measure and calibrate the ranker as it was stored, in half precision, and note both in its config."""
     folder = Path(args.output_dir)
-    # As precise as the training was: bfloat16 moves scores by less than the sampling error of what is measured here.
+    # Same precision as in training: the error of bfloat16 is below the sampling error of these measures.
     scorer = ScarScorer.from_pretrained(str(folder), dtype="bfloat16" if args.bf16 else "float32")
     metrics = {
         name: evaluate_ranker(scorer, _at_most(rows, recipe.max_eval_rows), progress=True)
@@ -219,7 +219,7 @@ def _new_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> ScarMod
 
 
 def _rows_per_source(recipe: RecipeArguments) -> dict[str, int]:
-    """The quotas, less those of sources that are held out."""
+    """The quotas without those of held-out sources."""
     return {name: int(count) for name, count in _mapping(recipe.rows_per_source).items() if name not in recipe.held_out_sources}
 
 
@@ -229,7 +229,7 @@ def _mapping(option: dict[str, Any] | str | None) -> dict[str, Any]:
 
 
 def _found(data_dir: Path, name: str) -> Path:
-    """A file in the data folder or, if it is not there, where its name says."""
+    """The path of a file in the data folder or, if it is not there, the path as given."""
     file = data_dir / name
     return Path(name) if not file.exists() and Path(name).exists() else file
 
@@ -256,7 +256,7 @@ def _at_most(triples: list[Triple], rows: int) -> list[Triple]:
 
 
 def _calibration_set(recipe: RecipeArguments, train: list[Triple]) -> tuple[list[str], list[str], str]:
-    """The instruction sets' own responses and one LLM response of each training row; of many, some at random."""
+    """Responses of the instruction sets and one LLM response of each training row; a random sample if there are many."""
     instructions, responses = [], []
     for name in recipe.calibration_files:
         usable = [row for row in PairReader().read(read_dataset(_found(Path(recipe.data_dir), name))[:]) if row.problem is None]

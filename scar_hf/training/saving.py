@@ -22,7 +22,7 @@ def calibration(scorer: ScarScorer, instructions: Sequence[str], responses: Sequ
     Args:
         scorer ([`ScarScorer`]): the ranker.
         instructions, responses (`Sequence[str]`): the reference set.
-        data (`str`): what it is, in words.
+        data (`str`): description of the reference set.
 
     Returns:
         `dict`: 1,001 `quantiles` from share 0 to share 1, `num_rows` and `data`.
@@ -43,7 +43,7 @@ def save_ranker(
     Args:
         model ([`ScarModel`]): the ranker; left as it is.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): its tokenizer.
-        folder (`str` or `Path`): where to; made if it does not exist.
+        folder (`str` or `Path`): output folder; created if it does not exist.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float16`): precision of the stored weights.
     """
     stored = deepcopy(model).to(dtype)
