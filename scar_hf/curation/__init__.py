@@ -1,4 +1,4 @@
-"""What can be dropped before anything is selected: duplicates, near-duplicates, evaluation data, other languages, refusals."""
+"""Drop rows before selection: duplicates, near-duplicates, evaluation data, other languages, refusals."""
 
 from .contamination import Contamination
 from .curating import Curated, Curation, Step, contamination_of, contamination_of_files, curate

@@ -1,4 +1,4 @@
-"""Rows that an evaluation set has too: long runs of words in common, or the same short instruction."""
+"""Find rows that overlap with an evaluation set: a long shared run of words, or the same short instruction."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from ..rows.pairs import RowPairs
 from .row_step import RowStep
 from .texts import batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
 
-# Short instructions are hashed apart, so that none is taken for a run of words.
+# Short instructions are hashed with a different seed, so that none is mistaken for a run of words.
 _WHOLE_SEED = 1
 
 
@@ -18,12 +18,12 @@ class Contamination(RowStep):
     Finds rows that overlap with evaluation sets: with `ngram` words in a row in common, in lower case and without
     punctuation, or with the same instruction where that is shorter, in lower case but to the letter.
 
-    Runs of words that more than `max_rows` rows of the evaluation sets share are their template, and no evidence.
+    Runs of words that more than `max_rows` rows of the evaluation sets share are part of a template and ignored.
 
     Args:
-        evaluation (`Mapping[str, Iterable[RowPairs]]`): the rows of each evaluation set by its name; 20 bytes a word are kept.
-        ngram (`int`, *optional*, defaults to 13): words in a row that are evidence, at least 2.
-        max_rows (`int`, *optional*, defaults to 10): in how many rows of the evaluation sets a run of words may be.
+        evaluation (`Mapping[str, Iterable[RowPairs]]`): rows of each evaluation set by name; takes 20 bytes per word.
+        ngram (`int`, *optional*, defaults to 13): number of shared consecutive words that counts as overlap, at least 2.
+        max_rows (`int`, *optional*, defaults to 10): ignore runs of words that occur in more rows of the evaluation sets.
         on (`str`, *optional*, defaults to `"both"`):
             What of the rows is compared: instruction and response, each with each, `"instruction"` or `"response"`.
 
@@ -62,7 +62,7 @@ class Contamination(RowStep):
         super().__init__()
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, for a manifest."""
+        """The settings that determine the result, for a manifest."""
         counts = np.diff(self._starts).tolist()
         evaluation = dict(zip(self._names, counts, strict=True))
         return {
@@ -74,7 +74,7 @@ class Contamination(RowStep):
         }
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
         for batch in batches_of(rows):
             hashes, owners, texts = self._runs(batch)
             at, known = places_of(hashes, self._hashes)
@@ -89,7 +89,7 @@ class Contamination(RowStep):
             self._count += len(batch)
 
     def _runs(self, rows: list[RowPairs]) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
-        """Hashes of what is compared of rows; of each its row, from 0; and a function from a hash's position to its words."""
+        """Hashes of the rows, the row of each hash from 0, and a function from the position of a hash to its words."""
         parts = self._parts
         texts = [words_of(text_of(row, part)) for row in rows for part in parts]
         hashes, offsets = hash_ngrams(texts, self.ngram)
@@ -113,13 +113,13 @@ class Contamination(RowStep):
         return np.concatenate([hashes, whole]), every, words
 
     def _name(self, row: int) -> str:
-        """Which row of which evaluation set a row of all of them is."""
+        """The evaluation set and row for a row number over all sets."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         return f"row {row - self._starts[place]} of {self._names[place]}"
 
 
 def _index(hashes: np.ndarray, rows: np.ndarray, max_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The hashes of at most `max_rows` rows each, sorted, and the first row of each."""
+    """The hashes that occur in at most `max_rows` rows, sorted, and the first row of each."""
     order = np.lexsort((rows, hashes))
     hashes, rows = hashes[order], rows[order]
     is_new = np.ones(len(hashes), dtype=bool)

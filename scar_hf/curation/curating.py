@@ -1,4 +1,4 @@
-"""Datasets -> the rows kept and, of the others, why not."""
+"""Apply curation steps to datasets: rows kept, and reasons for the rows dropped."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Curation:
     [`ExactDuplicates`] and [`NearDuplicates`], after those that judge each row by itself.
 
     Args:
-        steps (`Sequence[Step]`): in their order.
+        steps (`Sequence[Step]`): the steps in order.
 
     Example:
 
@@ -42,11 +42,11 @@ class Curation:
         self.steps = list(steps)
 
     def settings(self) -> list[dict[str, Any]]:
-        """What decides the result, step by step, for a manifest."""
+        """The settings of each step that determine the result, for a manifest."""
         return [step.settings() for step in self.steps]
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before, a thousand at a time."""
+        """Add rows (`Iterable[RowPairs]`), a thousand at a time; numbering continues."""
         for batch in batches_of(rows):
             for step in self.steps:
                 step.add(batch)
@@ -74,11 +74,11 @@ class Curation:
 @dataclass
 class Curated:
     """
-    What curating left of a dataset.
+    The result of curating a dataset.
 
     Args:
         dataset ([`~datasets.Dataset`]): the rows kept, in their order, all columns.
-        dropped (`dict[int, str]`): why each other row was dropped, by its number in the input, ascending.
+        dropped (`dict[int, str]`): reason of each dropped row, by row number in the input, ascending.
     """
 
     dataset: Dataset
@@ -134,7 +134,7 @@ def curate(
 
 def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Columns = None, **settings: Any) -> Contamination:
     """
-    Make the step that leaves out what evaluation sets have too, so that what is measured on them is not learnt by heart.
+    Make a step that drops rows that overlap with evaluation sets.
 
     Args:
         evaluation ([`~datasets.Dataset`] or `Mapping[str, Dataset]`): one set, or several by their names.
@@ -163,8 +163,8 @@ def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Co
 
 
 def contamination_of_files(paths: Sequence[str]) -> Contamination:
-    """The same of files, folders, or datasets on the Hub."""
-    # Reasons name the set, not where it lies: they are published with the selection.
+    """The same for files, folders, or datasets on the Hub."""
+    # Reasons contain the name of the set and not its path, because they are published with the selection.
     names = [Path(path).name if Path(path).exists() else path for path in paths]
     names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
     shards = {name: open_shards(path) for name, path in zip(names, paths, strict=True)}
@@ -173,7 +173,7 @@ def contamination_of_files(paths: Sequence[str]) -> Contamination:
 
 
 def _numbers(ds: Dataset, scores: str | Sequence[float] | None) -> np.ndarray | None:
-    """The scores as an array, NaN where there is none."""
+    """The scores as an array, NaN for missing ones."""
     if scores is None and SCORE_COLUMN in ds.column_names:
         scores = SCORE_COLUMN
     if isinstance(scores, str):

@@ -1,4 +1,4 @@
-"""Rows that say exactly the same."""
+"""Find exact duplicates."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from .texts import batches_of
 
 class ExactDuplicates:
     """
-    Finds rows whose instruction and response are the same to the letter, of which 64 bits are kept in memory.
+    Finds rows with exactly the same instruction and response. Keeps 64 bits per row in memory.
 
     Example:
 
@@ -38,11 +38,11 @@ class ExactDuplicates:
         return self._count
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, for a manifest."""
+        """The settings that determine the result, for a manifest."""
         return {"step": "duplicates"}
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
         for batch in batches_of(rows):
             self._hashes.append(np.array([short_hash(row) for row in batch], dtype=np.uint64))
             self._unreadable += [self._count + i for i, row in enumerate(batch) if row.problem is not None]
@@ -53,8 +53,8 @@ class ExactDuplicates:
         Say which rows to drop: all but the best-scored of equal ones, as for [`NearDuplicates.dropped`].
 
         Args:
-            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none. Without it the earliest row stays.
-            without (`Collection[int]`, *optional*): rows dropped already.
+            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN for missing scores. Without it, the earliest row stays.
+            without (`Collection[int]`, *optional*): rows already dropped.
 
         Returns:
             `dict[int, str]`: the reason by the row's number, ascending.

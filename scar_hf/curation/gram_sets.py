@@ -1,4 +1,4 @@
-"""The sets of word n-grams of many rows, kept in a temporary file, and how similar two of them are."""
+"""Sets of word n-grams of many rows in a temporary file, and the similarity of pairs of sets."""
 
 import tempfile
 import weakref
@@ -14,10 +14,10 @@ _HALF = np.uint64(32)
 
 class Scratch:
     """
-    Numbers that wait in a temporary file, which goes with this object.
+    An append-only array in a temporary file, which is deleted with this object.
 
     Args:
-        dtype (`type`): of the numbers.
+        dtype (`type`): type of the numbers.
     """
 
     def __init__(self, dtype: Any):
@@ -26,12 +26,12 @@ class Scratch:
         self._dtype, self._count = dtype, 0
 
     def append(self, numbers: np.ndarray) -> None:
-        """Write more numbers."""
+        """Append numbers."""
         self._file.write(numbers.astype(self._dtype, copy=False).tobytes())
         self._count += numbers.size
 
     def mapped(self) -> np.ndarray:
-        """All numbers so far, one after the other, as an array that is read where it is used."""
+        """All numbers so far as a memory-mapped array."""
         self._file.flush()
         # An empty file cannot be mapped.
         if not self._count:
@@ -40,23 +40,23 @@ class Scratch:
 
 
 class GramSets:
-    """One set of n-grams for each row, in a temporary file of 4 bytes an n-gram."""
+    """One set of n-grams per row, in a temporary file of 4 bytes per n-gram."""
 
     def __init__(self) -> None:
         self._scratch = Scratch(np.uint32)
         self._sizes: list[np.ndarray] = []
 
     def add(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
-        """Take in the n-grams of m more rows, as [`~scar_hf.curation.texts.hash_ngrams`] gives them."""
+        """Add the n-grams of m rows, as returned by [`~scar_hf.curation.texts.hash_ngrams`]."""
         count = len(offsets) - 1
-        # Row and n-gram as one number: sorting sorts each row's own n-grams, and each is there once.
+        # Combine row and n-gram in one number: np.unique then sorts and deduplicates the n-grams of each row.
         owners = np.repeat(np.arange(count, dtype=np.uint64), np.diff(offsets))
         grams = np.unique((owners << _HALF) | (hashes >> _HALF))
         self._scratch.append(grams)
         self._sizes.append(np.bincount((grams >> _HALF).astype(np.int64), minlength=count))
 
     def open(self) -> None:
-        """Make what was added so far ready to compare."""
+        """Prepare the sets added so far for comparison."""
         self.sizes = np.concatenate([np.empty(0, dtype=np.int64), *self._sizes])
         self._offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         self._grams = self._scratch.mapped()

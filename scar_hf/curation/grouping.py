@@ -1,4 +1,4 @@
-"""Pairs of rows -> groups of rows, and the row of each group that stays."""
+"""Join pairs of rows to groups, and choose the row of each group that stays."""
 
 from collections.abc import Collection
 
@@ -7,10 +7,10 @@ import numpy as np
 
 class Groups:
     """
-    Rows that belong together, each group named by its first row.
+    Groups of rows (union-find), each represented by its first row.
 
     Args:
-        count (`int`): number of rows, each of which begins as a group of its own.
+        count (`int`): number of rows; each starts as its own group.
     """
 
     def __init__(self, count: int):
@@ -23,12 +23,12 @@ class Groups:
         return self._parents
 
     def apart(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Of each pair of rows, whether they are not of one group yet, bool."""
+        """Whether the rows of each pair are still in different groups, bool."""
         labels = self.labels()
         return labels[left] != labels[right]
 
     def join(self, left: np.ndarray, right: np.ndarray) -> None:
-        """Put the groups of each pair of rows together."""
+        """Merge the groups of each pair of rows."""
         parents = self._parents
         for pair in zip(left.tolist(), right.tolist(), strict=True):
             first, second = sorted(map(self._first, pair))
@@ -48,12 +48,12 @@ def best_of_groups(
     labels: np.ndarray, scores: np.ndarray | None = None, without: Collection[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Choose the row of each group that stays: the best-scored one, of equally good ones the earliest.
+    Choose the row of each group that stays: the one with the best score, on ties the earliest.
 
     Args:
         labels (`np.ndarray` of shape `(n,)`, int): rows of equal labels are of one group.
-        scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none, which is below any score.
-        without (`Collection[int]`, *optional*): rows that are in no group.
+        scores (`np.ndarray` of shape `(n,)`, *optional*): NaN for missing scores, which rank below any score.
+        without (`Collection[int]`, *optional*): rows that belong to no group.
 
     Returns:
         `(rows, stays)`: the rows that do not stay, ascending, and for each the row that stays instead.
@@ -61,7 +61,7 @@ def best_of_groups(
     members = np.ones(len(labels), dtype=bool)
     members[list(without)] = False
     rows = np.flatnonzero(members)
-    # NaN sorts last also among negated scores; lexsort is stable, so that the earlier of equals comes first.
+    # NaN sorts last, also among negated scores; lexsort is stable, so ties keep the earlier row first.
     keys = (labels[rows],) if scores is None else (-np.asarray(scores, dtype=np.float64)[rows], labels[rows])
     rows = rows[np.lexsort(keys)]
     is_first = np.ones(len(rows), dtype=bool)
@@ -73,6 +73,6 @@ def best_of_groups(
 
 
 def check_scores(scores: np.ndarray | None, count: int) -> None:
-    """Raise a `ValueError` unless there is one score for each row, or none at all."""
+    """Raise a `ValueError` unless `scores` is `None` or has one score per row."""
     if scores is not None and np.shape(scores) != (count,):
         raise ValueError(f"`scores` must be one number for each of {count} rows, got an array of shape {np.shape(scores)}.")

@@ -1,4 +1,4 @@
-"""What language a row is in, where that can be told."""
+"""Detect the language of rows, and drop rows in other languages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,23 +9,23 @@ from ..rows.pairs import RowPairs
 from .row_step import RowStep
 from .texts import batches_of, count_unspaced, text_of, words_of
 
-# What is no prose: code between fences or backticks, formulas, addresses, tags.
+# Not prose: code in fences or backticks, formulas, addresses, tags.
 _MARKED = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]{1,300}\$|\\\[.*?\\\]|\\\(.*?\\\)"
     r"|\\begin\{(\w+\*?)\}.*?\\end\{\1\}|\\\w+|https?://\S+|\S+@\S+|</?\w[^<>\n]{0,300}>",
     re.DOTALL,
 )
-# What a line of code has and a sentence has not.
+# Signs of a line of code that sentences do not have.
 _CODE_LINE = re.compile(
     r"[;{}]\s*$|^\s*(?:[#@}$>]|//|/\*|--|def |class |import |from \w+ import|return\b|elif |else:|SELECT |INSERT |CREATE )"
     r"|[=!<>+]=|->|=>|::|&&|\|\||\w\(\w*\)|\w\[\w*\]|\w\.\w+\(|^\s*\w+\s*=\s*\S|\w_\w"
 )
 _READ = 2000
-# A character of an unspaced script says as much as so many letters.
+# A character of an unspaced script counts as this many letters.
 _UNSPACED_WEIGHT = 3
-# Of a line's items between commas, as many words on average make prose; fewer make a list, of names perhaps.
+# A line whose items between commas have at least this many words on average is prose; otherwise it is a list, perhaps of names.
 _WORDS_IN_ITEM = 2
-# English to a reader of English: the library has a language of its own for it.
+# Labels of the library that count as English.
 _ALIASES = {"pcm": "en"}
 
 
@@ -37,8 +37,8 @@ class Languages(RowStep):
     undetermined, instruction and response together.
 
     Args:
-        languages (`Sequence[str]`): those wanted, by their ISO 639-1 codes, such as `["en", "de"]`.
-        confidence (`float`, *optional*, defaults to 0.8): how sure the library must be, in (0, 1].
+        languages (`Sequence[str]`): ISO 639-1 codes of the languages to keep, such as `["en", "de"]`.
+        confidence (`float`, *optional*, defaults to 0.8): minimum confidence of the library, in (0, 1].
         letters (`int`, *optional*, defaults to 20):
             How many letters of prose are needed; one of Chinese, Japanese, Thai and the like counts as three.
 
@@ -74,7 +74,7 @@ class Languages(RowStep):
         super().__init__()
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, for a manifest."""
+        """The settings that determine the result, for a manifest."""
         return {
             "step": "languages",
             "languages": self.languages,
@@ -111,7 +111,7 @@ class Languages(RowStep):
         return None
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
         for batch in batches_of(rows):
             for number, row in enumerate(batch, self._count):
                 found = self.identify(text_of(row, "response"), text_of(row))

@@ -1,4 +1,4 @@
-"""Rows that say nearly the same: MinHash bands say which may, and their exact Jaccard similarity which do."""
+"""Find near-duplicates: MinHash bands find candidate pairs, and the exact Jaccard similarity decides."""
 
 from collections.abc import Collection, Iterable
 from importlib.metadata import version
@@ -12,9 +12,9 @@ from .gram_sets import GramSets, Scratch
 from .grouping import Groups, best_of_groups, check_scores
 from .texts import MIXER, batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
 
-# Of the pairs just at the threshold, so many share a band.
+# Share of pairs exactly at the threshold that share a band.
 _RECALL = 0.98
-# Of a band's rows with one key, each is compared with so many next to it: all, unless boilerplate brings thousands together.
+# Rows of a band with the same key are compared with this many neighbours: with all, unless boilerplate joins thousands of rows.
 _NEIGHBOURS = 8
 
 
@@ -32,9 +32,9 @@ class NearDuplicates:
 
     Args:
         threshold (`float`, *optional*, defaults to 0.8): the lowest similarity, in (0, 1], of near-duplicates.
-        num_perm (`int`, *optional*, defaults to 256): numbers in a signature; more find pairs at the threshold more surely.
+        num_perm (`int`, *optional*, defaults to 256): size of a signature; larger ones miss fewer pairs near the threshold.
         ngram (`int`, *optional*, defaults to 3): words in an n-gram; a shorter text is one n-gram.
-        seed (`int`, *optional*, defaults to 0): of the hashes.
+        seed (`int`, *optional*, defaults to 0): seed of the hashes.
         on (`str`, *optional*, defaults to `"both"`):
             What is compared: instruction and response together, `"instruction"` or `"response"`.
         response_threshold (`float`, *optional*):
@@ -93,7 +93,7 @@ class NearDuplicates:
         return sum(self._batches)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, for a manifest."""
+        """The settings that determine the result, for a manifest."""
         return {
             "step": "near-duplicates",
             "threshold": self.threshold,
@@ -147,7 +147,7 @@ class NearDuplicates:
         Args:
             scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none, which is below any score. Without
                 it the earliest row of each group stays.
-            without (`Collection[int]`, *optional*): rows dropped already, which neither stay nor are named.
+            without (`Collection[int]`, *optional*): rows already dropped, which neither stay nor appear in reasons.
 
         Returns:
             `dict[int, str]`: the reason by the row's number, ascending; it names the row that stays instead.
@@ -168,13 +168,13 @@ class NearDuplicates:
     def _link(self) -> Groups:
         sizes = self._compared.sizes
         groups = Groups(len(sizes))
-        # Pairs compared and found different, which meet again in other bands.
+        # Pairs already found to be different, which may meet again in other bands.
         different = np.empty(0, dtype=np.int64)
         order = np.flatnonzero(sizes)
         keys_of_all = self._keys.mapped()
         for band in range(self._bands):
             keys = self._keys_of_band(keys_of_all, band)
-            # A stable sort of the last band's order: among rows of one key those that shared the last key too are neighbours.
+            # Sorting the previous band's order stably keeps rows next to each other that also shared the previous key.
             order = order[np.argsort(keys[order], kind="stable")]
             keys = keys[order]
             found = [different]
@@ -196,7 +196,7 @@ class NearDuplicates:
     def _alike(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Whether pairs of rows are near-duplicates, bool."""
         sizes = self._compared.sizes
-        # No two sets are more alike than their sizes.
+        # The ratio of the set sizes bounds their similarity.
         alike = np.minimum(sizes[left], sizes[right]) >= self.threshold * np.maximum(sizes[left], sizes[right])
         alike[alike] = self._compared.similarities(left[alike], right[alike]) >= self.threshold
         if self._responses is not None:
@@ -204,7 +204,7 @@ class NearDuplicates:
         return alike
 
     def _band_keys(self, signatures: np.ndarray) -> np.ndarray:
-        """One number for each band of each signature, of shape `(bands, rows)`."""
+        """One key per band and signature, of shape `(bands, rows)`."""
         bands = signatures[:, : self._bands * self._band_rows].reshape(len(signatures), self._bands, self._band_rows)
         keys = np.zeros(bands.shape[:2], dtype=np.uint64)
         for column in range(self._band_rows):
@@ -213,7 +213,7 @@ class NearDuplicates:
         return np.ascontiguousarray(keys.T)
 
     def _keys_of_band(self, keys_of_all: np.ndarray, band: int) -> np.ndarray:
-        """The keys of all rows in a band; each batch has written its own, band after band."""
+        """The keys of all rows in a band; each batch wrote its own keys, band by band."""
         keys, start = [np.empty(0, dtype=np.uint64)], 0
         for size in self._batches:
             begin = start * self._bands + band * size

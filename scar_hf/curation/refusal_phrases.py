@@ -1,4 +1,4 @@
-"""The phrases by which responses refuse, deflect or say nothing: patterns of sentences as `refusals` prepares them."""
+"""Phrases of responses that refuse, deflect or say nothing: patterns for sentences prepared by `refusals`."""
 
 import re
 
@@ -9,7 +9,7 @@ def _any(*patterns: str) -> str:
     return f"(?:{'|'.join(patterns)})"
 
 
-# What may come before the point of a sentence.
+# Introductory words before the main point of a sentence.
 LEAD = re.compile(
     _any(
         r"(?:oh no|oh|well|hmm*|umm*|no(?=[,.!])|ok|okay|hello(?: there)?|hi(?: there)?|hey|look|let me be clear"
@@ -46,7 +46,7 @@ _CANNOT = r"(?:i|we) (?:must |have to )?" + _any(
     r"|willing|going|in a position|prepared)(?: to| of| with)?",
 )
 _NOT_HELPING = r"(?! (?:but|myself|it|wonder\w*|notic\w*|think\w*|feel\w*))"
-# What only somebody who was asked for something does.
+# Actions of somebody who was asked for something.
 _SERVE = _any(
     rf"(?:help|assist)(?:ing)?\b{_NOT_HELPING}",
     r"(?:fulfil+|comply|facilitate|condone|endorse|promote|engage in|engage with|participate in|take part in|provide|generate"
@@ -71,7 +71,7 @@ _MINE = (
     r"(?:my (?:own )?|our |what i can )(?:programming|guidelines|content|polic\w+|principles|capabilit\w+|abilit\w+|ethic\w+"
     r"|safety|expertise|knowledge|scope|do\b|help\b)"
 )
-# Refusals, whatever else is said.
+# Always refusals, whatever else the response says.
 REFUSES = re.compile(
     _any(
         rf"{_CANNOT} {_SERVE}",
@@ -95,15 +95,15 @@ REFUSES = re.compile(
         r"i am only able to [^.]*, so i cannot\b",
     )
 )
-# Refusals after their reason, too.
+# Refusals even after a reason.
 SURELY_REFUSES = re.compile(
     r"(?:^|\b(?:and|so|that|but) |, )i (?:cannot|will not|am unable to|am not able to|am not willing to) "
     rf"(?:(?:help|assist)\b{_NOT_HELPING}|(?:fulfil+|comply with|provide) (?:this|that|your|such|any|guidance|instructions"
     rf"|information|details|advice)\b|take part in (?:this|that|it)\b)(?!.*\bbut\b)"
 )
-# Refusals only if nothing else is said, since people say them, too.
+# Refusals only if the response says nothing else, because people also write them.
 PERHAPS_REFUSES = re.compile(rf"(?:[^.]*?\bso )?{_CANNOT} (?:{_SERVE}|{_SPEAK})")
-# Said by somebody in a story.
+# Direct speech in a story.
 NARRATED = re.compile(r"\b(?:said|says|whispered|replied|muttered|cried)\b|, was the\b")
 
 _AI = (
@@ -133,7 +133,7 @@ _EXPERT = (
     r"(?:doctors?|physicians?|lawyers?|attorneys?|experts?|professionals?|specialists?|research|online|internet"
     r"|search engines?|websites?|sites?|sources?|manual|documentation|account|support)\b"
 )
-# Asks back, sends the reader elsewhere, or does not know.
+# Asks a question back, refers the reader elsewhere, or does not know.
 DEFLECTS = re.compile(
     _any(
         rf"(?:[^.]*?,? (?:so|but|and) |to (?:answer|help|do)[^.]*?, )?{_CANNOT} (?:say|tell|know|answer|find any"
@@ -182,7 +182,7 @@ DEFLECTS = re.compile(
         r"tell me your\b",
     )
 )
-# Leads to questions that the response asks in place of an answer, and says nothing by itself.
+# Introduces questions asked in place of an answer, and says nothing by itself.
 QUESTION = re.compile(r"[^:]*\b(?:you|your|i|it|do)\b[^:]*\?$|(?:what|which|how|why|where|who|when)\b[^:]*\?$")
 ASKS_BACK = re.compile(
     r"(?:what|which|how)\b.*\b(?:you(?:r)?\b.*(?:like|want|need|mean|think|topic|looking for)|topic|long should)\b.*\?$"
@@ -217,13 +217,13 @@ EMPTY = re.compile(
         r"excellent[!.]*|let me think(?: about (?:that|this|it))?[.!]*",
     )
 )
-# Says nothing, but may be the answer asked for, such as a translation.
+# Says nothing, but may be the requested answer, such as a translation.
 NEUTRAL = re.compile(
     r"(?:hello|hi|hey|greetings|good (?:morning|day|evening)|thank you|thanks)(?: there| so much| very much)?[!.,]*"
     r"|(?:i need to|let me) (?:stop|be)\b.{0,40}"
 )
 
-# A turn from what cannot be said to the answer, unless it sends the reader elsewhere.
+# Turns from a reservation to the answer, unless it refers the reader elsewhere.
 TURN = re.compile(r"\b(?:but|however|though|although|that said)\b[, ]*(?P<after>.*)")
 NO_ANSWER = re.compile(
     r"\b(?:i am here|i can (?:help|assist|offer|try)|i would (?:be|recommend|suggest|encourage|advise)|(?:happy|glad|love) to"

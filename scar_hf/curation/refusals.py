@@ -1,4 +1,4 @@
-"""Tell whether a response refuses, deflects or says nothing."""
+"""Detect responses that refuse, deflect or say nothing."""
 
 import re
 from collections import Counter
@@ -29,17 +29,17 @@ from .refusal_phrases import (
 from .row_step import RowStep
 from .texts import batches_of
 
-# Characters that are read: a refusal comes first, and a response that answers nothing is short.
+# Characters to read: a refusal comes first, and a response that answers nothing is short.
 _READ = 800
-# Sentences among which a refusal may come after its reason.
+# Number of first sentences in which a refusal may follow its reason.
 _OPENING = 3
-# Words after "I cannot ..., but" that are an answer.
+# Number of words after "I cannot ..., but" that make an answer.
 _ANSWER_WORDS = 6
-# Characters of a response that is a refusal and its reasons, and no answer with a reservation.
+# Maximum length in characters of a refusal with reasons; a longer response is an answer with a reservation.
 _LONGEST_REFUSAL = 1200
 # Characters of a response that a reason quotes.
 _SHOWN = 60
-# Of a sentence that says nothing by itself, and nothing against an answer.
+# Kind of a sentence that says nothing by itself and does not rule out an answer.
 _NEITHER = "neither"
 _CHARACTERS = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "\u00a0": " "})
 _FENCE = re.compile(r"(?:```|~~~).*?(?:```|~~~|\Z)", re.DOTALL)
@@ -48,7 +48,7 @@ _MARKUP = re.compile(r"^[ \t]*(?:(?:#{1,6}|>|[-*+])[ \t]+)+|(?<!\w)[*_]{1,3}(?=\
 _LABEL = re.compile(r"\s*(?:answer|response|assistant|output|bot|chatgpt|note)(?::|\s*\n)\s*(?=\S)")
 _LETTER = re.compile(r"\s*(?:dear|to whom it may)\b|\s*subject:")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"')]*\s+|\n+")
-# One spelling of each phrase, without the adverbs that change nothing.
+# Normalise spellings and remove adverbs that do not change the meaning.
 _SPELLINGS = [
     (re.compile(pattern), words)
     for pattern, words in (
@@ -75,7 +75,7 @@ _SPELLINGS = [
 
 def refusal_reason(response: str) -> str | None:
     """
-    Tell whether a response refuses, deflects or says nothing. Whether an answer is right is not judged.
+    Detect whether a response refuses, deflects or says nothing. It does not judge whether an answer is right.
 
     Args:
         response (`str`): plain text or Markdown, in English; of other languages only a few fixed openings are known.
@@ -151,11 +151,11 @@ class Refusals(RowStep):
     """
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, for a manifest."""
+        """The settings that determine the result, for a manifest."""
         return {"step": "refusals"}
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Take in more rows (`Iterable[RowPairs]`), numbered on from those before; those without a readable pair count only."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
         for batch in batches_of(rows):
             for number, row in enumerate(batch, self._count):
                 for _, response in () if row.problem is not None else row.pairs:
@@ -166,7 +166,7 @@ class Refusals(RowStep):
 
 
 def _kind(sentence: str) -> tuple[str | None, bool]:
-    """What a sentence does, `None` if it states something, and whether this decides about the response."""
+    """The kind of a sentence, `None` if it states something, and whether it decides the kind of the response."""
     if NEUTRAL.fullmatch(sentence):
         return _NEITHER, False
     if EMPTY.fullmatch(sentence):
@@ -205,7 +205,7 @@ def _plain(text: str) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """The sentences of a plain text, in one spelling; those without a letter or digit are left out."""
+    """The sentences of a plain text in normalised spelling; those without a letter or digit are left out."""
     for part in _SENTENCE_END.split(text):
         if any(map(str.isalnum, part)):
             for pattern, words in _SPELLINGS:

@@ -1,4 +1,4 @@
-"""What the steps that judge each row by itself have in common."""
+"""The base class of curation steps that judge each row separately."""
 
 from collections.abc import Collection, Iterable
 from copy import copy
@@ -24,7 +24,7 @@ class Step(Protocol):
 
 
 class RowStep:
-    """A step of a curation that judges each row by itself, when it is added."""
+    """A curation step that judges each row separately, when it is added."""
 
     def __init__(self) -> None:
         self._dropped: dict[int, str] = {}
@@ -44,8 +44,8 @@ class RowStep:
         Say which rows to drop, whatever their scores.
 
         Args:
-            scores (`np.ndarray`, *optional*): not looked at.
-            without (`Collection[int]`, *optional*): rows dropped already.
+            scores (`np.ndarray`, *optional*): ignored.
+            without (`Collection[int]`, *optional*): rows already dropped.
 
         Returns:
             `dict[int, str]`: the reason by the row's number, ascending.

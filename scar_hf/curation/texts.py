@@ -1,4 +1,4 @@
-"""Texts -> words, and the hashes of the runs of words that are compared."""
+"""Split texts into words, and hash their n-grams."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ import numpy as np
 from ..rows.pairs import RowPairs
 
 _BATCH = 1000
-# Scripts that put no spaces between words: each of their characters is a word.
+# Scripts without spaces between words: each character counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _ONE_UNSPACED = re.compile(f"[{_UNSPACED}]")
@@ -31,13 +31,13 @@ def words_of(text: str) -> list[str]:
 
 
 def count_unspaced(text: str) -> int:
-    """Count the characters of scripts that put no spaces between words."""
+    """Count the characters of scripts without spaces between words."""
     return 0 if text.isascii() else len(_ONE_UNSPACED.findall(text))
 
 
 def text_of(row: RowPairs, part: str = "both") -> str:
     """
-    What is compared of a row.
+    The text of a row to compare.
 
     Args:
         row ([`~scar_hf.rows.pairs.RowPairs`]): what a reader read.
@@ -60,7 +60,7 @@ def parts_of(on: str) -> tuple[str, ...]:
 
 
 def batches_of(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Take a stream apart into lists of at most a thousand."""
+    """Split a stream into lists of at most a thousand."""
     stream = iter(rows)
     while batch := list(islice(stream, _BATCH)):
         yield batch
@@ -73,8 +73,8 @@ def hash_ngrams(texts: Sequence[Sequence[str]], n: int, seed: int = 0, whole: bo
     Args:
         texts (`Sequence[Sequence[str]]`): the words of m texts.
         n (`int`): words in a run.
-        seed (`int`, *optional*, defaults to 0): another one gives other hashes; they are the same in every process.
-        whole (`bool`, *optional*, defaults to `False`): whether a text of fewer than n words is one run; else it has none.
+        seed (`int`, *optional*, defaults to 0): seed of the hashes, which are the same in every process.
+        whole (`bool`, *optional*, defaults to `False`): whether a text of fewer than n words is one run; otherwise it has none.
 
     Returns:
         `(hashes, offsets)`: uint64, and int64 of shape `(m + 1,)`; those of text i are `hashes[offsets[i]:offsets[i + 1]]`.
@@ -103,7 +103,7 @@ def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def places_of(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where values stand among sorted ones, and whether they are there, bool; the place of one that is not means nothing."""
+    """Positions of values in a sorted array, and whether they are present, bool; ignore the position of an absent value."""
     if not len(among):
         return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
     at = np.minimum(np.searchsorted(among, values), len(among) - 1)

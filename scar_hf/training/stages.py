@@ -1,4 +1,4 @@
-"""The stages of a long recipe, one after the other: what is there and unchanged is not made again."""
+"""Run the stages of a recipe in order; stages whose settings and inputs are unchanged are skipped."""
 
 import json
 import time
@@ -14,13 +14,13 @@ from ..files import atomic_write
 @dataclass(frozen=True)
 class Stage:
     """
-    A step that makes files out of files.
+    A step that turns input files into output files.
 
     Args:
         name (`str`): its name, distinct in a recipe.
-        settings (`Mapping[str, Any]`): all that decides what it makes, as JSON takes it.
-        inputs (`Sequence[Path]`): files and folders that it reads; what is not there counts as absent.
-        outputs (`Sequence[Path]`): files that it makes.
+        settings (`Mapping[str, Any]`): all settings that affect the outputs, JSON-compatible.
+        inputs (`Sequence[Path]`): files and folders that it reads; they may be missing.
+        outputs (`Sequence[Path]`): files that it writes.
         run (`Callable[[float], bool]`):
             Makes them. It is given when the stage began, in seconds since 1970: earlier than now if an interrupted run had
             begun it with the same settings and inputs. Returns whether it is complete; if not, the next stages run
@@ -36,12 +36,12 @@ class Stage:
 
 def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], None] = print) -> list[str]:
     """
-    Run stages in their order, except those whose outputs are there, made with the same settings of the same inputs.
+    Run stages in order, except those whose outputs exist and were made with the same settings from the same inputs.
 
     Args:
         stages (`Sequence[Stage]`): the stages.
-        record (`Path`): a JSON file that remembers what was made; made if it does not exist.
-        report (`Callable[[str], None]`, *optional*, defaults to `print`): told what is run and what is not.
+        record (`Path`): JSON file that records completed stages; created if it does not exist.
+        report (`Callable[[str], None]`, *optional*, defaults to `print`): receives messages about stages run and skipped.
 
     Returns:
         `list[str]`: the names of the stages that ran.
@@ -53,7 +53,7 @@ def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], No
     ran = []
     for number, stage in enumerate(stages, 1):
         title = f"[{number}/{len(stages)}] {stage.name}"
-        # Inputs are outputs of earlier stages: their digests are taken only now.
+        # Inputs may be outputs of earlier stages, so compute their digests only now.
         key = _key(stage)
         entry = known.get(stage.name, {})
         same = entry.get("key") == key
@@ -78,11 +78,11 @@ def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], No
 
 def last_checkpoint(folder: Path, began: float) -> str | None:
     """
-    Find the checkpoint that an interrupted training can go on from.
+    Find the checkpoint from which an interrupted training run can continue.
 
     Args:
         folder (`Path`): the trainer's output folder.
-        began (`float`): when the training began, in seconds since 1970: older checkpoints are of another training.
+        began (`float`): start of the run in seconds since 1970; older checkpoints belong to another run.
 
     Returns:
         `str`: its path, or `None`.

@@ -46,7 +46,7 @@ class ScarTrainingArguments(TrainingArguments):
     lora_alpha: int = field(default=32, metadata={"help": "scale of the LoRA adapters"})
 
     def __post_init__(self):
-        # One recipe for both: without an accelerator transformers would refuse bf16 unless told to use the CPU.
+        # Without an accelerator, transformers rejects bf16 unless told to use the CPU; set this so that recipes run on both.
         if not torch.accelerator.is_available():
             self.use_cpu = True
         super().__post_init__()
@@ -115,7 +115,7 @@ class ScarTrainer(Trainer):
         self.last_evaluation: dict[str, Any] | None = None
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Evaluate with [`evaluate_ranker`]; the whole result is kept in `last_evaluation`, the main shares are logged."""
+        """Evaluate with [`evaluate_ranker`]: store the full result in `last_evaluation` and log the main metrics."""
         triples = self.eval_dataset if eval_dataset is None else eval_dataset
         ranker = self.ranker()
         training = ranker.training
@@ -143,7 +143,7 @@ class ScarTrainer(Trainer):
         return model.get_base_model() if self.args.lora_r else model
 
     def merged_ranker(self) -> ScarModel:
-        """Return the trained [`ScarModel`], LoRA adapters merged into it. Training cannot go on afterwards."""
+        """Return the trained [`ScarModel`] with LoRA adapters merged. Training cannot continue afterwards."""
         model = self.accelerator.unwrap_model(self.model)
         return model.merge_and_unload() if self.args.lora_r else model
 
@@ -175,7 +175,7 @@ class ScarTrainer(Trainer):
 
 
 class _SimilarLengths(LengthGroupedSampler):
-    """Batches of similar lengths, in an order that follows from seed and epoch, so that a resumed run continues it."""
+    """Batches of similar lengths, in an order determined by seed and epoch, so that a resumed run continues it."""
 
     def __init__(self, batch_size: int, dataset: TripleDataset, seed: int):
         super().__init__(batch_size, lengths=dataset.lengths(), generator=torch.Generator())

@@ -16,7 +16,7 @@ from .augmentation import Augmentation
 from .negatives import Negatives
 
 MEMBERS = ("direct", "referenced", "human")
-# The rating of a response that a judge has seen and given no rating that can be read.
+# The rating of a response whose rating by the judge could not be read.
 UNREADABLE = float("-inf")
 
 
@@ -59,7 +59,7 @@ def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> li
     """
     if isinstance(data, (str, Path)):
         name, path = str(data), Path(data)
-        # Read row by row: one table cannot hold a member that is a text here and {model: text} there.
+        # Read row by row: a table column cannot hold both texts and {model: text}.
         rows: Iterable[Mapping[str, Any]] = (
             read_json_rows(path) if suffix_of(path).startswith(".jsonl") and path.exists() else read_dataset(path)
         )
@@ -91,7 +91,7 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
     if unknown or any(not 0 <= value <= 9 for value in ratings.values()):
         raise ValueError(f"{where}: `ratings` must map {', '.join(MEMBERS)} to numbers from 0 to 9, got {ratings}.")
     if ratings:
-        # Of a row that was judged, a response whose rating could not be read is in no ranked pair.
+        # In a judged row, a response whose rating could not be read is excluded from ranked pairs.
         ratings |= {kind: UNREADABLE for kind in responses if given_ratings.get(kind, UNREADABLE) is None}
     group = row.get("group")
     return Triple(
@@ -106,12 +106,12 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
 
 def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: int = 13) -> list[list[Triple]]:
     """
-    Split triples so that all rows of one instruction, one human response or one group fall on one side.
+    Split triples so that all rows of one instruction, one human response or one group are in the same part.
 
     Args:
         triples (`Sequence[Triple]`): the rows.
         shares (`Sequence[float]`): share of the instructions in each part; they sum to 1 (the paper: .8, .1, .1).
-        seed (`int`, *optional*, defaults to 13): changes which instruction falls where; nothing else does.
+        seed (`int`, *optional*, defaults to 13): seed of the split.
 
     Returns:
         `list[list[Triple]]`: one list a share, in the order of the input.
@@ -130,7 +130,7 @@ def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: in
 
 
 def _together(triples: Sequence[Triple]) -> list[str]:
-    """For each row a key that it shares with all rows that it is linked to by instruction, human response or group."""
+    """A key for each row, shared by all rows linked by instruction, human response or group."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -163,7 +163,7 @@ class TripleDataset(torch.utils.data.Dataset):
             Rows that a source contributes to an epoch; a source not named gives all it has. More than it has repeats
             rows. Rows are spread evenly over the source's instructions, so that one prompt with hundreds of answers
             counts no more than another.
-        augmentation ([`Augmentation`], *optional*): what is done to a row's texts.
+        augmentation ([`Augmentation`], *optional*): changes to the texts of a row.
         negatives (`dict[str, float]`, *optional*):
             The share of rows that get a negative of each kind; see [`~scar_hf.training.negatives.Negatives`]. A row with
             only one kind of response always gets one.
@@ -215,7 +215,7 @@ class TripleDataset(torch.utils.data.Dataset):
         texts = {member: rng.choice(triple.responses[member]) for member in MEMBERS if member in triple.responses}
         negative = self.negatives.draw(self._rows[position], rng, always=len(texts) == 1)
         if negative is None:
-            # Not beside a negative: responses cut short are what a negative may be.
+            # Not together with a negative, because a negative may itself be a truncated response.
             texts = self.augmentation(texts, triple.domain, rng)
         row: dict[str, Any] = {"instruction": triple.instruction, "negative": negative}
         row.update({member: texts.get(member) for member in MEMBERS})
@@ -229,7 +229,7 @@ class TripleDataset(torch.utils.data.Dataset):
 
 
 def _spread(prompts: list[list[int]], quota: int, rng: random.Random) -> list[int]:
-    """Draw `quota` rows, one prompt after the other, each prompt's rows in a random order."""
+    """Draw `quota` rows, taking prompts in turn and the rows of each prompt in random order."""
     drawn: list[int] = []
     while len(drawn) < quota:
         queues = [rng.sample(rows, len(rows)) for rows in prompts]
