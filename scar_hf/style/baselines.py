@@ -1,4 +1,4 @@
-"""How much narrower a set becomes without any ranker: by drawing rows at random, and by drawing rows of the same lengths."""
+"""Baselines for the change of spread: random draws, and draws with the same lengths."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from .rows import StyleMeasures
 
 BASELINES = {"random": "Random draw", "same_lengths": "Same lengths"}
 DRAWS = 200
-# Lengths match within these parts of the kept rows: a twentieth each.
+# Lengths are matched by quantile bins of the kept rows, a twentieth each.
 _LENGTH_BINS = 20
 _LOW, _HIGH = 2.5, 97.5
 
@@ -16,11 +16,11 @@ _LOW, _HIGH = 2.5, 97.5
 @dataclass(frozen=True)
 class Draws:
     """
-    What draws of as many rows as were kept do to the spread of one measure.
+    Change of one measure's spread in draws of the same number of rows as were kept.
 
     Args:
         change (`float`): mean over the draws of spread after over spread before, minus 1.
-        low, high (`float`): the middle 95 % of the draws.
+        low, high (`float`): bounds of the middle 95 % of the draws.
     """
 
     change: float
@@ -30,12 +30,12 @@ class Draws:
 
 def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -> dict[str, dict[str, Draws]]:
     """
-    Draw as many rows as were kept, again and again, and measure how their spread differs from that of all rows.
+    Repeatedly draw the same number of rows as were kept, and measure how their spread differs from that of all rows.
 
     Args:
         before ([`StyleMeasures`]): of n rows.
         after ([`StyleMeasures`]): of the rows kept, at most n.
-        seed (`int`, *optional*, defaults to 0): of the draws.
+        seed (`int`, *optional*, defaults to 0): seed of the draws.
 
     Returns:
         `dict[str, dict[str, Draws]]`: by `"random"` and `"same_lengths"` (rows whose numbers of words are distributed as those
@@ -46,7 +46,7 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
     if not 2 <= len(after) <= len(before) or not names:
         return {}
     matrix = np.stack([before[name] for name in names], axis=1)
-    # Around zero, where sums of squares keep their digits.
+    # Centre the values, so that sums of squares keep their precision.
     matrix -= np.nansum(matrix, axis=0) / np.maximum(1, (~np.isnan(matrix)).sum(axis=0))
     spreads = _spreads(matrix)
     rng = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
 
 
 def _bins(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row before the number of its bin of lengths (-1: none), and how many rows were kept in each bin."""
+    """The length bin of each row in `before` (-1: none), and the number of rows kept in each bin."""
     kept = after[~np.isnan(after)]
     edges = np.unique(np.quantile(kept, np.linspace(0, 1, _LENGTH_BINS + 1))) if len(kept) else np.array([np.inf])
     inner = edges[1:-1]
@@ -78,7 +78,7 @@ def _bins(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Rows at random, in each bin as many as were kept, or all where the sample of rows before has fewer."""
+    """Random rows: per bin, the number kept, or all rows of the bin if it has fewer."""
     order = np.lexsort((rng.random(len(bins)), bins))
     starts = np.searchsorted(bins[order], np.arange(len(counts) + 1))
     return np.concatenate(
@@ -87,7 +87,7 @@ def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray
 
 
 def _spreads(matrix: np.ndarray) -> np.ndarray:
-    """Standard deviations of columns that lie around zero, without the missing values; NaN for fewer than two values."""
+    """Standard deviations of centred columns, ignoring missing values; NaN for fewer than two values."""
     present = ~np.isnan(matrix)
     values, n = np.where(present, matrix, 0), present.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

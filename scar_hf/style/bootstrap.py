@@ -1,9 +1,9 @@
-"""Means and standard deviations of measures with what chance does to them: the bootstrap over rows."""
+"""The bootstrap over rows: means and standard deviations of measures with their sampling variation."""
 
 import numpy as np
 
-# More rows than this are put together at random into so many groups, which are then drawn: the intervals are the same in
-# expectation, and a million rows take no longer than these.
+# Larger sets are split at random into this many groups, which are drawn instead of rows: the intervals are the same in
+# expectation, and a million rows take no longer.
 _MOST_UNITS = 20_000
 # Numbers that one block of draws holds.
 _BLOCK = 2**22
@@ -12,11 +12,11 @@ LOW, HIGH = 2.5, 97.5
 
 def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """
-    Draw rows with replacement, the same of all measures, and work out each measure's mean and standard deviation.
+    Draw rows with replacement, the same for all measures, and compute the mean and standard deviation of each measure.
 
     Args:
-        values (`np.ndarray` of shape `(n, m)`): m measures of n rows; NaN where a row has none.
-        samples (`int`): how often.
+        values (`np.ndarray` of shape `(n, m)`): m measures of n rows; NaN for missing values.
+        samples (`int`): number of draws.
         seed (`int`): of the draws. Sets of equally many rows share them, which is right for two responses to the same
             instructions, and does no harm to sets that are not paired.
 
@@ -50,7 +50,7 @@ def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, 
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of draws of shape `(samples,)`; NaN where less than half of them are numbers."""
+    """The middle 95 % of draws of shape `(samples,)`; NaN if fewer than half of them are numbers."""
     numbers = draws[np.isfinite(draws)]
     if 2 * len(numbers) < len(draws) or not len(numbers):
         return float("nan"), float("nan")

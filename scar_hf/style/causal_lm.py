@@ -1,4 +1,4 @@
-"""Causal language models from wherever they lie, and the log-probabilities that they give to tokens."""
+"""Load causal language models, and compute log-probabilities of tokens."""
 
 import struct
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from transformers.utils import cached_file
 from ..progress import no_loading_bars
 from ..scoring.checkpoints import checkpoint_identity
 
-# Positions whose probabilities over the whole vocabulary are in memory in float32 at once.
+# Number of positions whose float32 probabilities over the vocabulary are in memory at once.
 _POSITIONS_AT_ONCE = 256
 
 
@@ -28,9 +28,9 @@ def load_causal_lm(
     Args:
         lm (`str` or `Path`): a Hub id, a folder, a GGUF file, or a folder with one GGUF file, whose weights are dequantised.
         dtype (`torch.dtype`): precision of the weights in memory.
-        device (`str`): where to.
+        device (`str`): target device.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the model brings may run.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code in the model's repository may run.
 
     Returns:
         `tuple`: the model and its tokenizer.
@@ -61,7 +61,7 @@ def load_causal_lm(
 
 def lm_identity(lm: str | Path, revision: str | None = None) -> str:
     """
-    Tell a language model from all others by its content.
+    Identify a language model by its content.
 
     Args:
         lm (`str` or `Path`): as for [`load_causal_lm`].
@@ -87,7 +87,7 @@ def lm_identity(lm: str | Path, revision: str | None = None) -> str:
 
 
 def check_causal(model: PreTrainedModel, name: str) -> None:
-    """Raise a `ValueError` if what a model predicts depends on tokens that come later, as with BERT."""
+    """Raise a `ValueError` if the predictions of a model depend on later tokens, as with BERT."""
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 9]], device=model.device)
     with torch.inference_mode():
         first, second = model(input_ids=ids).logits.float()
@@ -99,12 +99,12 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
 @torch.inference_mode()
 def token_losses(model: PreTrainedModel, token_ids: Sequence[Sequence[int]], contexts: Sequence[int]) -> np.ndarray:
     """
-    Sum up what tokens cost after those before them.
+    Sum the negative log-likelihoods of tokens given the tokens before them.
 
     Args:
-        model (`PreTrainedModel`): causal.
+        model (`PreTrainedModel`): a causal model.
         token_ids (`Sequence[Sequence[int]]`): B sequences.
-        contexts (`Sequence[int]`): how many tokens of each only stand before, at least 1.
+        contexts (`Sequence[int]`): number of first tokens of each that serve as context only, at least 1.
 
     Returns:
         `np.ndarray` of shape `(B,)`, float64: negative log-likelihoods in nats, at least 0.
@@ -126,7 +126,7 @@ def token_losses(model: PreTrainedModel, token_ids: Sequence[Sequence[int]], con
 
 
 def _located(path: Path) -> tuple[str, dict[str, Any]]:
-    """A folder to load from, and the GGUF file in it if that is what holds the weights."""
+    """The folder to load from, and the GGUF file in it if it holds the weights."""
     if path.is_dir():
         if (path / "config.json").is_file():
             return str(path), {}

@@ -1,4 +1,4 @@
-"""What a selection changes in style."""
+"""How a selection changes style."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ class Change:
         mean_before, mean_after (`float`): means over the rows.
         mean_low, mean_high (`float`): 95 % interval of the difference of the means.
         spread_before, spread_after (`float`): standard deviations over the rows.
-        spread_change (`float`): spread after over spread before, minus 1: -0.2 is a fifth narrower. NaN where there was none.
+        spread_change (`float`): spread after over spread before, minus 1: -0.2 is a fifth narrower. NaN if undefined.
         low, high (`float`): 95 % interval of that; NaN if one of the sets has the same value in all rows.
     """
 
@@ -39,7 +39,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """`"narrower"` or `"wider"` where the interval excludes no change, else `"unclear"`."""
+        """`"narrower"` or `"wider"` if the interval excludes 0, otherwise `"unclear"`."""
         if self.high < 0:
             return "narrower"
         return "wider" if self.low > 0 else "unclear"
@@ -48,12 +48,12 @@ class Change:
 @dataclass
 class StyleChange:
     """
-    What changed in style from one set to another.
+    The change in style from one set to another.
 
     Args:
         changes (`dict[str, Change]`): by the names of [`~scar_hf.style.MEASURES`].
-        rows_before, rows_after (`int`): rows of the sets.
-        notes (`list[str]`): what to know about the measures.
+        rows_before, rows_after (`int`): numbers of rows.
+        notes (`list[str]`): notes on the measures.
         baselines (`dict[str, dict[str, Draws]]`):
             What draws of `rows_after` rows do without a ranker, at random and with the same lengths; see
             [`~scar_hf.style.draw_baselines`].
@@ -69,7 +69,7 @@ class StyleChange:
         return self.changes[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON: `None` where there is no number."""
+        """All fields in JSON-compatible form, with `None` for missing numbers."""
         measures: dict[str, dict[str, Any]] = {}
         for name, change in self.changes.items():
             measures[name] = {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(change))}

@@ -20,11 +20,11 @@ class Spread:
     One measure over the rows of a set.
 
     Args:
-        mean (`float`): over the rows that have it; NaN if none has.
+        mean (`float`): mean over the rows that have the measure; NaN if none has.
         mean_low, mean_high (`float`): 95 % interval of the mean; NaN if all rows have the same value.
         spread (`float`): standard deviation, with n - 1; NaN for fewer than two rows.
         low, high (`float`): 95 % interval of the spread; NaN if all rows have the same value.
-        n (`int`): rows that have the measure.
+        n (`int`): number of rows that have the measure.
     """
 
     mean: float
@@ -43,10 +43,10 @@ class StyleConsistency:
 
     Args:
         spreads (`dict[str, Spread]`): by the names of [`~scar_hf.style.MEASURES`].
-        rows (`int`): rows of the set.
-        notes (`list[str]`): what to know about the measures.
-        draws (`dict[str, tuple(np.ndarray, np.ndarray)]`): the bootstrap's means and spreads, each of shape `(samples,)`.
-        measures ([`StyleMeasures`], *optional*): of its rows.
+        rows (`int`): number of rows.
+        notes (`list[str]`): notes on the measures.
+        draws (`dict[str, tuple(np.ndarray, np.ndarray)]`): means and spreads of the bootstrap, each of shape `(samples,)`.
+        measures ([`StyleMeasures`], *optional*): the measures of the rows.
     """
 
     spreads: dict[str, Spread]
@@ -59,7 +59,7 @@ class StyleConsistency:
         return self.spreads[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the draws, as JSON takes it: `None` where there is no number."""
+        """All fields except the draws in JSON-compatible form, with `None` for missing numbers."""
         measures = {
             name: {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(spread))}
             for name, spread in self.spreads.items()
@@ -77,12 +77,12 @@ class StyleConsistency:
 
 def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed: int = 0, **kwargs) -> StyleConsistency:
     """
-    Measure how consistent the style of an instruction set is (paper, section 2): the smaller the spread, the more.
+    Measure how consistent the style of an instruction set is (paper, section 2): a smaller spread is more consistent.
 
     Args:
         ds ([`~datasets.Dataset`] or [`StyleMeasures`]): the rows, or what was measured of them.
-        samples (`int`, *optional*, defaults to 1000): of the bootstrap over rows.
-        seed (`int`, *optional*, defaults to 0): of the bootstrap.
+        samples (`int`, *optional*, defaults to 1000): number of bootstrap draws over rows.
+        seed (`int`, *optional*, defaults to 0): seed of the bootstrap.
         kwargs: as for [`style_measures`], `lm` among them.
 
     Returns:
@@ -118,7 +118,7 @@ def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed:
         mean = float(values.mean()) if len(values) else float("nan")
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         draws[name] = means[:, column], spreads[:, column]
-        # From rows that are all alike, or from one row, a bootstrap draws nothing else: that is not certainty.
+        # If all rows are equal, or there is one row, all draws are equal, but that is not certainty.
         varies = spread > 0
         mean_span = interval(means[:, column]) if varies else _NO_INTERVAL
         found[name] = Spread(mean, *mean_span, spread, *(interval(spreads[:, column]) if varies else _NO_INTERVAL), len(values))

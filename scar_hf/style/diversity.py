@@ -1,21 +1,21 @@
-"""Lexical diversity of many texts at once: TTR, moving-average TTR, MTLD."""
+"""Lexical diversity of many texts at once: TTR, moving-average TTR and MTLD."""
 
 import numpy as np
 
 MATTR_WINDOW = 50
-# MTLD's threshold, 0.72, in whole numbers: a factor ends where 25 types <= 18 words.
+# MTLD's threshold 0.72 = 18/25 in integers: a factor ends when 25 types <= 18 words.
 _NEW, _KNOWN = 25 - 18, -18
 _FACTOR_SHARE = 1 - 0.72
 
 
 def lexical_diversity(ids: np.ndarray, lengths: np.ndarray, window: int = MATTR_WINDOW) -> dict[str, np.ndarray]:
     """
-    Measure how varied the words of T texts are.
+    Measure the lexical diversity of T texts.
 
     Args:
         ids (`np.ndarray` of shape `(W,)`, int64): numbers of all words, one text after the other, from 0.
         lengths (`np.ndarray` of shape `(T,)`, int64): how many of them each text has.
-        window (`int`, *optional*, defaults to 50): words of a window of the moving average.
+        window (`int`, *optional*, defaults to 50): window length of the moving average in words.
 
     Returns:
         `dict[str, np.ndarray]`, each float64 of shape `(T,)`: `ttr`, distinct words over words, in (0, 1]; `mattr`, the mean
@@ -36,7 +36,7 @@ def lexical_diversity(ids: np.ndarray, lengths: np.ndarray, window: int = MATTR_
 
 
 def _neighbours(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each word the position of the same word before it (-1: none) and after it (W: none)."""
+    """For each word, the position of its previous (-1: none) and next (W: none) occurrence."""
     small = ids.astype(np.uint16) if ids.size and ids.max() < 2**16 else ids  # these numpy sorts in linear time
     order = np.argsort(small, kind="stable")
     same = ids[order[1:]] == ids[order[:-1]]
@@ -63,7 +63,7 @@ def _moving_average(
     long = np.flatnonzero(lengths >= window)
     if not len(long):
         return result
-    # A window that moves on by a word gains a type if it has none like the word that enters, and loses likewise.
+    # Moving the window by one word adds a type if the entering word is new to it; removal works the same way.
     ends = np.arange(len(before))
     first = ends - window + 1
     left = np.maximum(first - 1, 0)
@@ -81,7 +81,7 @@ def _moving_average(
 
 
 def _mtld(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean of both directions; positions count from the text's start."""
+    """Mean of both directions; positions are relative to the start of the text."""
     n = len(before)
     if n == 0:
         return float("nan")
@@ -89,7 +89,7 @@ def _mtld(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _factors(before: list[int]) -> float:
-    """How often TTR falls to the threshold and starts anew, the rest of the way at the end as a share."""
+    """Number of factors: how often TTR falls to the threshold and restarts, plus a fraction for the rest at the end."""
     start, factors, balance = 0, 0, 0
     for i, position in enumerate(before):
         if position < start:

@@ -11,7 +11,7 @@ _BOLD = re.compile(r"\*\*(?=\S)[^*\n]+?(?<=\S)\*\*|(?<!\w)__(?=\S)[^_\n]+?(?<=\S
 
 def count_layout(text: str) -> tuple[int, int, int, int]:
     """
-    Count the marks of layout, outside of fenced code save the fences themselves.
+    Count Markdown elements; of fenced code, only the fences count.
 
     Args:
         text (`str`): a response.

@@ -1,4 +1,4 @@
-"""Measures of linguistic form: how a response is put, whatever it says."""
+"""Measures of linguistic form: how a response is worded, regardless of its content."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -14,13 +14,13 @@ from .readability import SyllableCounter, flesch_reading_ease
 from .words import count_punctuation, count_sentences, lexical_words, number_words, readability_words
 
 logger = logging.getLogger(__name__)
-# Enough for numpy to be worth its calls, few enough for the words of long texts to stay small in memory.
+# Texts per batch: large enough for numpy to be efficient, small enough to bound memory for long texts.
 _TEXTS_AT_ONCE = 1000
 
 
 def count_words(text: str) -> int:
     """
-    Count words: what stands between blanks and is not all punctuation.
+    Count words: text between whitespace that is not only punctuation.
 
     Args:
         text (`str`): a response.
@@ -33,7 +33,7 @@ def count_words(text: str) -> int:
 
 def type_token_ratio(text: str) -> float:
     """
-    Share of distinct words among all words, without regard to case (TTR; paper, section 2). It falls with length.
+    Type-token ratio (TTR; paper, section 2): distinct words divided by all words, ignoring case. It falls with length.
 
     Args:
         text (`str`): a response.
@@ -88,14 +88,14 @@ def linguistic_form(texts: Iterable[str], language: str = "en") -> dict[str, np.
 
 class FormReader:
     """
-    Measures the linguistic form of one batch of texts after the other.
+    Measures the linguistic form of texts in batches.
 
     Args:
-        language (`str`, *optional*, defaults to `"en"`): a code.
+        language (`str`, *optional*, defaults to `"en"`): a language code.
 
     Attributes:
-        names (`tuple[str]`): the measures that are taken.
-        notes (`tuple[str]`): which are not, and why.
+        names (`tuple[str]`): names of the measures computed.
+        notes (`tuple[str]`): measures left out, and why.
     """
 
     def __init__(self, language: str = "en"):
@@ -125,7 +125,7 @@ class FormReader:
         return {name: found[name] for name in self.names}
 
     def _of_words(self, texts: list[str]) -> dict[str, np.ndarray]:
-        """Diversity and function words, from the words of lexical diversity."""
+        """Diversity and function words, from words as split for lexical diversity."""
         ids, lengths, distinct = number_words(map(lexical_words, texts))
         found = lexical_diversity(ids, lengths)
         if "function_words" in self.names:

@@ -1,11 +1,11 @@
-"""The measures of style by name: what each is called, counts in, and needs."""
+"""The measures of style by name: titles, units and requirements."""
 
 from dataclasses import dataclass
 
 from .diversity import MATTR_WINDOW
 from .readability import flesch_problem
 
-# Languages written without blanks between words, where all that counts words would count something else.
+# Languages written without spaces between words: measures based on words make no sense for them.
 _WITHOUT_BLANKS = {"bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"}
 
 
@@ -15,9 +15,9 @@ class Measure:
     A measure of style.
 
     Args:
-        name (`str`): as in columns and tables.
-        title (`str`): as a reader sees it.
-        unit (`str`): what it counts in.
+        name (`str`): name in columns and tables.
+        title (`str`): title for readers.
+        unit (`str`): unit.
         kind (`str`): `"linguistic form"` or `"instructional surprisal"`.
     """
 
@@ -74,10 +74,10 @@ def root_of(language: str) -> str:
 
 def form_measures(language: str = "en") -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
-    Say which measures of linguistic form make sense for a language, with what is installed.
+    Return the measures of linguistic form that are available for a language, given the installed packages.
 
     Args:
-        language (`str`, *optional*, defaults to `"en"`): its code.
+        language (`str`, *optional*, defaults to `"en"`): language code.
 
     Returns:
         `tuple`: the names of the measures, and notes that say which are left out and why.

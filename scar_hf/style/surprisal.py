@@ -1,4 +1,4 @@
-"""Instructional surprisal: how far a response is from what a language model expects after its instruction."""
+"""Instructional surprisal: how unexpected a response is to a language model given its instruction."""
 
 import logging
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from .causal_lm import check_causal, load_causal_lm, token_losses
 from .measures import SURPRISAL
 
 logger = logging.getLogger(__name__)
-# On a CPU a larger batch brings no speed; on a GPU the probabilities over the vocabulary fill the memory.
+# On a CPU, larger batches are not faster; on a GPU, the probabilities over the vocabulary limit memory.
 _CPU_TOKENS, _GPU_TOKENS = 1024, 8192
 _ROWS_AT_ONCE = 1000
 
 
 class Surprisal:
     """
-    Measures instructional surprisal with a causal language model (paper, section 2). The model loads at the first use.
+    Measures instructional surprisal with a causal language model (paper, section 2). The model loads on first use.
 
     A response y is read after its instruction x, and after none. If the tokenizer has a chat template, x is the user's turn
     of it, and y alone comes after the same template with an empty user's turn; else x stands before y with an empty line
@@ -35,18 +35,18 @@ class Surprisal:
     Args:
         lm (`str`, `Path` or `PreTrainedModel`):
             A Hub id, a folder, a GGUF file, a folder with one GGUF file, or a model in memory.
-        tokenizer (`PreTrainedTokenizerBase`, *optional*): of a model in memory.
-        device (`str`, *optional*): by default a GPU if there is one, else the CPU.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*): tokenizer of a model in memory.
+        device (`str`, *optional*): by default a GPU if there is one, otherwise the CPU.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
             `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device computes in it natively, which
             changes a perplexity by up to some 2 %, and float32 elsewhere.
         max_length (`int`, *optional*, defaults to 1024):
             Tokens that are read: half of them at most of an instruction, then of its response what fits. The rest is cut,
             and counted.
-        chat_template (`bool`, *optional*): whether to use the tokenizer's; by default if it has one.
-        tokens_per_batch (`int`, *optional*): tokens, padding included, that pass through at once.
+        chat_template (`bool`, *optional*): whether to use the tokenizer's chat template; by default if it has one.
+        tokens_per_batch (`int`, *optional*): maximum number of tokens in a batch, padding included.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code that the model brings may run.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code in the model's repository may run.
 
     Example:
 
@@ -103,9 +103,9 @@ class Surprisal:
 
         Args:
             instructions (`Sequence[str]`): n instructions, which may be empty.
-            responses (`Sequence[str]`): their n responses, which may not.
+            responses (`Sequence[str]`): n responses, which must not be empty.
             progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
-            log (`bool`, *optional*, defaults to `True`): whether to log how many rows were cut.
+            log (`bool`, *optional*, defaults to `True`): whether to log the number of truncated rows.
 
         Returns:
             `dict[str, np.ndarray]`, each of shape `(n,)`, float64: `ppl` = PPL(y|x) and `ppl_alone` = PPL(y), at least 1;
@@ -134,14 +134,14 @@ class Surprisal:
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings without the model, which loads again; one in memory cannot be sent anywhere."""
+        """The settings without the model, which is reloaded; a model in memory cannot be sent anywhere."""
         if self.in_memory:
             raise TypeError("A language model in memory cannot be sent to other processes: save it, then pass its folder.")
         loaded = {"_model": None, "_tokenizer": None, "_is_ready": False, "_chat_template": self.chat_template}
         return self.__dict__ | loaded
 
     def _measure(self, pairs: list[tuple[str, str]], start: int, found: dict[str, np.ndarray], bar: tqdm) -> None:
-        """Measure a block of pairs, from number `start`, into the arrays of all."""
+        """Measure a block of pairs from number `start`, and write the results into the arrays."""
         model, alone = self._model, self._context("")[0]
         assert model is not None
         token_ids: list[list[int]] = []
@@ -174,7 +174,7 @@ class Surprisal:
         found["ifd"][rows] = np.exp(surprisal - surprisal_alone)
 
     def _context(self, instruction: str) -> tuple[list[int], bool]:
-        """The tokens before a response, and whether the instruction was too long for them."""
+        """The context tokens of a response, and whether the instruction was truncated."""
         tokenizer = self._tokenizer
         assert tokenizer is not None
         tokens = self._tokens(instruction)
@@ -190,12 +190,12 @@ class Surprisal:
 
     def _tokens(self, text: str) -> list[int]:
         assert self._tokenizer is not None
-        # A surrogate that stands alone has no bytes to be tokenised.
+        # Lone surrogates cannot be encoded, and so not tokenized.
         clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self._tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
 
     def _prepare(self) -> None:
-        """Load the model if it is not, and check once that it can be used."""
+        """Load the model on first use, and check that it is usable."""
         if self._is_ready:
             return
         if self._model is None:
@@ -235,7 +235,7 @@ def instructional_surprisal(
 
 
 def as_surprisal(lm: str | Path | PreTrainedModel | Surprisal, **kwargs) -> Surprisal:
-    """Return `lm` if it is a [`Surprisal`], else make one from it; `kwargs` as for [`Surprisal`]."""
+    """Return `lm` if it is a [`Surprisal`], otherwise make one from it; `kwargs` as for [`Surprisal`]."""
     if isinstance(lm, Surprisal):
         if kwargs:
             raise ValueError(f"Got a Surprisal, whose own settings hold, and the settings {sorted(kwargs)}.")

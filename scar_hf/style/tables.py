@@ -1,4 +1,4 @@
-"""Numbers and tables as text and as JSON."""
+"""Format numbers and tables as text and as JSON."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def number(value: float) -> str:
-    """A number with three digits that matter; a dash for NaN."""
+    """A number with three significant digits; a dash for NaN."""
     if math.isnan(value):
         return "-"
     if abs(value) < 1e-9:
@@ -17,23 +17,23 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share as per cent with its sign; a dash for NaN."""
+    """A share as a signed percentage; a dash for NaN."""
     return "-" if math.isnan(value) else f"{100 * value:+.1f} %"
 
 
 def span(low: float, high: float, form: Callable[[float], str] = number) -> str:
-    """An interval; a dash where there is none."""
+    """An interval; a dash if there is none."""
     return "-" if math.isnan(low) else f"{form(low)} to {form(high)}"
 
 
 def table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
     """
-    Set a table in columns, the first and last to the left, the others to the right.
+    Format a table with aligned columns: the first and last left-aligned, the others right-aligned.
 
     Args:
         title (`str`): the line above.
         head (`Sequence[str]`): titles of the columns.
-        lines (`Iterable[Sequence[str]]`): as many texts each.
+        lines (`Iterable[Sequence[str]]`): rows with one text per column.
         notes (`Iterable[str]`, *optional*): lines below.
 
     Returns:
@@ -51,5 +51,5 @@ def table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]], notes
 
 
 def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with `None` for each NaN, which JSON does not know."""
+    """Replace NaN, which JSON does not support, with `None`."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Texts -> words, sentences and punctuation, counted as the published measures count them."""
+"""Split texts into words, sentences and punctuation, in the same way as the published measures."""
 
 import re
 import string
@@ -9,14 +9,14 @@ from itertools import count
 
 import numpy as np
 
-# Lexical diversity: digits and dashes vanish, other ASCII punctuation separates, as in `lexicalrichness`.
+# Lexical diversity: digits and dashes are removed, other ASCII punctuation separates words, as in `lexicalrichness`.
 _LEXICAL = str.maketrans(dict.fromkeys(string.punctuation, " ") | dict.fromkeys(string.digits + "-–—"))
-# Readability: punctuation vanishes, save an apostrophe before the ending of a contraction, as in `textstat`.
+# Readability: punctuation is removed, except an apostrophe before the ending of a contraction, as in `textstat`.
 _OTHER_APOSTROPHE = re.compile(r"'(?![tsd]|ve|ll|re)")
 _NO_WORD = re.compile(r"[^\w\s']")
 _SENTENCE = re.compile(r"\b[^.!?]+[.!?]*")
 _SENTENCE_ANYWHERE = re.compile(r"\b[^.!?؟۔।॥።]+[.!?؟۔।॥።]*")
-# Three pieces between blanks that hold a letter or digit; anchored, so that its time is linear in any text.
+# Three whitespace-separated pieces with a letter or digit; anchored, so that matching takes linear time.
 _THREE_WORDS = re.compile(r"\W*\w\S*\s\W*\w\S*\s\W*\w")
 
 
@@ -61,11 +61,11 @@ def readability_words(text: str) -> list[str]:
 
 def count_sentences(text: str, language: str = "en") -> int:
     """
-    Count sentences: stretches that end in `.`, `!` or `?`, those of one or two words left out.
+    Count sentences: stretches that end in `.`, `!` or `?`, except those of one or two words.
 
     Args:
         text (`str`): a response.
-        language (`str`, *optional*, defaults to `"en"`): for others the marks of other scripts end a sentence, too.
+        language (`str`, *optional*, defaults to `"en"`): for other languages, marks of other scripts also end a sentence.
 
     Returns:
         `int`: 0 for an empty text, else at least 1.
@@ -78,7 +78,7 @@ def count_sentences(text: str, language: str = "en") -> int:
 
 def count_punctuation(text: str) -> int:
     """
-    Count characters that Unicode classes as punctuation or symbols, Markdown's marks among them.
+    Count characters that Unicode classes as punctuation or symbols, including Markdown.
 
     Args:
         text (`str`): a response.
@@ -91,7 +91,7 @@ def count_punctuation(text: str) -> int:
 
 def number_words(texts: Iterable[list[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """
-    Give words numbers, the same to equal ones.
+    Map words to numbers, equal words to the same number.
 
     Args:
         texts (`Iterable[list[str]]`): the words of T texts, W in all.

@@ -1,4 +1,4 @@
-"""Direct and referenced responses by language models, for triples to train rankers with."""
+"""Generate direct and referenced responses with language models, as triples for training rankers."""
 
 from .backends import Backend, BackendError, Completion, CompletionError, Sampling
 from .completion_log import CompletionLog

@@ -1,4 +1,4 @@
-"""What answers a chat: the small interface behind which an endpoint or a local model stands."""
+"""The interface of backends that answer chats: an endpoint or a local model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,11 +13,11 @@ class Sampling:
     How a model samples its answer. Fields that are `None` are left to the backend.
 
     Args:
-        temperature (`float`, *optional*, defaults to 0.7): 0 or more; 0 takes the likeliest token.
-        top_p (`float`, *optional*): share of the probability that is sampled from, in (0, 1].
-        max_tokens (`int`, *optional*, defaults to 512): tokens after which an answer is cut off.
-        seed (`int`, *optional*): makes an answer repeatable, where the backend can.
-        schema (`dict`, *optional*): a JSON schema that the answer must follow, where the backend can.
+        temperature (`float`, *optional*, defaults to 0.7): 0 or more; 0 is greedy decoding.
+        top_p (`float`, *optional*): probability mass to sample from, in (0, 1].
+        max_tokens (`int`, *optional*, defaults to 512): maximum number of tokens of an answer.
+        seed (`int`, *optional*): makes answers repeatable, if the backend supports it.
+        schema (`dict`, *optional*): JSON schema that the answer must follow, if the backend supports it.
 
     Raises:
         `ValueError`: if a value is out of range.
@@ -38,19 +38,19 @@ class Sampling:
             raise ValueError(f"`max_tokens` must be 1 or more, got {self.max_tokens}.")
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields that are set (`dict`), as a request, a log's key and a manifest hold them."""
+        """Return the fields that are set (`dict`), for requests, keys of the log and manifests."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Completion:
     """
-    One answer of a model.
+    A model's answer.
 
     Args:
         text (`str`): the answer.
-        finish_reason (`str`, *optional*): `"stop"`, `"length"` where it was cut off, or what else the backend reports.
-        prompt_tokens, completion_tokens (`int`, *optional*): `None` where the backend does not report them.
+        finish_reason (`str`, *optional*): `"stop"`, `"length"` if it was cut off, or another value of the backend.
+        prompt_tokens, completion_tokens (`int`, *optional*): `None` if the backend does not report them.
     """
 
     text: str
@@ -60,7 +60,7 @@ class Completion:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompt and answer together, estimated from the answer's length where they are not reported."""
+        """Tokens of prompt and answer together, estimated from the length of the answer if not reported."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return len(self.text) // 4
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
@@ -90,12 +90,12 @@ class Backend(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what a manifest says about the backend (`dict`), without secrets."""
+        """Return a description of the backend for a manifest (`dict`), without secrets."""
         ...
 
 
 class CompletionError(ValueError):
-    """One chat could not be answered; others may be."""
+    """One chat could not be answered; other chats may work."""
 
 
 class BackendError(ValueError):

@@ -1,4 +1,4 @@
-"""Completions on disk as they arrive, so that a run that was killed continues at no second cost."""
+"""Completions written to disk as they arrive, so that a killed run continues without paying twice."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from .backends import Completion, Messages, Sampling
 
 def completion_key(messages: Messages, model: str, sampling: Sampling) -> str:
     """
-    Identify a completion by all that it depends on.
+    The key of a completion: a hash of everything that it depends on.
 
     Args:
-        messages (`Sequence[Mapping]`): the chat: the content in the words of the prompt.
-        model (`str`): the model's name.
+        messages (`Sequence[Mapping]`): the chat: prompt and content.
+        model (`str`): name of the model.
         sampling ([`Sampling`]): how the answer is sampled.
 
     Returns:
@@ -48,7 +48,7 @@ class CompletionLog:
         return len(self._completions)
 
     def get(self, key: str) -> Completion | None:
-        """Return the completion of a key, `None` if there is none."""
+        """Return the completion for a key, `None` if there is none."""
         return self._completions.get(key)
 
     def open(self) -> None:
@@ -94,7 +94,7 @@ class CompletionLog:
         self._completions[key] = completion
 
     def close(self) -> None:
-        """Have what was added reach the disk."""
+        """Flush added completions to disk."""
         if self._file is not None:
             os.fsync(self._file)
             os.close(self._file)
@@ -130,7 +130,7 @@ class CompletionLog:
 
 
 def _completion(entry: Mapping[str, Any]) -> Completion:
-    """Read a line's completion; what is not as it was written is an error."""
+    """Parse the completion in a line; raise an error if the line is damaged."""
     text, finish_reason = entry["text"], entry.get("finish_reason")
     counts = [entry.get(name) for name in ("prompt_tokens", "completion_tokens")]
     if not isinstance(entry["key"], str) or not isinstance(text, str) or not isinstance(finish_reason, (str, type(None))):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from .backends import BackendError, Completion, CompletionError, Messages, Sampling
 
 KEY_VARIABLE = "SCAR_HF_API_KEY"
-# Sent in place of a key: without one, the client would send the user's Hugging Face token to any server.
+# Placeholder key: without a key, the client would send the user's Hugging Face token to any server.
 _NO_KEY = "none"
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_BACK_OFF = 60.0  # seconds
@@ -29,15 +29,15 @@ class EndpointBackend:
     `Retry-After` names or with exponential back-off. A pause that the endpoint asks for holds for all requests.
 
     Args:
-        model (`str`): the model's name at the endpoint.
+        model (`str`): name of the model at the endpoint.
         base_url (`str`, *optional*): the address, such as `http://127.0.0.1:8000/v1`.
         provider (`str`, *optional*): instead of `base_url`, a provider that `huggingface_hub` knows, or `"auto"`.
         key_variable (`str`, *optional*, defaults to `"SCAR_HF_API_KEY"`):
             Environment variable that holds the API key. If it is not set, no key is sent to a `base_url`, and to a provider
             the Hugging Face token.
-        concurrency (`int`, *optional*, defaults to 4): requests at a time.
-        timeout (`float`, *optional*, defaults to 600): seconds until a request that got no answer is tried again.
-        attempts (`int`, *optional*, defaults to 8): how often a request is tried.
+        concurrency (`int`, *optional*, defaults to 4): number of parallel requests.
+        timeout (`float`, *optional*, defaults to 600): seconds after which an unanswered request is retried.
+        attempts (`int`, *optional*, defaults to 8): maximum number of attempts per request.
 
     Raises:
         `ValueError`: if the address is not one, or holds a password.
@@ -103,7 +103,7 @@ class EndpointBackend:
             self._client = None
 
     def describe(self) -> dict[str, Any]:
-        """Say where the model is, for a manifest."""
+        """Describe the model and its location for a manifest."""
         where = {"base_url": self.base_url} if self.base_url is not None else {"provider": self.provider}
         return {"model": self.model, **where}
 
@@ -112,7 +112,7 @@ class EndpointBackend:
         return f"The endpoint {self.base_url}" if self.base_url is not None else f"The provider {self.provider!r}"
 
     async def _request(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Send one request and tell apart what a second attempt may cure."""
+        """Send one request, and distinguish errors that a retry may fix from others."""
         from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
         from huggingface_hub.utils import httpx
 
@@ -137,7 +137,7 @@ class EndpointBackend:
         return self._completion(output)
 
     async def _send(self, messages: list[dict[str, str]], sampling: Sampling) -> Any:
-        """Send one request; where the endpoint takes no schema, without it."""
+        """Send one request, without the schema if the endpoint does not support schemas."""
         from huggingface_hub.errors import HfHubHTTPError
 
         settings = sampling.settings()
@@ -185,7 +185,7 @@ class EndpointBackend:
     async def _wait(self, problem: "_RetryableError", attempt: int) -> None:
         if problem.retry_after is not None:
             self._resume_at = max(self._resume_at, time.monotonic() + problem.retry_after)
-            # Not all at once when the pause is over.
+            # Add jitter, so that waiting requests do not all restart at once.
             await asyncio.sleep(problem.retry_after + random.uniform(0, 0.1))
         else:
             back_off = min(_LONGEST_BACK_OFF, 0.5 * 2.0 ** (attempt - 1))
@@ -207,7 +207,7 @@ class EndpointBackend:
 
 
 class _RetryableError(Exception):
-    """What went wrong with one attempt."""
+    """The error of one attempt."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, first_attempts: int = 1 << 30):
         super().__init__(message)
@@ -215,7 +215,7 @@ class _RetryableError(Exception):
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema as TGI (`value`) and llama.cpp (`schema`) take it; the client turns OpenAI's form into TGI's."""
+    """A schema in the form of TGI (`value`) and llama.cpp (`schema`); the client converts OpenAI's form to TGI's."""
     return {"type": "json_object", "value": schema, "schema": schema}
 
 
@@ -233,7 +233,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def check_url(url: str) -> None:
-    """Raise a `ValueError` if an address is not one of a server, or holds a password or key, which a manifest would show."""
+    """Raise a `ValueError` if an address is invalid, or contains a password or key, which a manifest would publish."""
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query:
         raise ValueError(f"The address of the endpoint must not hold a password or key: put it in ${KEY_VARIABLE}.")

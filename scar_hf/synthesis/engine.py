@@ -1,4 +1,4 @@
-"""Requests to models: at most as many at a time as each takes, within a budget, each completion kept once."""
+"""Send requests to models with limited concurrency and within a budget, and store each completion once."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from .backends import Backend, BackendError, CompletionError, Messages, Sampling
 from .completion_log import CompletionLog, completion_key
 
 T = TypeVar("T")
-# Failures in a row, with no answer in between, after which a backend is given up.
+# Number of consecutive failures after which a run stops using a backend.
 _FAILURES_IN_A_ROW = 5
 _CHARACTERS_PER_TOKEN = 3  # at least, so that a prompt's tokens are rather over- than underestimated
 
@@ -27,7 +27,7 @@ class Request:
     Args:
         messages (`Sequence[Mapping]`): the chat.
         sampling ([`Sampling`]): how its answer is sampled.
-        kind (`str`): what the answer is for, noted in the log.
+        kind (`str`): purpose of the answer, recorded in the log.
     """
 
     messages: Messages
@@ -35,21 +35,21 @@ class Request:
     kind: str
 
     def key(self, model: str) -> str:
-        """Identify the completion of this request by a model."""
+        """The key of a model's completion of this request."""
         return completion_key(self.messages, model, self.sampling)
 
     def most_tokens(self) -> int:
-        """Estimate the tokens that this request costs at most."""
+        """Estimate the maximum number of tokens that this request costs."""
         return sum(len(message["content"]) for message in self.messages) // _CHARACTERS_PER_TOKEN + self.sampling.max_tokens
 
 
 @dataclass
 class Usage:
     """
-    What a run has used so far, and may use.
+    The usage of a run, and its budget.
 
     Args:
-        max_requests, max_tokens (`int`, *optional*): the budget of this run; what the log holds already costs nothing.
+        max_requests, max_tokens (`int`, *optional*): the budget of this run; completions in the log cost nothing.
 
     Raises:
         `ValueError`: if a budget is negative.
@@ -69,7 +69,7 @@ class Usage:
                 raise ValueError(f"`{name}` must be 0 or more, got {value}.")
 
     def allows(self, tokens: int) -> bool | None:
-        """Tell whether a request may be sent: `None` means that it depends on the requests under way."""
+        """Whether a request may be sent; `None` if that depends on the requests in flight."""
         if self.exhausted or (self.max_requests is not None and self.requests >= self.max_requests):
             return False
         if self.max_tokens is None or self.tokens + self._reserved + tokens <= self.max_tokens:
@@ -77,12 +77,12 @@ class Usage:
         return None if self._reserved else False
 
     def begin(self, tokens: int) -> None:
-        """Count a request that is being sent, and set aside what it may cost."""
+        """Count a request that is being sent, and reserve its maximum cost."""
         self.requests += 1
         self._reserved += tokens
 
     def end(self, reserved: int, tokens: int) -> None:
-        """Count what a request has cost."""
+        """Add the actual cost of a request."""
         self._reserved -= reserved
         self.tokens += tokens
 
@@ -91,10 +91,10 @@ async def complete_all(
     requests: Sequence[tuple[Backend, Request]], log: CompletionLog, usage: Usage, progress: bool = True
 ) -> None:
     """
-    Get the completions that the log does not hold yet, and keep each in it as it arrives. Equal requests are sent once.
+    Request the completions missing from the log, and append each to it on arrival. Equal requests are sent once.
 
     Args:
-        requests (`Sequence` of `(Backend, Request)`): what to ask whom.
+        requests (`Sequence` of `(Backend, Request)`): the requests and the backends to send them to.
         log ([`CompletionLog`]): where completions are kept.
         usage ([`Usage`]): the budget. When it is used up, the requests under way are finished and no others sent.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
@@ -131,7 +131,7 @@ async def complete_all(
 
 
 class _Channel:
-    """The requests to one backend; each worker takes the next when its last is answered."""
+    """The requests to one backend; each worker takes the next one when its last is answered."""
 
     def __init__(self, backend: Backend, queue: Iterator[tuple[str, Request]], log: CompletionLog, usage: Usage, bar: tqdm):
         self.backend, self.queue, self.log, self.usage, self.bar = backend, queue, log, usage, bar
@@ -167,7 +167,7 @@ class _Channel:
 
 
 async def _all_or_first_error(workers: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all; at the first error cancel the others and raise it."""
+    """Run all coroutines; on the first error, cancel the others and raise it."""
     tasks = [asyncio.ensure_future(worker) for worker in workers]
     try:
         await asyncio.gather(*tasks)
@@ -178,7 +178,7 @@ async def _all_or_first_error(workers: Sequence[Coroutine[Any, Any, None]]) -> N
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, in a thread of its own where an event loop runs already, as in a notebook."""
+    """Run a coroutine to completion, in a separate thread if an event loop is already running, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

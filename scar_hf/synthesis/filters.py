@@ -1,4 +1,4 @@
-"""Why a model's response is left out."""
+"""Filters for model responses, with the reasons for leaving them out."""
 
 import functools
 import re
@@ -25,7 +25,7 @@ _MENTION = re.compile(
 )
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _MARKS = re.compile(r"<\|[a-z_]{2,20}\|>|\[/?INST\]|</?s>(?:\s|$)|^(?:assistant|user|human)\s*:", re.IGNORECASE | re.MULTILINE)
-# What announces something that does not follow: a list's mark, a heading, a line that ends in a colon.
+# A last line that announces missing content: a list marker, a heading, a line that ends in a colon.
 _DANGLING = re.compile(r"(?:(?:(?:^|\n)\s*(?:\d+[.)]|[-*+]|#{1,6}[^\n]*)|(?:^|\n|(?<=[.!?]) )[^\n.!?]*:)\s*)+$")
 _GRAM = 5  # words
 _MOST_COPIED = 0.7  # share of a rewrite's 5-grams of words that the human response has too
@@ -37,7 +37,7 @@ Language = Callable[[str], str | None]
 
 
 def clean(text: str) -> str:
-    """Take away a reasoning model's thoughts at the beginning, and white space at both ends."""
+    """Remove a reasoning model's thoughts at the beginning, and whitespace at both ends."""
     return _THOUGHTS.sub("", text).strip()
 
 
@@ -45,14 +45,14 @@ def problem_of(
     kind: str, completion: Completion, instruction: str, human: str, prompt: str = "", language: Language | None = None
 ) -> str | None:
     """
-    Say why a response is left out.
+    Return the reason why a response is left out.
 
     Args:
         kind (`str`): `"direct"` or `"referenced"`.
         completion ([`Completion`]): the model's response.
         instruction, human (`str`): the row's instruction and human response.
-        prompt (`str`, *optional*): what the model was asked, instruction and human response within.
-        language (`Callable`, *optional*): tells a text's language, see [`language_finder`].
+        prompt (`str`, *optional*): the prompt sent to the model, including the instruction or human response.
+        language (`Callable`, *optional*): detects the language of a text, see [`language_finder`].
 
     Returns:
         `str`: `"empty"`, `"cut off"`, `"refusal"` and the like (see [`~scar_hf.curation.refusals.refusal_reason`]),
@@ -80,7 +80,7 @@ def problem_of(
         return "chat marks"
     if repeats_itself(text):
         return "repeats itself"
-    # Only as a whole: what is asked about a passage is rightly answered in the passage's words.
+    # Only as a whole, because a good answer to a question about a passage uses the words of the passage.
     if len(_words(text)) > 3 and _words(text) == _words(instruction):
         return "copies the instruction"
     if _copies_prompt(text, prompt, instruction, human):
@@ -102,7 +102,7 @@ def problem_of(
 
 def finished(text: str) -> str:
     """
-    Take away what follows the last whole sentence or line of a text that was cut off, and code that was not finished.
+    Trim a text that was cut off to its last complete sentence or line, and remove unfinished code.
 
     Args:
         text (`str`): a text that ends anywhere.
@@ -118,7 +118,7 @@ def finished(text: str) -> str:
 
 
 def repeats_itself(text: str) -> bool:
-    """Tell whether fewer than 70 % of a text's 4-grams of words are distinct, or one line comes over and over."""
+    """Whether fewer than 70 % of a text's word 4-grams are distinct, or one line is repeated many times."""
     words = text.lower().split()
     grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
     if len(grams) > 8 and len(set(grams)) / len(grams) < _LEAST_DISTINCT:
@@ -128,7 +128,7 @@ def repeats_itself(text: str) -> bool:
 
 
 def copies(text: str, source: str) -> bool:
-    """Tell whether a text is another one, or shares at least 70 % of its 5-grams of words with it."""
+    """Whether a text equals another one, or shares at least 70 % of its word 5-grams with it."""
     words, known = _words(text), _words(source)
     if len(words) < _GRAM:
         return words == known
@@ -137,7 +137,7 @@ def copies(text: str, source: str) -> bool:
 
 
 def drops(text: str, source: str) -> bool:
-    """Tell whether a text has fewer than a quarter of another one's longer words and numbers, and so of what it says."""
+    """Whether a text has fewer than a quarter of another one's longer words and numbers, and so of its content."""
     said = _stems(source)
     return len(said) >= _LEAST_STEMS and len(said & _stems(text)) < _LEAST_KEPT * len(said)
 
@@ -145,7 +145,7 @@ def drops(text: str, source: str) -> bool:
 @functools.cache
 def language_finder() -> Language:
     """
-    Return what tells a text's language: py3langid where it is installed, else the script that most letters are of.
+    Return a language detector: py3langid if it is installed, otherwise the script of most letters.
 
     Returns:
         `Callable[[str], str | None]`: `None` where it cannot be told.
@@ -165,7 +165,7 @@ def language_finder() -> Language:
 
 
 def script_of(text: str) -> str | None:
-    """Return the script that most letters of a text are of, such as `"LATIN"` or `"CJK"`; `None` with few letters."""
+    """Return the script of most letters of a text, such as `"LATIN"` or `"CJK"`; `None` if there are few letters."""
     scripts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in text[:4000] if letter.isalpha())
     if not scripts or sum(scripts.values()) < _LEAST_LETTERS:
         return None
@@ -178,7 +178,7 @@ def _words(text: str) -> list[str]:
 
 
 def _stems(text: str) -> set[str]:
-    """Beginnings of longer words, and numbers; a run of letters without spaces, as in Chinese, is not a word."""
+    """Prefixes of longer words, and numbers; a run of letters without spaces, as in Chinese, does not count as a word."""
     return {word[:5] for word in _words(text) if word.isdigit() or 4 <= len(word) <= 20}
 
 

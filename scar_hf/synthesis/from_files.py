@@ -1,4 +1,4 @@
-"""A synthesis from file to file, with its log, its manifest and the responses left out next to the output."""
+"""Synthesis from files to files, with log, manifest and rejected responses next to the output."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ LOG, REJECTED, MANIFEST = "completions.jsonl", "rejected.jsonl", "manifest.json"
 
 def check_triples_path(output: str | Path, overwrite: bool = False) -> Path:
     """
-    Check where triples are to be written.
+    Check the output path for triples.
 
     Args:
         output (`str` or `Path`): a .jsonl, .jsonl.gz or .jsonl.zst file, or a folder for `train.jsonl`.
@@ -44,7 +44,7 @@ def check_triples_path(output: str | Path, overwrite: bool = False) -> Path:
 
 
 def side_of(output: Path, name: str) -> Path:
-    """Where something about an output is: next to it, under its name."""
+    """The path of a file that accompanies an output: next to it, with its name as prefix."""
     return output.with_name(f"{output.name}.{name}")
 
 
@@ -76,9 +76,9 @@ def synthesize_files(
             (`.rejected.jsonl`) and what it was made of and with (`.manifest.json`).
         backends, prompts, sampling, usage, progress, trim: see [`synthesize_rows`].
         reader ([`~scar_hf.rows.pairs.PairReader`], *optional*): finds instruction and response.
-        choice ([`RowChoice`], *optional*): which rows are answered.
+        choice ([`RowChoice`], *optional*): which rows to answer.
         kept (`Mapping[str, Any]`, *optional*): columns to add.
-        split (`str`, *optional*): of a dataset on the Hub or a saved `DatasetDict`.
+        split (`str`, *optional*): split of a dataset on the Hub or of a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace an output that this command did not write.
 
     Returns:
@@ -130,7 +130,7 @@ def _batches(shards: Sequence[Shard]) -> Iterator[Mapping[str, Sequence[Any]]]:
         for batch in shard.batches():
             columns = columns_of(batch)
             if columns:
-                # Objects may lack a key that earlier ones have.
+                # Later objects may lack keys of earlier ones.
                 seen.update(dict.fromkeys(columns))
                 yield {name: columns.get(name, [None] * len(batch)) for name in seen}
 

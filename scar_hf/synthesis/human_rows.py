@@ -1,4 +1,4 @@
-"""The rows to answer: instructions with their human responses, filtered by length, drawn by a seed."""
+"""The rows to answer: instructions with human responses, filtered by length and drawn at random."""
 
 import random
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..rows.pairs import PairReader
 
-# Columns that go with a row unasked, by their usual names.
+# Columns that are always copied to the output if the data has them.
 KEPT_COLUMNS = ("source", "domain", "licence", "license", "category")
 
 
@@ -19,7 +19,7 @@ class HumanRow:
 
     Args:
         instruction, human (`str`): the texts.
-        kept (`dict`): the values of the columns that go into the output.
+        kept (`dict`): values of the columns that are copied to the output.
     """
 
     instruction: str
@@ -30,11 +30,11 @@ class HumanRow:
 @dataclass(frozen=True)
 class RowChoice:
     """
-    Which rows are answered.
+    Criteria for the rows to answer.
 
     Args:
         rows (`int`, *optional*): how many, drawn at random; a larger number draws the same ones and more. By default all.
-        seed (`int`, *optional*, defaults to 0): of the draw.
+        seed (`int`, *optional*, defaults to 0): seed of the draw.
         max_instruction_words, min_response_words, max_response_words (`int`, *optional*): lengths in words.
 
     Raises:
@@ -52,7 +52,7 @@ class RowChoice:
             raise ValueError(f"`rows` must be 1 or more, got {self.rows}.")
 
     def too_long_or_short(self, row: HumanRow) -> str | None:
-        """Say why a row's lengths rule it out; `None` if they do not."""
+        """Return the reason why the lengths of a row rule it out; `None` if they do not."""
         instruction, human = len(row.instruction.split()), len(row.human.split())
         if self.max_instruction_words is not None and instruction > self.max_instruction_words:
             return "the instruction is too long"

@@ -1,4 +1,4 @@
-"""Whether a judge can be trusted: does it agree with itself, and does it tell bad answers from good ones?"""
+"""Check a judge: whether it agrees with itself, and whether it distinguishes bad answers from good ones."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from .prompts import Prompt
 from .ratings import Rating
 
 PLANTED = ("shuffled", "truncated", "off-topic")
-# Below this AUC of good above planted bad answers a judge's ratings are no better than none.
+# Below this AUC of good above bad answers, a judge's ratings are useless.
 LEAST_AUC = 0.65
 _LEAST_PAIRS = 10
 _LEAST_READABLE = 0.5
@@ -26,17 +26,17 @@ _DRAWS = 500
 @dataclass(frozen=True)
 class JudgeCheck:
     """
-    What a check of a judge found.
+    The result of checking a judge.
 
     Args:
-        rows (`int`): answers that were rated as they are.
+        rows (`int`): number of unchanged answers that were rated.
         readable (`float`): share of all replies with both ratings.
         difference (`float`): mean absolute difference between two runs, in points.
-        correlation (`float`): Spearman's, between two runs.
+        correlation (`float`): Spearman's correlation between two runs.
         auc (`dict[str, tuple[float, float, float]]`):
             By kind of planted bad answer: how often a good answer is rated above a bad one, ties counted half, with the
             bootstrap interval of 95 %.
-        means (`dict[str, float]`): mean rating of the answers as they are (`"as it is"`) and of each kind.
+        means (`dict[str, float]`): mean rating of the unchanged answers (`"as it is"`) and of each kind.
     """
 
     rows: int
@@ -48,7 +48,7 @@ class JudgeCheck:
 
     @property
     def problem(self) -> str | None:
-        """Say why the judge is useless (`str`); `None` if it is not."""
+        """Return the reason why the judge is useless (`str`); `None` if it is not."""
         if not self.readable >= _LEAST_READABLE:
             return f"only {self.readable:.0%} of its replies could be read"
         blind = [kind for kind, (auc, _, _) in self.auc.items() if not auc >= LEAST_AUC]
@@ -94,13 +94,13 @@ def check_judge(
     progress: bool = True,
 ) -> JudgeCheck:
     """
-    Have a judge rate answers twice, with another seed, and bad answers made of them.
+    Let a judge rate answers twice with different seeds, and bad answers made from them.
 
     Args:
         rows (`Sequence[Mapping]`): triples.
         backend, prompt, sampling, log, usage, progress: see [`rate`].
-        n (`int`, *optional*, defaults to 50): answers that are drawn.
-        seed (`int`, *optional*, defaults to 0): of the draw and of the second run.
+        n (`int`, *optional*, defaults to 50): number of answers to draw.
+        seed (`int`, *optional*, defaults to 0): seed of the draw and of the second run.
 
     Returns:
         [`JudgeCheck`].
@@ -130,7 +130,7 @@ def check_judge(
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], n: int, seed: int) -> list[Judgeable]:
-    """One answer of a row each, of any member; those of fewer than four words cannot be spoilt by shuffling."""
+    """One answer per row, of any member, with at least four words, because shuffling cannot spoil shorter ones."""
     rng = random.Random(seed)
     items: list[Judgeable] = []
     for row in rng.sample(list(rows), len(rows)):
@@ -158,7 +158,7 @@ def _number(rating: Rating | None) -> float:
 
 
 def _auc(good: np.ndarray, bad: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """How often a good answer is above a bad one, over all pairs; the interval is a bootstrap over rows."""
+    """How often a good answer is rated above a bad one, over all pairs, with a bootstrap interval over rows."""
     above = (good[:, None] > bad[None, :]) + 0.5 * (good[:, None] == bad[None, :])
     known = ~(np.isnan(good)[:, None] | np.isnan(bad)[None, :])
     rng = np.random.default_rng(seed)
@@ -191,7 +191,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, equal values sharing theirs."""
+    """Ranks, shared by equal values."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[places]
 

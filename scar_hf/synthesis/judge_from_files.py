@@ -1,4 +1,4 @@
-"""Ratings from file to file, with the judge's replies and a manifest next to the output."""
+"""Judging from files to files, with the judge's replies and a manifest next to the output."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -59,7 +59,7 @@ def judge_files(
     progress: bool = True,
 ) -> tuple[Judgement | None, JudgeCheck | None]:
     """
-    Read triples from files, and write those with ratings. The same call continues one that was interrupted.
+    Read triples from files, and write them with ratings. The same call continues an interrupted run.
 
     Args:
         data (`str` or `Path`): triples.
@@ -68,11 +68,11 @@ def judge_files(
             to the file are kept the other rows
             (`.unrated.jsonl`), every reply of the judge (`.completions.jsonl`) and the counts (`.manifest.json`).
         backend ([`Backend`], *optional*): the judge; `None` with human ratings only.
-        prompt ([`Prompt`], *optional*): what it is asked.
-        sampling ([`Sampling`], *optional*): how it answers, by default at temperature 0.
+        prompt ([`Prompt`], *optional*): the prompt of the judge.
+        sampling ([`Sampling`], *optional*): sampling settings, by default temperature 0.
         usage ([`Usage`], *optional*): the budget.
         human ([`HumanRatings`], *optional*): members whose ratings are taken from columns instead.
-        check (`int`, *optional*): check the judge on so many answers first, and do not let a useless one rate.
+        check (`int`, *optional*): check the judge on this many answers first; if it is useless, nothing is rated.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace an output that this command did not write.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
 

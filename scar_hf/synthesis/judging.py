@@ -1,4 +1,4 @@
-"""Triples -> triples with ratings, by a model that judges or by columns that humans filled."""
+"""Add ratings to triples, from a model that judges or from columns with human ratings."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,10 +31,10 @@ class Judgeable:
 @dataclass
 class Judgement:
     """
-    What judging gave.
+    The result of judging.
 
     Args:
-        rated (`list[dict]`): rows with ratings of two members or more.
+        rated (`list[dict]`): rows with ratings of at least two members.
         unrated (`list[dict]`): the other rows.
         counts (`dict[str, dict[str, int]]`): by member: responses `rated`, `unreadable` and `missing`.
         usage ([`Usage`]): what the run cost.
@@ -49,11 +49,11 @@ class Judgement:
 @dataclass(frozen=True)
 class HumanRatings:
     """
-    Ratings that columns hold.
+    Ratings from columns.
 
     Args:
         columns (`dict[str, list[str]]`): by member, the columns whose mean is its rating.
-        lowest, highest (`float`): the columns' scale, which is stretched to 0 to 9.
+        lowest, highest (`float`): scale of the columns, which is mapped to 0 to 9.
 
     Raises:
         `ValueError`: if a member is unknown or the scale is empty.
@@ -107,7 +107,7 @@ def rate(
     progress: bool = True,
 ) -> list[Rating | None]:
     """
-    Have a model rate responses.
+    Let a model rate responses.
 
     Args:
         items (`Sequence[Judgeable]`): n responses.
@@ -190,7 +190,7 @@ def judge_rows(
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, `None` unless all are known."""
+    """The mean, `None` unless all values are known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 

@@ -1,4 +1,4 @@
-"""Models on this machine: a folder or Hub id by transformers, in batches; a GGUF file by llama.cpp, or by transformers."""
+"""Local models: a folder or Hub id in batches with transformers; a GGUF file with llama.cpp or transformers."""
 
 import asyncio
 from importlib.util import find_spec
@@ -12,10 +12,10 @@ _GATHERING = 0.02  # seconds in which a batch waits for more chats
 
 class TransformersBackend:
     """
-    A chat model that transformers runs on this machine, several chats at a time.
+    A chat model that runs locally with transformers, several chats at a time.
 
     Args:
-        path (`str` or `Path`): a folder, a GGUF file (its weights are dequantised) or a Hub id. No remote code is run.
+        path (`str` or `Path`): a folder, a GGUF file (its weights are dequantised) or a Hub id. Remote code never runs.
         model (`str`, *optional*): the name under which its answers are stored; by default the last part of the path.
         batch_size (`int`, *optional*, defaults to 8): chats at a time.
         device (`str`, *optional*): by default a GPU if there is one.
@@ -54,7 +54,7 @@ class TransformersBackend:
         self._worker: asyncio.Task[None] | None = None
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Answer a chat together with others that wait, see [`Backend`]."""
+        """Answer a chat in a batch with other waiting chats, see [`Backend`]."""
         if self._waiting is None or self._worker is None:
             self._waiting = asyncio.Queue()
             self._worker = asyncio.ensure_future(self._work(self._waiting))
@@ -69,7 +69,7 @@ class TransformersBackend:
         self._waiting = self._worker = None
 
     def describe(self) -> dict[str, Any]:
-        """Say what the model is, for a manifest."""
+        """Describe the model for a manifest."""
         return {"model": self.model, "path": self.path, "dtype": str(self._lm.dtype).removeprefix("torch.")}
 
     async def _work(self, waiting: asyncio.Queue[tuple[Messages, Sampling, asyncio.Future[Completion]]]) -> None:
@@ -130,7 +130,7 @@ class TransformersBackend:
         except TemplateError:
             if chat[0]["role"] != "system" or len(chat) < 2:
                 raise
-        # Some models know no system prompt.
+        # Some chat templates do not support a system prompt.
         merged = {"role": chat[1]["role"], "content": f"{chat[0]['content']}\n\n{chat[1]['content']}"}
         return self._tokenizer.apply_chat_template([merged, *chat[2:]], tokenize=False, add_generation_prompt=True)
 
@@ -174,10 +174,10 @@ class LlamaCppBackend:
         return await asyncio.to_thread(self._complete, messages, sampling)
 
     async def close(self) -> None:
-        """Nothing to release before this object is."""
+        """Do nothing: the model is released with this object."""
 
     def describe(self) -> dict[str, Any]:
-        """Say what the model is, for a manifest."""
+        """Describe the model for a manifest."""
         return {"model": self.model, "path": self.path}
 
     def _complete(self, messages: Messages, sampling: Sampling) -> Completion:
@@ -195,7 +195,7 @@ class LlamaCppBackend:
 
 def local_backend(path: str | Path, batch_size: int = 8) -> "TransformersBackend | LlamaCppBackend":
     """
-    Load a model of this machine by what runs it best.
+    Load a local model with the library that suits it best.
 
     Args:
         path (`str` or `Path`): a GGUF file, or a folder that transformers can load.

@@ -1,4 +1,4 @@
-"""Prompt files: what a model is asked, in several wordings of which a row's content draws one."""
+"""Prompt files: prompts in several wordings, of which one is drawn by a hash of the row."""
 
 import re
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ class Prompt:
     A prompt file: YAML with `user`, and optionally `system`, each a text or a list of texts to draw from.
 
     Args:
-        text (`str`): the file's content.
-        name (`str`): the file's name, for errors.
-        required (`tuple[str, ...]`): placeholders that each user prompt must hold.
+        text (`str`): content of the file.
+        name (`str`): name of the file, for error messages.
+        required (`tuple[str, ...]`): placeholders that each user prompt must contain.
 
     Raises:
         `ValueError`: if the file is of another form, or a placeholder is missing.
@@ -61,7 +61,7 @@ class Prompt:
 
         Args:
             values (`Mapping[str, str]`): texts for the placeholders.
-            draw (`str`, *optional*): together with the values decides which of several prompts is taken.
+            draw (`str`, *optional*): together with the values, determines which of several prompts is used.
 
         Returns:
             `list[dict]`: messages with `role` and `content`.
@@ -71,7 +71,7 @@ class Prompt:
             self.system[_draw(f"system\n{seed}", len(self.system))],
             self.user[_draw(f"user\n{seed}", len(self.user))],
         )
-        # Of one pass, so that a placeholder within a text stays as it is.
+        # One pass, so that placeholders inside inserted texts stay unchanged.
         content = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), user)
         return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": content}]
 

@@ -1,4 +1,4 @@
-"""Ratings read from what a judge wrote. What cannot be read for certain is no rating."""
+"""Parse ratings from a judge's reply. Ambiguous replies give no rating."""
 
 import json
 import re
@@ -19,7 +19,7 @@ SCHEMA: dict[str, Any] = {
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _LABEL = re.compile(rf"\b({'|'.join(ASPECTS)})\b", re.IGNORECASE)
 _NUMBER = r"(\d+(?:\.\d+)?)"
-# A number, of nine or of nothing, with no other number after it.
+# A number, alone or followed by "/9", with no other number after it.
 _RATING = re.compile(
     rf"\W*(?:\(0\s*(?:-|–|to)\s*{HIGHEST}\)\W*)?(?:(?:rating|score|is|of|the)\W+)*(?<![-\d.]){_NUMBER}"
     rf"(?:[\s*]*(?:/|out of)\s*{HIGHEST}(?:\.0)?(?!\d))?(?![\d/%]|\.\d|,\d|\s*(?:/|out of)|\s*(?:-|–|to|or|and)\s*\d)[^\d]*",
@@ -30,10 +30,10 @@ _RATING = re.compile(
 @dataclass(frozen=True)
 class Rating:
     """
-    How good a judge finds a response.
+    A judge's rating of a response.
 
     Args:
-        helpfulness, correctness (`float`, *optional*): in [0, 9]; `None` where the judge's words could not be read.
+        helpfulness, correctness (`float`, *optional*): in [0, 9]; `None` if the reply could not be parsed.
     """
 
     helpfulness: float | None = None
@@ -49,10 +49,10 @@ class Rating:
 
 def parse_rating(text: str) -> float | None:
     """
-    Read one rating.
+    Parse one rating.
 
     Args:
-        text (`str`): what stands where a rating is expected.
+        text (`str`): the text in the place of a rating.
 
     Returns:
         `float`: in [0, 9]; `None` where there is no number, more than one, one on another scale, or one out of range.
@@ -70,7 +70,7 @@ def parse_rating(text: str) -> float | None:
 
 def parse_ratings(text: str) -> Rating:
     """
-    Read both ratings from a judge's reply: a JSON object, else what stands after the two words.
+    Parse both ratings from a judge's reply: from a JSON object, otherwise from the text after each keyword.
 
     Args:
         text (`str`): the reply.
@@ -119,7 +119,7 @@ def _value(given: Any) -> float | None:
 
 
 def _from_labels(text: str) -> Rating:
-    """What follows each word, up to the other or the end; a word that comes twice with different ratings gives none."""
+    """The text after each keyword, up to the other or the end; a keyword with two different ratings gives none."""
     labels = list(_LABEL.finditer(text))
     ends = [label.start() for label in labels[1:]] + [len(text)] * bool(labels)
     found: dict[str, set[float | None]] = {aspect: set() for aspect in ASPECTS}

@@ -1,4 +1,4 @@
-"""Instructions with human responses -> triples: what models answer, and how they rewrite the human response."""
+"""Turn instructions with human responses into triples, with answers and rewrites by language models."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ _BATCH = 1000
 @dataclass
 class Synthesis:
     """
-    What a synthesis gave.
+    The result of a synthesis.
 
     Args:
         triples (`list[dict]`): rows with at least one response that passed the filters, as `load_triples` reads them.
         rejected (`list[dict]`): responses that were left out, each with its `reason`.
-        trimmed (`int`): responses kept that were cut off and end at their last whole sentence.
+        trimmed (`int`): number of cut-off responses that were kept up to their last complete sentence.
         counts (`dict`): by kind and model: responses kept, left out by reason, and missing.
         passed_over (`dict[str, int]`): input rows that were not answered, by reason.
         usage ([`Usage`]): what the run cost.
@@ -44,7 +44,7 @@ class Synthesis:
 
     @property
     def missing(self) -> int:
-        """Responses that no model has given yet, because the budget was used up or requests failed."""
+        """Number of missing responses, because the budget was used up or requests failed."""
         return sum(counts.get("missing", 0) for models in self.counts.values() for counts in models.values())
 
 
@@ -54,7 +54,7 @@ def load_prompts(
     kinds: Sequence[str] = KINDS,
 ) -> dict[str, Prompt]:
     """
-    Load the prompt files of the kinds of response that are wanted.
+    Load the prompt files for the requested kinds of response.
 
     Args:
         direct_prompt, referenced_prompt (`str` or `Path`, *optional*): files to use in place of the bundled ones.
@@ -83,10 +83,10 @@ def synthesize_rows(
     trim: bool = False,
 ) -> Synthesis:
     """
-    Ask each model for each row's responses, as far as the log does not hold them, and filter what came back.
+    Request the responses of each model to each row unless they are in the log, and filter them.
 
     Args:
-        rows (`Sequence[HumanRow]`): what to answer.
+        rows (`Sequence[HumanRow]`): the rows to answer.
         backends (`Sequence[Backend]`): the models.
         prompts (`Mapping[str, Prompt]`): by kind of response.
         sampling ([`Sampling`]): how answers are sampled.
@@ -102,7 +102,7 @@ def synthesize_rows(
     names = [backend.model for backend in backends]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"Expected one or more models of different names, got {names}.")
-    # Row by row: a run that ends early has whole triples.
+    # Row by row, so that a run that ends early has complete triples.
     asked = [(row, kind, backend) for row in rows for kind in prompts for backend in backends]
     requests = [(backend, _request(row, kind, backend.model, prompts[kind], sampling)) for row, kind, backend in asked]
     try:
@@ -140,7 +140,7 @@ def synthesize(
         columns, turn: where instruction and response are, see [`~scar_hf.rows.pairs.PairReader`].
         sampling ([`Sampling`], *optional*): how answers are sampled.
         direct_prompt, referenced_prompt (`str` or `Path`, *optional*): prompt files to use in place of the bundled ones.
-        choice ([`RowChoice`], *optional*): which rows are answered, by default all.
+        choice ([`RowChoice`], *optional*): which rows to answer, by default all.
         log (`str` or `Path`, *optional*):
             A JSON Lines file that keeps each completion as it arrives. With the same file, a call that was interrupted
             continues, and asks for nothing twice.
@@ -186,7 +186,7 @@ def _collect(
     usage: Usage,
     trim: bool,
 ) -> Synthesis:
-    """Sort what the log holds into triples and responses left out."""
+    """Split the completions in the log into triples and rejected responses."""
     result = Synthesis(usage=usage)
     counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     responses: dict[int, dict[str, dict[str, str]]] = defaultdict(lambda: {kind: {} for kind in KINDS})
