@@ -205,3 +205,22 @@ def test_the_pipeline_takes_a_dataset(tiny_ranker, small, rows):
     ranker = pipeline("scar-ranking", model=str(tiny_ranker), device="cpu")
     found = [result["score"] for result in ranker(ds)]
     np.testing.assert_allclose(found, small.score(ds["instruction"][:], ds["response"][:]), atol=1e-5)
+
+
+def test_a_device_that_is_not_there_and_a_column_named_twice_are_said_in_words(small, write_jsonl, rows, tmp_path, capsys):
+    data = str(write_jsonl(rows))
+    common = [data, "-k", "1", "-o", str(tmp_path / "o.jsonl"), "--model", small.model_name]
+    for option, message in (("cuda:99", "There is no device 'cuda:99'"), ("quantum", "must be a device of PyTorch")):
+        assert main(["select", *common, "--device", option]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["select", *common, "--columns", "response,response"]) == 2
+    assert "got 'response' twice" in capsys.readouterr().err
+
+
+def test_openvino_says_at_once_that_it_was_forked(tiny_ranker, monkeypatch):
+    pytest.importorskip("openvino")
+    scorer = ScarScorer(str(tiny_ranker), backend="openvino", dtype="float32")
+    scorer.score("Say hello.", "Hello!")
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(RuntimeError, match="before this process was forked"):
+        scorer.score("Say goodbye.", "Goodbye!")

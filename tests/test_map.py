@@ -60,8 +60,16 @@ def test_rows_without_a_score_at_the_beginning_do_not_decide_the_type(how, ds, s
     empty = Dataset.from_dict({"instruction": ["q"] * 4, "response": [None] * 3 + ["an answer"]}).cast(
         ds.remove_columns("id").features
     )
-    found = scores_of(empty.map(small, **how, **({"batch_size": 2} if how else {}), writer_batch_size=2))
-    assert np.isnan(found).tolist() == [True, True, True, False]
+    mapped = empty.map(small, **how, **({"batch_size": 2} if how else {}), writer_batch_size=2)
+    assert np.isnan(scores_of(mapped)).tolist() == [True, True, True, False]
+    assert how or mapped["scar_score"][:3] == [None] * 3
+
+
+def test_a_column_of_numbers_has_no_scores(small):
+    ds = Dataset.from_dict({"instruction": ["q", "r"], "response": [2**62, 7]})
+    for how in ({}, {"batched": True}):
+        mapped = ds.map(small, **how)
+        assert np.isnan(scores_of(mapped)).all() and mapped["response"][:] == [2**62, 7]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "numpy", "torch"])

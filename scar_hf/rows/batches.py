@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
@@ -57,9 +58,12 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
 
         return given.with_columns(polars.from_arrow(column).alias(name))
     if hasattr(given, "assign"):
-        return given.assign(**{name: scores})
-    # `Dataset.map` takes the type of a column from the first rows, of which none may have a score; an array has one.
-    typed = isinstance(given, (LazyBatch, LazyRow)) or any(hasattr(value, "dtype") for value in given.values())
+        return given.assign(**{name: column.to_pandas(types_mapper=pd.ArrowDtype).set_axis(given.index)})
+    # `Dataset.map` takes the type of a column from the first rows, of which none may have a score. An array has a type; that of
+    # Arrow, which `map` takes for single rows, has nulls too.
+    if isinstance(given, LazyRow):
+        return {name: column}
+    typed = isinstance(given, LazyBatch) or any(hasattr(value, "dtype") for value in given.values())
     values: Any = scores if typed else column.to_pylist()
     return {name: values if is_batch else values[0]}
 

@@ -308,7 +308,9 @@ def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]
     if isinstance(columns, Mapping):
         if set(columns) != {"instruction", "response"}:
             raise ValueError(f'`columns` must have the keys "instruction" and "response", got {sorted(columns)}.')
-        return columns["instruction"], columns["response"]
+        columns = columns["instruction"], columns["response"]
     if isinstance(columns, str) or len(columns) != 2:
         raise ValueError(f"`columns` must be two column names, instruction and response, got {columns!r}.")
+    if columns[0] == columns[1]:
+        raise ValueError(f"`columns` must name two different columns, instruction and response, got {columns[0]!r} twice.")
     return columns[0], columns[1]

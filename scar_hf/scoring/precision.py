@@ -10,6 +10,31 @@ import torch
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
+def check_device(device: str | torch.device) -> str:
+    """
+    Check that a device is there.
+
+    Args:
+        device (`str` or `torch.device`): such as `"cpu"`, `"cuda:1"` or `"mps"`.
+
+    Returns:
+        `str`: the same.
+
+    Raises:
+        `ValueError`: if PyTorch knows no such device, or this machine has none.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"`device` must be a device of PyTorch, such as cpu, cuda:1 or mps, got {device!r}.") from error
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise ValueError(f"There is no device {device!r}: PyTorch finds {count} CUDA devices here. Pass another, or none.")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"There is no device {device!r} on this machine. Pass another, or none.")
+    return str(device)
+
+
 def default_device() -> str:
     """A GPU if there is one, else the CPU."""
     if torch.cuda.is_available():

@@ -26,7 +26,7 @@ from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
 from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
 from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
-from .precision import as_dtype, default_device
+from .precision import as_dtype, check_device, default_device
 from .probing import check_probe
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
 from .tokenization import TokenizedTexts, tokenize
@@ -74,7 +74,7 @@ class ScarScorer:
         self.model_name = self.settings.model
         if backend == "auto" and as_dtype(dtype, "cpu") == torch.int8:
             backend = "openvino"
-        self.device = str(device or ("cpu" if backend == "openvino" else default_device()))
+        self.device = check_device(device or ("cpu" if backend == "openvino" else default_device()))
         if backend == "openvino" and torch.device(self.device).type != "cpu":
             raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. On a GPU use backend="torch".')
         self.dtype = as_dtype("int8" if backend == "openvino" and dtype == "auto" else dtype, self.device)
@@ -217,7 +217,7 @@ class ScarScorer:
     def __call__(self, batch: Any) -> Any:
         """
         Score a row, or a batch of rows: what `ds.map(scorer)` and `ds.map(scorer, batched=True)` call. Adds the column
-        `scar_score`, float32, NaN (of a stream null) where a row cannot be scored. With `batched=True` it is many times faster.
+        `scar_score`, float32, null (in batches NaN) where a row cannot be scored. With `batched=True` it is many times faster.
         """
         columns, is_batch = as_columns(batch, self.reader)
         rows = self.reader.read(columns)

@@ -87,6 +87,7 @@ class OpenVinoEncoder:
         # Some encoders count positions by it, so that it is not free even where the mask hides it.
         self._pad_token_id = getattr(config.encoder_config, "pad_token_id", None) or 0
         quantised = precision == "int8"
+        self._process = os.getpid()
         self.key = conversion_key(path, revision, precision)
         folder = Path(cache_dir or cache_folder()) / "openvino" / self.key
         core = ov.Core()
@@ -122,6 +123,11 @@ class OpenVinoEncoder:
         Returns:
             `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in the given order.
         """
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "OpenVINO was used before this process was forked, and its threads are not here: it would wait for ever. Make "
+                'the scorer in the worker, pass multiprocessing_context="spawn", or use backend="torch".'
+            )
         firsts = np.empty((len(token_ids), self.hidden_size), dtype=np.float32)
         forms = np.empty_like(firsts)
         batches = list(batches_by_tokens([self._padded(len(ids)) for ids in token_ids], self.tokens_per_batch))
