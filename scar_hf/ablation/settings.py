@@ -1,0 +1,83 @@
+"""What an ablation compares, and how: one option of the command line each."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..criteria import check_k
+
+EVERYTHING = "everything"
+BASELINE = "random"
+BUDGETS = ("steps", "epochs")
+
+
+def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
+    metadata = {"help": help_, "type": type_, **more}
+    return field(default_factory=lambda: default, metadata=metadata) if isinstance(default, tuple) else field(
+        default=default, metadata=metadata
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """
+    What is fine-tuned on which rows, for how long, and what is asked of it afterwards.
+
+    Args:
+        model (`str`): Hub id or folder of a causal language model.
+        k (`Sequence[float]`): shares or counts to keep.
+        methods (`Sequence[str]`): names of methods as [`~scar_hf.scar_rank`] takes them, `"random"` among them, and
+            `"everything"` for all rows.
+        budgets (`Sequence[str]`):
+            `"steps"`: every set is trained on for `steps` steps. `"epochs"`: every set is gone through `epochs` times, so that
+            a larger set takes more steps.
+        seeds, steps, epochs, batch_size, learning_rate, lora_r, max_length, prompts, max_new_tokens, constraints, code, dtype,
+            device, revision, trust_remote_code: see `scar-hf ablate --help`.
+
+    Raises:
+        `ValueError`: if a value is out of range, or there is nothing to compare with.
+    """
+
+    model: str
+    k: Sequence[float] = (0.1,)
+    methods: Sequence[str] = ("scar", BASELINE, "longest", EVERYTHING)
+    budgets: Sequence[str] = BUDGETS
+    seeds: int = _option(3, "Trainings of each cell, each with its own random rows, order and adapters.", int)
+    steps: int = _option(100, "Optimiser steps of every training with equal steps.", int)
+    epochs: float = _option(1.0, "Passes over the rows of every training with equal epochs.", float)
+    batch_size: int = _option(8, "Rows of a step.", int)
+    learning_rate: float = _option(2e-4, "Highest learning rate; warm-up over the first tenth, then a cosine.", float)
+    lora_r: int = _option(16, "Rank of the adapters, on all linear layers.", int)
+    max_length: int = _option(512, "Tokens of a row that are read in training and measured.", int)
+    prompts: int = _option(100, "Held-out instructions that are answered and whose answers are measured.", int)
+    max_new_tokens: int = _option(128, "Tokens that an answer may have.", int)
+    constraints: int = _option(60, "Instructions with constraints that a program verifies; 0 for none.", int)
+    code: bool = _option(False, "Run code that the tuned models write, in a subprocess with limits and without network.", bool)
+    dtype: str = _option("auto", "Precision of the model's weights; the adapters are float32.", str)
+    device: str | None = _option(None, "Where to train; by default a GPU if there is one.", str)
+    revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.", str)
+    trust_remote_code: bool = _option(False, "Let code that the model brings run.", bool)
+
+    def __post_init__(self) -> None:
+        for name in ("k", "methods", "budgets"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for k in self.k:
+            check_k(k)
+        if not self.k or BASELINE not in self.methods or len(set(self.methods)) < 2:
+            raise ValueError(
+                f"`methods` must hold {BASELINE!r}, with which the others are compared, and another one, and `k` at least one "
+                f"value; got {list(self.methods)} and {list(self.k)}."
+            )
+        if not self.budgets or not set(self.budgets) <= set(BUDGETS):
+            raise ValueError(f"`budgets` must be of {BUDGETS}, got {list(self.budgets)}.")
+        lowest = {"seeds": 1, "steps": 1, "batch_size": 1, "lora_r": 1, "max_length": 32, "prompts": 2, "max_new_tokens": 1}
+        for name, least in {**lowest, "constraints": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        if self.epochs <= 0 or self.learning_rate <= 0:
+            raise ValueError(f"`epochs` and `learning_rate` must be above 0, got {self.epochs} and {self.learning_rate}.")
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as JSON takes them, without what does not decide results."""
+        said = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in said.items() if name not in ("device", "trust_remote_code")}

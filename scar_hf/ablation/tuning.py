@@ -1,0 +1,156 @@
+"""One cell's fine-tuning: LoRA adapters on a causal language model, by TRL's trainer with the selection's callback."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.utils import logging as transformers_logging
+
+from ..loading import as_dtype, default_device
+from ..pairs import PairReader
+from ..row_source import DatasetRows
+from ..selection_result import Selection
+from ..style.causal_lm import load_causal_lm
+from .settings import AblationSettings
+
+
+def load(settings: AblationSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The language model that every cell begins with, and its tokenizer, which gets a token to pad with if it has none."""
+    device = settings.device or default_device()
+    dtype = as_dtype(settings.dtype, device)
+    with _quiet():
+        model, tokenizer = load_causal_lm(settings.model, dtype, device, settings.revision, settings.trust_remote_code)
+    if hasattr(model.config, "quantization_config"):  # weights of a GGUF file, which are dequantised by now
+        raise ValueError(
+            f"The weights of {settings.model!r} are quantized and cannot be fine-tuned: write them as safetensors first, as "
+            "examples/unpack_gguf.py does."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def fine_tune(
+    settings: AblationSettings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    selection: Selection,
+    budget: str,
+    seed: int,
+) -> tuple[Any, dict[str, Any]]:
+    """
+    Fine-tune on the rows of a selection.
+
+    Args:
+        settings ([`AblationSettings`]): how.
+        model, tokenizer: from [`load`]; adapters are added to the model.
+        selection ([`~scar_hf.selection_result.Selection`]): on what.
+        budget (`str`): `"steps"`: as many optimiser steps for every set; `"epochs"`: as many passes over the set's own rows.
+        seed (`int`): of the adapters, the order of the rows and dropout.
+
+    Returns:
+        `tuple`: the model with its adapters, and what was done: steps, epochs, tokens, training loss.
+
+    Raises:
+        `ImportError`: without trl or peft.
+    """
+    try:
+        from peft import LoraConfig
+        from trl import SFTConfig, SFTTrainer
+    except ImportError as error:
+        raise ImportError('Fine-tuning needs trl and peft: pip install "scar-hf[trl]"') from error
+    from ..trainer_callbacks import ScarSelectionCallback
+
+    set_seed(seed)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        config = SFTConfig(
+            output_dir=folder,
+            max_steps=settings.steps if budget == "steps" else -1,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.1,
+            max_length=settings.max_length,
+            # Rows of similar length together: less padding, the same for every set.
+            train_sampling_strategy="group_by_length",
+            bf16=False,  # the weights are in their precision already
+            gradient_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            use_cpu=model.device.type == "cpu",
+            report_to="none",
+            disable_tqdm=True,
+            seed=seed,
+        )
+        trainer = SFTTrainer(
+            model,
+            config,
+            train_dataset=training_rows(selection.dataset, tokenizer),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(r=settings.lora_r, lora_alpha=2 * settings.lora_r, target_modules="all-linear"),
+        )
+        trainer.remove_callback(_printer())
+        trainer.add_callback(ScarSelectionCallback(trainer, selection))
+        result = trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tail = losses[-max(1, len(losses) // 5) :]
+    done = {
+        "steps": trainer.state.global_step,
+        "epochs": round(float(trainer.state.epoch or 0), 3),
+        "training_loss": round(sum(tail) / len(tail), 5),
+        "tokens": int(trainer.state.num_input_tokens_seen or 0) or None,
+        "seconds": round(float(result.metrics["train_runtime"]), 1),
+    }
+    return trainer.model.eval(), done
+
+
+def training_rows(ds: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Rows as prompt and completion: messages where there is a chat template, else texts with an empty line between."""
+    pairs = [pair for row in DatasetRows(ds, PairReader()).rows() if row.problem is None for pair in row.pairs[:1]]
+    if tokenizer.chat_template is None:
+        columns: Mapping[str, Any] = {"prompt": [f"{x}\n\n" for x, _ in pairs], "completion": [y for _, y in pairs]}
+    else:
+        columns = {
+            "prompt": [[{"role": "user", "content": x}] for x, _ in pairs],
+            "completion": [[{"role": "assistant", "content": y}] for _, y in pairs],
+        }
+    return Dataset.from_dict(dict(columns))
+
+
+def _printer() -> Any:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and notes of loading and tokenising, which a grid repeats for every cell."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    shown = not are_progress_bars_disabled()
+    trl = logging.getLogger("trl")
+    before = trl.level
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    trl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        trl.setLevel(before)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if shown:
+            enable_progress_bars()
+
+

@@ -1,0 +1,122 @@
+"""What a tuned model expects, and what it writes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from ..planning import batches_by_tokens
+from ..style.causal_lm import token_losses
+
+# On a CPU a larger batch brings no speed; on a GPU the probabilities over the vocabulary fill the memory.
+_CPU_TOKENS, _GPU_TOKENS = 2048, 16_384
+
+
+def context_of(tokenizer: PreTrainedTokenizerBase, instruction: str) -> list[int]:
+    """The tokens before an answer, as in training."""
+    if tokenizer.chat_template is None:
+        start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        return [*start, *_tokens(tokenizer, f"{instruction}\n\n")]
+    turn = [{"role": "user", "content": instruction}]
+    return _tokens(tokenizer, str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)))
+
+
+def losses(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Sequence[str],
+    answers: Sequence[str],
+    max_length: int,
+    bar: tqdm | None = None,
+) -> np.ndarray:
+    """
+    Measure how surprising answers are.
+
+    Args:
+        model: causal, with or without adapters.
+        tokenizer (`PreTrainedTokenizerBase`): its own.
+        instructions, answers (`Sequence[str]`): n pairs.
+        max_length (`int`): tokens of both together that are read; at most half of them of the instruction.
+        bar (`tqdm`, *optional*): a progress bar of pairs.
+
+    Returns:
+        `np.ndarray` of shape `(n,)`, float64: the mean negative log-likelihood of an answer's tokens, in nats; NaN where
+        nothing of the answer is read.
+    """
+    token_ids: list[list[int]] = []
+    contexts: list[int] = []
+    for instruction, answer in zip(instructions, answers, strict=True):
+        context = context_of(tokenizer, instruction)[-max_length // 2 :]
+        tokens = _tokens(tokenizer, answer)[: max_length - len(context)]
+        token_ids.append(context + tokens)
+        contexts.append(len(context))
+    found = np.full(len(token_ids), np.nan)
+    readable = [i for i, tokens in enumerate(token_ids) if len(tokens) > contexts[i]]
+    for batch in batches_by_tokens([len(token_ids[i]) for i in readable], _budget(model)):
+        some = [readable[i] for i in batch]
+        sums = token_losses(model, [token_ids[i] for i in some], [contexts[i] for i in some])
+        found[some] = sums / [len(token_ids[i]) - contexts[i] for i in some]
+        if bar is not None:
+            bar.update(len(some))
+    return found
+
+
+@torch.inference_mode()
+def write(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Sequence[str],
+    max_new_tokens: int,
+    max_length: int,
+    bar: tqdm | None = None,
+) -> list[str]:
+    """
+    Have the model answer, each time with the token that it finds likeliest.
+
+    Args:
+        model, tokenizer, bar: as for [`losses`].
+        instructions (`Sequence[str]`): n instructions.
+        max_new_tokens (`int`): of an answer.
+        max_length (`int`): tokens of an instruction that are read, its last.
+
+    Returns:
+        `list[str]`: n answers, without blanks around them.
+    """
+    contexts = [context_of(tokenizer, instruction)[-max_length:] for instruction in instructions]
+    answers = [""] * len(contexts)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    for batch in batches_by_tokens([len(tokens) + max_new_tokens for tokens in contexts], 2 * _budget(model)):
+        width = max(len(contexts[i]) for i in batch)
+        ids = torch.full((len(batch), width), pad)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(batch):
+            ids[row, width - len(contexts[i]) :] = torch.tensor(contexts[i])
+            mask[row, width - len(contexts[i]) :] = 1
+        written = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=pad,
+            use_cache=True,
+        )
+        for row, i in enumerate(batch):
+            answers[i] = str(tokenizer.decode(written[row, width:], skip_special_tokens=True)).strip()
+        if bar is not None:
+            bar.update(len(batch))
+    return answers
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def _budget(model: Any) -> int:
+    return _CPU_TOKENS if model.device.type == "cpu" else _GPU_TOKENS
