@@ -133,7 +133,9 @@ def choice_in_words(manifest: Mapping[str, Any]) -> str:
 
 def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of a table: the ranker and what identifies it."""
-    ranker = manifest["ranker"]
+    ranker, method = manifest["ranker"], (manifest.get("settings") or {}).get("method")
+    if method and not ranker.get("model"):
+        return [("Method", str(method))]
     revision = f" at {ranker['revision']}" if ranker.get("revision") else ""
     return [
         ("Ranker", f"{ranker['model']}{revision}"),

@@ -1,5 +1,6 @@
 """Baselines: each against an independent computation on 200 rows, and behind the interface of SCAR."""
 
+import json
 import math
 import pickle
 import random
@@ -11,6 +12,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scar_hf import scar_rank
+from scar_hf.cli import main
+from scar_hf.files import read_dataset
+from scar_hf.manifest.commands import select_command, select_snippet
 from scar_hf.methods import (
     ColumnScorer,
     CombinedScorer,
@@ -192,3 +196,34 @@ def test_scar_rank_takes_any_method(rows, scorer):
         scar_rank(rows, model=scorer, method="longest")
     with pytest.raises(ValueError, match=r"no method and no column 'rewards'\. Did you mean 'reward'"):
         scar_rank(rows, method="rewards")
+
+
+def test_the_command_line_selects_by_any_method_and_its_manifest_repeats_it(rows, lm, tmp_path, capsys, write_jsonl):
+    data, out = write_jsonl(rows.remove_columns("reward").to_list()), tmp_path / "out.jsonl"
+    command = ["select", str(data), "-k", "20", "--quiet"]
+    assert main([*command, "-o", str(out), "--method", "longest"]) == 0
+    kept = read_dataset(out)
+    lengths = sorted((len(row["response"]) for row in rows), reverse=True)
+    assert sorted(kept["scar_score"], reverse=True) == lengths[:20]
+    manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
+    assert "--method longest" in select_command(manifest, "again.jsonl")
+    assert main(["verify", str(out)]) == 0
+    both = tmp_path / "both.jsonl"
+    combined = ["--method", "longest=1,ifd=0.5", "--lm", lm, "--combine", "z_score"]
+    assert main([*command, "-o", str(both), *combined]) == 0
+    manifest = json.loads((tmp_path / "both.jsonl.manifest.json").read_text())
+    assert f"--method longest=1,ifd=0.5 --lm {lm} --combine z_score" in select_command(manifest, None)
+    assert "method='longest=1,ifd=0.5'" in select_snippet(manifest)
+    # Row for row what Python gives.
+    ranking = scar_rank(rows, method={"longest": 1, "ifd": 0.5}, lm=lm, combine="z_score", progress=False)
+    assert read_dataset(both)["id"][:] == ranking.top(20)["id"][:]
+    capsys.readouterr()
+    assert main([*command, "-o", str(tmp_path / "x.jsonl"), "--method", "ifd"]) == 2
+    assert "needs a causal language model: pass lm= (--lm)" in capsys.readouterr().err
+    assert main([*command, "-o", str(tmp_path / "x.jsonl"), "--method", "random", "--engine", "ray"]) == 2
+
+
+def test_a_report_of_another_method_names_it(rows, tmp_path, scorer):
+    selection = scar_rank(rows, method="longest", progress=False).select(0.1)
+    page = selection.report(scorer=scorer, examples=0, progress=False).html()
+    assert "ranked by the method longest" in page

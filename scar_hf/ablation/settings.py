@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..criteria import check_k
+from ..selecting.criteria import check_k
 
 EVERYTHING = "everything"
 BASELINE = "random"
 BUDGETS = ("steps", "epochs")
 
 
-def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
-    metadata = {"help": help_, "type": type_, **more}
-    return field(default_factory=lambda: default, metadata=metadata) if isinstance(default, tuple) else field(
-        default=default, metadata=metadata
-    )  # fmt: skip
+def _option(default: Any, help_: str, type_: Any) -> Any:
+    return field(default=default, metadata={"help": help_, "type": type_})
 
 
 @dataclass(frozen=True)

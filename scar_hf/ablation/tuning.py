@@ -4,18 +4,16 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging as transformers_logging
 
-from ..loading import as_dtype, default_device
-from ..pairs import PairReader
-from ..row_source import DatasetRows
-from ..selection_result import Selection
+from ..rows.pairs import PairReader
+from ..rows.source import DatasetRows
+from ..scoring.precision import as_dtype, default_device
+from ..selection import Selection
 from ..style.causal_lm import load_causal_lm
 from .settings import AblationSettings
 
@@ -50,12 +48,12 @@ def fine_tune(
     Args:
         settings ([`AblationSettings`]): how.
         model, tokenizer: from [`load`]; adapters are added to the model.
-        selection ([`~scar_hf.selection_result.Selection`]): on what.
+        selection ([`~scar_hf.selection.Selection`]): on what.
         budget (`str`): `"steps"`: as many optimiser steps for every set; `"epochs"`: as many passes over the set's own rows.
         seed (`int`): of the adapters, the order of the rows and dropout.
 
     Returns:
-        `tuple`: the model with its adapters, and what was done: steps, epochs, tokens, training loss.
+        `tuple`: the model with its adapters, and what was done: steps, epochs, training loss, seconds.
 
     Raises:
         `ImportError`: without trl or peft.
@@ -105,7 +103,6 @@ def fine_tune(
         "steps": trainer.state.global_step,
         "epochs": round(float(trainer.state.epoch or 0), 3),
         "training_loss": round(sum(tail) / len(tail), 5),
-        "tokens": int(trainer.state.num_input_tokens_seen or 0) or None,
         "seconds": round(float(result.metrics["train_runtime"]), 1),
     }
     return trainer.model.eval(), done
@@ -152,5 +149,3 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
         if shown:
             enable_progress_bars()
-
-

@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..planning import batches_by_tokens
+from ..scoring.chunks import batches_by_tokens
 from ..style.causal_lm import token_losses
 
 # On a CPU a larger batch brings no speed; on a GPU the probabilities over the vocabulary fill the memory.

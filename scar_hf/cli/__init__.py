@@ -7,7 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .._version import __version__
-from . import card, convert, evaluate, explain, export, judge, push, report, score, select, sft, synthesize, train, verify
+from . import (
+    ablate,
+    card,
+    convert,
+    evaluate,
+    explain,
+    export,
+    judge,
+    push,
+    report,
+    score,
+    select,
+    sft,
+    synthesize,
+    train,
+    verify,
+)
 from .errors import UsageError
 from .terminal import printable
 
@@ -26,6 +42,7 @@ _COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "sft": sft,
+    "ablate": ablate,
 }
 # These read what is not theirs by themselves: their options are fields of dataclasses, known once torch is loaded.
 _TAKING_THE_REST = ("train", "sft")

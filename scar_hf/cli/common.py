@@ -74,12 +74,38 @@ def number(text: str) -> float:
         return float(text)
 
 
-def load_scorer(args: argparse.Namespace) -> Any:
+def add_method_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of methods other than SCAR."""
+    group = parser.add_argument_group("method", "what ranks the rows; see docs/methods.md")
+    group.add_argument(
+        "--method",
+        default="scar",
+        metavar="METHOD",
+        help="scar, random, longest, perplexity, ifd, diversity, a column of numbers, or several: scar=1,ifd=0.5",
+    )
+    group.add_argument("--lm", metavar="LM", help="language model of perplexity and ifd: a Hub id, a folder, a GGUF file")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of random and diversity (default: 0)")
+    group.add_argument(
+        "--combine",
+        choices=("reciprocal_rank", "z_score"),
+        default="reciprocal_rank",
+        help="how several methods make one score (default: reciprocal_rank)",
+    )
+
+
+def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
     """Load the ranker, so that what is wrong with it or the options shows before the data is read."""
+    from ..methods import method_scorer
     from ..scoring.scorer import ScarScorer
 
     with usage():
         settings = ScorerSettings.from_options(args).as_dict()
+        if not method and getattr(args, "method", "scar") != "scar":
+            method = {name: getattr(args, name) for name in ("method", "lm", "seed", "combine")}
+        if method:
+            if getattr(args, "engine", "local") != "local":
+                raise ValueError(f"The method {method['method']!r} runs in this process only: leave out --engine.")
+            return method_scorer(**method, **settings)
         ScarScorer(**settings)  # which loads nothing, and refuses settings that contradict each other
     return ScarScorer.from_pretrained(**settings)
 

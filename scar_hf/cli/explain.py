@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_choice_arguments, add_scoring_arguments, criteria_of, engine_of, load_scorer
+from .common import add_choice_arguments, add_method_arguments, add_scoring_arguments, criteria_of, engine_of, load_scorer
 
 HELP = "say where rows stand in a selection, and why they are kept or not"
 EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
@@ -11,6 +11,7 @@ EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
+    add_method_arguments(parser)
     add_choice_arguments(parser)
     parser.add_argument(
         "--row", type=int, required=True, action="append", metavar="N", help="number of a row, counted from 0; may be repeated"

@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the scores (those of a selection before are in the cache), measure samples, and write the page."""
+    from ..manifest.commands import method_arguments
     from ..manifest.sidecars import manifest_of
     from ..report import report_files
 
@@ -57,15 +58,15 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{page} exists. Name another page with -o, or pass --overwrite.")
     if args.after is not None and (args.k is not None or criteria_options_of(args) != CriteriaOptions()):
         raise UsageError(f"{args.after} is a selection already: leave out -k and the other criteria, or leave it out.")
-    if args.after is not None:
-        _take_settings(args, manifest_of(args.after))
+    manifest = None if args.after is None else manifest_of(args.after)
+    _take_settings(args, manifest)
     from ..style import Surprisal
 
     lm = None if args.lm is None else Surprisal(args.lm, trust_remote_code=args.trust_remote_code)
     report = report_files(
         args.data,
         args.after,
-        load_scorer(args),
+        load_scorer(args, **method_arguments((manifest or {}).get("settings") or {})),
         None if args.after is not None else criteria_of(args),
         split=args.split,
         cache=not args.no_cache,

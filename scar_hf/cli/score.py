@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_output_arguments, add_scoring_arguments, number, run_and_write
+from .common import add_method_arguments, add_output_arguments, add_scoring_arguments, number, run_and_write
 from .errors import UsageError
 
 HELP = "score every row and write all of them with a column scar_score"
@@ -12,6 +12,7 @@ EXAMPLE = "scar-hf score data.jsonl -o scored.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
+    add_method_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument("-k", type=number, metavar="K", help="with --explain: what a selection would keep, a share or a count")
 

@@ -4,6 +4,7 @@ import argparse
 
 from .common import (
     add_choice_arguments,
+    add_method_arguments,
     add_output_arguments,
     add_scoring_arguments,
     criteria_of,
@@ -17,6 +18,7 @@ EXAMPLE = "scar-hf select data.jsonl -k 0.1 -o selected.jsonl"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
+    add_method_arguments(parser)
     add_output_arguments(parser)
     add_choice_arguments(parser)
     parser.add_argument(

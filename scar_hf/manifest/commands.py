@@ -29,6 +29,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         parts += ["-k", str(options["k"])]
     parts += ["-o", output or "selected.jsonl"]
     parts += command_options(settings)
+    parts += [part for name, value in method_arguments(settings).items() for part in (f"--{name}", str(value))]
     parts += [f"--{name.replace('_', '-')}" for name in ("explain", "sft_format", "arrow") if options.get(name)]
     if options.get("threshold") is not None:
         parts += ["--threshold", str(options["threshold"])]
@@ -46,7 +47,8 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
 def select_snippet(manifest: Mapping[str, Any]) -> str:
     """The same in Python, for data in memory."""
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
-    arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in python_arguments(settings).items())])
+    given = {**python_arguments(settings), **method_arguments(settings)}
+    arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in given.items())])
     names = ("threshold", "stratify_by", "diversity")
     chosen = [] if options.get("k") is None else [repr(options["k"])]
     chosen += [f"{name}={options[name]!r}" for name in names if options.get(name)]
@@ -54,6 +56,28 @@ def select_snippet(manifest: Mapping[str, Any]) -> str:
     chosen += [f"curation=[{steps}]"] if steps else []
     selection = f"selection = ranking.select({', '.join(chosen)})"
     return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\n{selection}"
+
+
+def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Read from a manifest by what other method than the ranker rows were scored.
+
+    Args:
+        settings (`Mapping`): of the manifest.
+
+    Returns:
+        `dict`: `method`, `lm`, `seed` and `combine` as [`~scar_hf.scar_rank`] takes them, without defaults; empty for SCAR.
+    """
+    method = settings.get("method")
+    if not method:
+        return {}
+    members = [member for member in settings.get("members") or [] if isinstance(member, Mapping)]
+    found: dict[str, Any] = {"method": str(method)}
+    for name, default in (("lm", None), ("seed", 0), ("combine", "reciprocal_rank")):
+        value = next((part[name] for part in (settings, *members) if part.get(name) is not None), default)
+        if value != default:
+            found[name] = value
+    return found
 
 
 def _step(step: Mapping[str, Any]) -> str:

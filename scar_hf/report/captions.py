@@ -19,7 +19,9 @@ def intro_of() -> list[str]:
 def lead_of(numbers: Mapping[str, Any]) -> str:
     """The sentence below the title of the page."""
     counts, output = numbers["counts"], numbers["output"]
-    ranker = (numbers["manifest"].get("ranker") or {}).get("model") or "an unsaved ranker"
+    manifest = numbers["manifest"]
+    method = (manifest.get("settings") or {}).get("method")
+    ranker = f"the method {method}" if method else (manifest.get("ranker") or {}).get("model") or "an unsaved ranker"
     kept = f", selected as {output}" if output else ""
     truncated = f" In {counts['truncated']:,} rows the ranker read only the beginning of a text." if counts["truncated"] else ""
     return f"{numbers['name']}{kept}, ranked by {ranker}.{truncated}{_refusals(numbers)}"

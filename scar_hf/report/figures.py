@@ -40,13 +40,14 @@ def check_matplotlib() -> None:
         raise ImportError('Reports draw their figures with matplotlib: pip install "scar-hf[report]"') from error
 
 
-def draw(numbers: Mapping[str, Any], image: str) -> dict[str, bytes]:
+def draw(numbers: Mapping[str, Any], image: str, figures: "Figures | None" = None) -> dict[str, bytes]:
     """
     Draw every figure that the numbers allow.
 
     Args:
         numbers (`Mapping`): of a report, or those of its parts that are known.
         image (`str`): `"png"` or `"svg"`.
+        figures (`dict`, *optional*): name -> (whether there is data, what draws it); by default those of reports.
 
     Returns:
         `dict[str, bytes]`: the images by the names of the figures; the same numbers give the same bytes.
@@ -77,7 +78,7 @@ def draw(numbers: Mapping[str, Any], image: str) -> dict[str, bytes]:
     images = {}
     with rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in other scripts: the page has its own fonts
-        for name, (has_data, plot) in FIGURES.items():
+        for name, (has_data, plot) in (FIGURES if figures is None else figures).items():
             if has_data(numbers):
                 images[name] = _rendered(plot(numbers), image)
     return images
@@ -112,7 +113,7 @@ def score_histogram(scores: np.ndarray, kept: np.ndarray | None = None) -> dict[
 def scores_figure(numbers: Mapping[str, Any]) -> Any:
     """Distribution of the scores, with the threshold."""
     histogram = numbers["scores"]
-    figure, axes = _axes(2.7)
+    figure, axes = new_axes(2.7)
     edges = np.array(histogram["edges"])
     kept, others = np.array(histogram["kept"]), np.array(histogram["others"])
     for counts, bottom, role, label in ((others, 0, "rest", "not kept"), (kept, others, "kept", "kept")):
@@ -137,7 +138,7 @@ def scores_figure(numbers: Mapping[str, Any]) -> Any:
     axes.grid(axis="y")
     axes.set(xlabel="score (higher is better)", ylabel="rows", ylim=(0, 1.12 * max(1, (kept + others).max())))
     _thousands(axes.yaxis)
-    _legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -154,7 +155,7 @@ def sources_map_figure(numbers: Mapping[str, Any]) -> Any:
     points = numbers["map"]
     groups = np.array(points["group"], dtype=object)
     names = [group["name"] for group in numbers["groups"]][: len(_GROUP_COLOURS) - 1]
-    layers = [(groups == name, role, _short(name)) for name, role in zip(names, _GROUP_COLOURS, strict=False)]
+    layers = [(groups == name, role, shortened(name)) for name, role in zip(names, _GROUP_COLOURS, strict=False)]
     others = ~np.isin(groups, names)
     layers += [(others, _GROUP_COLOURS[-1], "others")] if others.any() else []
     return _scatter(points, [layer for layer in layers if layer[0].any()])
@@ -163,7 +164,7 @@ def sources_map_figure(numbers: Mapping[str, Any]) -> Any:
 def surprisal_figure(numbers: Mapping[str, Any]) -> Any:
     """Distribution of surprisal before and after."""
     density = numbers["surprisal"]
-    figure, axes = _axes(2.7)
+    figure, axes = new_axes(2.7)
     for values, role, label in (
         (density["before"], "rest", f"all rows ({density['rows_before']:,} read)"),
         (density["after"], "kept", f"kept ({density['rows_after']:,} read)"),
@@ -174,14 +175,14 @@ def surprisal_figure(numbers: Mapping[str, Any]) -> Any:
     axes.grid(axis="y")
     axes.set(xlabel="instructional surprisal, log PPL(y|x) (nats per token)", ylabel="density")
     axes.set_ylim(bottom=0)
-    _legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     """Change of the spread of each measure, with its interval."""
     rows = _changes(numbers)
-    figure, axes = _axes(1.0 + 0.26 * len(rows))
+    figure, axes = new_axes(1.0 + 0.26 * len(rows))
     labels = ["random draws", "draws with the same lengths"]  # of the first marks of each kind
     for y, (_, row) in enumerate(reversed(rows)):
         if row.get("random"):
@@ -210,7 +211,7 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     axes.grid(axis="x")
     axes.set(xlabel="change of the spread (%); left is narrower", ylim=(-0.7, len(rows) - 0.3))
     if any(row.get("random") for _, row in rows):
-        _legend(figure, axes)
+        add_legend(figure, axes)
     axes.set_yticks(range(len(rows)), [MEASURES[name].title.split(",")[0].split(" (")[0] for name, _ in reversed(rows)])
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
     axes.spines["left"].set_visible(False)
@@ -219,7 +220,7 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
 
 def calibration_figure(numbers: Mapping[str, Any]) -> Any:
     """Share of the reference data that each threshold keeps."""
-    figure, axes = _axes(3.0)
+    figure, axes = new_axes(3.0)
     scores = np.asarray(numbers["calibration"], dtype=float)
     # A logarithmic axis cannot show the share above the highest score, which is zero.
     shares = 1 - np.linspace(0, 1, len(scores))[:-1]
@@ -239,7 +240,7 @@ def calibration_figure(numbers: Mapping[str, Any]) -> Any:
 
 def sources_figure(numbers: Mapping[str, Any]) -> Any:
     """Share kept of each source."""
-    return _shares(numbers["groups"], numbers["counts"]["share"], f"share kept (%), by {_short(numbers['group_by'])}")
+    return _shares(numbers["groups"], numbers["counts"]["share"], f"share kept (%), by {shortened(numbers['group_by'])}")
 
 
 def lengths_figure(numbers: Mapping[str, Any]) -> Any:
@@ -249,7 +250,8 @@ def lengths_figure(numbers: Mapping[str, Any]) -> Any:
 
 # Beyond this a change of spread is drawn at the edge: the table has its number.
 _MOST_CHANGE = 1.0
-FIGURES: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Mapping[str, Any]], Any]]] = {
+Figures = dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Mapping[str, Any]], Any]]]
+FIGURES: Figures = {
     "scores": (lambda n: "scores" in n and bool(n["scores"]["edges"]), scores_figure),
     "map": (lambda n: n.get("map") is not None, map_figure),
     "map-sources": (lambda n: n.get("map") and n["map"]["group"] and len(n["groups"]) > 1, sources_map_figure),
@@ -266,7 +268,7 @@ def _changes(numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(name, row) for name, row in measures if row["spread_change"] is not None]
 
 
-def _axes(height: float) -> tuple[Any, Any]:
+def new_axes(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -274,7 +276,7 @@ def _axes(height: float) -> tuple[Any, Any]:
 
 
 def _scatter(points: Mapping[str, Any], layers: list[tuple[np.ndarray, str, str]]) -> Any:
-    figure, axes = _axes(3.9)
+    figure, axes = new_axes(3.9)
     x, y = np.array(points["x"]), np.array(points["y"])
     for rows, role, label in layers:
         axes.plot(
@@ -291,12 +293,12 @@ def _scatter(points: Mapping[str, Any], layers: list[tuple[np.ndarray, str, str]
     first, second = (100 * share for share in points["variance"])
     axes.set(xlabel=f"first principal axis ({first:.0f} % of the variance)", ylabel=f"second ({second:.0f} %)")
     axes.set(xticks=[], yticks=[])
-    _legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def _shares(groups: list[Mapping[str, Any]], overall: float, label: str) -> Any:
-    figure, axes = _axes(0.9 + 0.27 * len(groups))
+    figure, axes = new_axes(0.9 + 0.27 * len(groups))
     for y, group in enumerate(reversed(groups)):
         share = 100 * (group["share"] or 0)
         axes.barh(y, share, height=0.62, color=COLOURS["kept"])
@@ -313,16 +315,16 @@ def _shares(groups: list[Mapping[str, Any]], overall: float, label: str) -> Any:
     most = max([100 * overall, *(100 * (group["share"] or 0) for group in groups)])
     axes.grid(axis="x")
     axes.set(xlabel=label, xlim=(0, 1.75 * (most or 1)), ylim=(-0.6, len(groups) - 0.4))
-    axes.set_yticks(range(len(groups)), [_short(group["name"]) for group in reversed(groups)])
+    axes.set_yticks(range(len(groups)), [shortened(group["name"]) for group in reversed(groups)])
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
     for tick in axes.get_yticklabels():
         tick.set_parse_math(False)
     axes.spines["left"].set_visible(False)
-    _legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
-def _legend(figure: Any, axes: Any) -> None:
+def add_legend(figure: Any, axes: Any) -> None:
     handles = [artist for artist in (*axes.lines, *axes.collections, *axes.patches) if not artist.get_label().startswith("_")]
     labels = [artist.get_label().removeprefix(_SHOWN) for artist in handles]
     # Names are set afterwards, as names between dollars would be read as formulas.
@@ -346,7 +348,7 @@ def _thousands(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def _short(name: str) -> str:
+def shortened(name: str) -> str:
     """Shorten a long name to its beginning and its end, where names mostly differ."""
     half = _MOST_NAME // 2
     return name if len(name) <= _MOST_NAME else f"{name[: half - 1]}…{name[-half:]}"

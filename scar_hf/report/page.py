@@ -32,7 +32,7 @@ def render(numbers: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     for name, image in draw(numbers, "svg").items():
         parts[f"figure:{name}"] = inline(image.decode("utf-8"), name, FIGURES[name][1].__doc__ or name, sheet)
     style = f"{style}{sheet.css()}\n"
-    parts |= {"style": style, "style_hash": _hash(style), "script": script, "script_hash": _hash(script)}
+    parts |= {"style": style, "style_hash": policy_hash(style), "script": script, "script_hash": policy_hash(script)}
     parts["data"] = _as_data(content)
     # One pass, so that placeholders inside inserted text are not replaced.
     return _PLACE.sub(lambda place: parts[place[1]], page)
@@ -50,6 +50,6 @@ def _as_data(content: Mapping[str, Any]) -> str:
     )
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
     """The hash of an inline style or script for a Content-Security-Policy."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

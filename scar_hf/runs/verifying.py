@@ -181,6 +181,8 @@ def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") ->
 def _check_ranker(ranker: Mapping[str, Any]) -> Check:
     """Compare the ranker with the folder of its name, if there is one; of one on the Hub only the commit is known."""
     name, weights = ranker["model"], ranker.get("weights")
+    if name is None and weights is None:
+        return Check("ranker", None, "none, or only in memory: another method scored the rows")
     folder = Path(resolve_checkpoint(str(name)))
     if not weights or not folder.is_dir():
         return Check(f"ranker {name}", None, "is not here")

@@ -1,0 +1,75 @@
+"""The grid of docs/evidence.md: SCAR and its baselines on examples/mixed_styles, by LoRA fine-tunes of a small model.
+
+python benchmarks/finetune/run.py MODEL FOLDER --lm MODEL_OF_IFD, again to go on; results in FOLDER.
+"""
+
+import argparse
+import gzip
+import json
+from pathlib import Path
+
+from datasets import load_dataset
+
+from scar_hf.ablation.grid import run_grid
+from scar_hf.ablation.held_out import read_triples, without_held_out
+from scar_hf.ablation.settings import AblationSettings
+
+ROOT = Path(__file__).parent.parent.parent
+# Held-out answers are read to 160 tokens: both of a pair are to be read whole.
+_MOST_WORDS = 70
+
+
+def held_out_rows() -> list[dict]:
+    """Dolly's instructions with a human's and a model's answer that are not in examples/mixed_styles."""
+    with gzip.open(ROOT / "recipes" / "qwen_triples.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    mixed = (ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl").read_text(encoding="utf-8").splitlines()
+    known = {json.loads(line)["instruction"].strip().lower() for line in mixed}
+
+    def short(row: dict) -> bool:
+        texts = [row["human"], *(row["direct"] or {}).values()]
+        return len(texts) > 1 and all(len(text.split()) <= _MOST_WORDS for text in texts)
+
+    return [
+        {name: row[name] for name in ("instruction", "direct", "human")}
+        for row in rows
+        if row["source"] == "dolly_qwen" and row["instruction"].strip().lower() not in known and short(row)
+    ]
+
+
+def main() -> None:
+    """Run the cells that are not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lm", help="for IFD; by default the model that is tuned")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--constraints", type=int, default=16)
+    parser.add_argument("--budgets", nargs="+", default=["steps"])
+    parser.add_argument("--methods", nargs="+", default=["scar", "random", "longest", "everything"])
+    args = parser.parse_args()
+    settings = AblationSettings(
+        args.model,
+        k=(0.1,),
+        methods=args.methods,
+        budgets=args.budgets,
+        seeds=args.seeds,
+        steps=args.steps,
+        batch_size=4,
+        max_length=160,
+        prompts=args.prompts,
+        max_new_tokens=40,
+        constraints=args.constraints,
+    )
+    data = str(ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl")
+    held = read_triples(held_out_rows(), settings.prompts)
+    rows = without_held_out(load_dataset("json", data_files=data, split="train"), held)
+    print(f"{len(rows)} rows, {len(held)} held-out instructions with {', '.join(held.answers)} answers")
+    found = run_grid(rows, settings, held, args.folder, rank={"lm": args.lm or args.model})
+    print(f"{len(found)} cells in {args.folder}")
+
+
+if __name__ == "__main__":
+    main()

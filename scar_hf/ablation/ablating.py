@@ -1,0 +1,72 @@
+"""One call from rows to a page that says whether a selection helps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from .grid import describe_grid, run_grid
+from .held_out import hold_out, read_triples, without_held_out
+from .report import AblationResult, result_of
+from .settings import AblationSettings
+
+
+def ablate(
+    ds: Dataset,
+    settings: AblationSettings,
+    folder: str | Path,
+    *,
+    evaluation: Sequence[Mapping[str, Any]] | None = None,
+    group_by: str | None = None,
+    lm: Any = None,
+    judge: Any = None,
+    most_cells: int | None = None,
+    progress: bool = True,
+    **rank: Any,
+) -> AblationResult:
+    """
+    Fine-tune a language model on what each method keeps, and measure what it learned. Called again, it goes on where it was.
+
+    Args:
+        ds ([`~datasets.Dataset`]): the rows to choose from.
+        settings ([`AblationSettings`]): what is compared, and how.
+        folder (`str` or `Path`): where the results of cells are kept; `ablation.html`, `ablation.json` and figures are written
+            there, too.
+        evaluation (`Sequence[Mapping]`, *optional*): triples with an `instruction` and any of `direct`, `referenced` and
+            `human`; rows of `ds` with the same instruction are left out of training. By default rows of `ds` are held out.
+        group_by (`str`, *optional*): a column, such as `source`, by whose values held-out rows of `ds` are told apart.
+        lm (`str`, *optional*): for the methods `"perplexity"` and `"ifd"`; by default the model that is tuned.
+        judge ([`~scar_hf.ablation.judging.PairwiseJudge`], *optional*): compares answers in pairs.
+        most_cells (`int`, *optional*): stop after so many more cells.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
+        rank: as for [`~scar_hf.scar_rank`]: `model`, `dtype`, and so on.
+
+    Returns:
+        [`AblationResult`].
+
+    Raises:
+        `ValueError`: if the data, the evaluation data or the settings are not what they must be, or the folder holds another
+            grid.
+        `ImportError`: without trl and peft.
+
+    Example:
+
+    ```python
+    >>> from scar_hf.ablation import AblationSettings, ablate
+
+    >>> print(ablate(ds, AblationSettings("HuggingFaceTB/SmolLM2-135M-Instruct", k=[0.1]), "grid", group_by="source"))
+    ```
+    """
+    if evaluation is None:
+        held, rows = hold_out(ds, settings.prompts, group_by)
+    else:
+        held, rows = read_triples(evaluation, settings.prompts), ds
+    rows = without_held_out(rows, held)
+    options = {"lm": lm or settings.model, **rank}
+    cells = run_grid(rows, settings, held, folder, rank=options, most_cells=most_cells, progress=progress)
+    if judge is not None:
+        cells = judge.judge_cells(cells, held.instructions, Path(folder), progress)
+    result = result_of(describe_grid(rows, settings, held, options), settings, cells)
+    result.save(Path(folder) / "ablation.html")
+    return result

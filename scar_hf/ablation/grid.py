@@ -1,0 +1,203 @@
+"""The grid: which cells there are, and running those that are not there yet."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from ..files import atomic_write
+from ..ranking import ScarRanking, scar_rank
+from ..rows.pairs import PairReader
+from ..rows.source import DatasetRows
+from ..selection import Selection
+from ..style.causal_lm import lm_identity
+from .held_out import HeldOut
+from .settings import BASELINE, EVERYTHING, AblationSettings
+
+logger = logging.getLogger(__name__)
+_GRID, _CELLS = "grid.json", "cells"
+_PACKAGES = ("scar-hf", "torch", "transformers", "trl", "peft")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One training and what is measured after it.
+
+    Args:
+        method (`str`): what chose the rows; `"untuned"` for the model before any training.
+        k (`float`): share or count of rows.
+        budget (`str`): `"steps"` or `"epochs"`.
+        seed (`int`): of the training, and of a random choice of rows.
+    """
+
+    method: str
+    k: float
+    budget: str
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """The name of its file: readable, and of any method a name that a file may have."""
+        plain = "".join(c if c.isalnum() or c in "-=.," else "_" for c in self.method)[:60]
+        mark = "" if plain == self.method else f"-{sha256(self.method.encode()).hexdigest()[:8]}"
+        return f"{self.budget}-{plain}{mark}-k{self.k!r}-seed{self.seed}.json"
+
+
+UNTUNED = Cell("untuned", 0, "none", 0)
+
+
+def cells_of(settings: AblationSettings) -> list[Cell]:
+    """
+    List the cells of a grid: seed by seed, so that a grid that is stopped early has whole comparisons.
+
+    Args:
+        settings ([`AblationSettings`]): what is compared.
+
+    Returns:
+        `list[Cell]`: the untuned model first; all rows once for all `k`.
+    """
+    cells = [UNTUNED]
+    for seed in range(settings.seeds):
+        for budget in settings.budgets:
+            for k in settings.k:
+                cells += [Cell(method, k, budget, seed) for method in settings.methods if method != EVERYTHING]
+            if EVERYTHING in settings.methods:
+                cells.append(Cell(EVERYTHING, 1.0, budget, seed))
+    return cells
+
+
+def run_grid(
+    ds: Dataset,
+    settings: AblationSettings,
+    held: HeldOut,
+    folder: str | Path,
+    *,
+    rank: Mapping[str, Any] | None = None,
+    most_cells: int | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """
+    Run the cells of a grid whose results are not in its folder yet. A grid that is killed goes on with the cell that it was at.
+
+    Args:
+        ds ([`~datasets.Dataset`]): the rows to choose from, none of them held out.
+        settings ([`AblationSettings`]): what is compared.
+        held ([`HeldOut`]): what is measured on.
+        folder (`str` or `Path`): where results are kept, a file for each cell.
+        rank (`Mapping`, *optional*): keyword arguments of [`~scar_hf.scar_rank`], such as `lm`.
+        most_cells (`int`, *optional*): stop after so many more cells.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
+
+    Returns:
+        `list[dict]`: the results that there are, in the order of the cells.
+
+    Raises:
+        `ValueError`: if the folder holds another grid, or another process works on it.
+    """
+    folder = Path(folder)
+    (folder / _CELLS).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"Another process works on the grid in {folder}. Wait for it, or name another folder.") from error
+    with lock:
+        _check_same(folder, describe_grid(ds, settings, held, rank or {}))
+        cells = cells_of(settings)
+        missing = [cell for cell in cells if read_cell(folder, cell) is None][:most_cells]
+        if missing:
+            _run(ds, settings, held, folder, rank or {}, missing, progress)
+        return [found for cell in cells if (found := read_cell(folder, cell)) is not None]
+
+
+def describe_grid(ds: Dataset, settings: AblationSettings, held: HeldOut, rank: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the results of a grid, as JSON takes it."""
+    digest = sha256(b"".join(row.digest() for row in DatasetRows(ds, PairReader()).rows())).hexdigest()
+    return {
+        "format": 1,
+        "settings": settings.describe(),
+        "model_weights": lm_identity(settings.model, settings.revision),
+        "rank": {name: str(value) for name, value in rank.items() if value is not None},
+        "data": {"rows": len(ds), "sha256": digest},
+        "held_out": {"rows": len(held), "kinds": sorted(held.answers), "sha256": held.identity()},
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """The result of a cell, `None` if there is none that can be read."""
+    try:
+        found = json.loads((folder / _CELLS / cell.file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("cell") == asdict(cell) else None
+
+
+def _check_same(folder: Path, grid: dict[str, Any]) -> None:
+    path = folder / _GRID
+    if path.is_file():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged. Name another folder.") from error
+        parts = [name for name in grid if not isinstance(known, dict) or known.get(name) != grid[name]]
+        if parts:
+            raise ValueError(
+                f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or run it with what {path} says."
+            )
+        return
+    with atomic_write(path) as out:
+        out.write(f"{json.dumps(grid, indent=1, ensure_ascii=False)}\n".encode())
+
+
+def _run(
+    ds: Dataset,
+    settings: AblationSettings,
+    held: HeldOut,
+    folder: Path,
+    rank: Mapping[str, Any],
+    missing: Sequence[Cell],
+    progress: bool,
+) -> None:
+    from .measuring import measure
+    from .tuning import fine_tune, load
+
+    choose = _chooser(ds, rank)
+    with tqdm(total=len(missing), desc="Cells", unit="cell", disable=not progress) as bar:
+        for cell in missing:
+            bar.set_postfix_str(f"{cell.method} {cell.budget} seed {cell.seed}")
+            model, tokenizer = load(settings)
+            result: dict[str, Any] = {"cell": asdict(cell)}
+            tuned: Any = model
+            if cell != UNTUNED:
+                selection = choose(cell)
+                tuned, result["training"] = fine_tune(settings, model, tokenizer, selection, cell.budget, cell.seed)
+                result["training"]["rows"] = len(selection)
+            result |= measure(settings, tuned, tokenizer, held)
+            with atomic_write(folder / _CELLS / cell.file) as out:
+                out.write(f"{json.dumps(result, ensure_ascii=False, allow_nan=False)}\n".encode("utf-8", "replace"))
+            bar.update()
+
+
+def _chooser(ds: Dataset, rank: Mapping[str, Any]) -> Callable[[Cell], Selection]:
+    """Selections of cells; each ranking is made once, those at random for each seed."""
+    rankings: dict[tuple[str, int], ScarRanking] = {}
+
+    def choose(cell: Cell) -> Selection:
+        method = BASELINE if cell.method == EVERYTHING else cell.method
+        key = method, cell.seed if method == BASELINE else 0
+        if key not in rankings:
+            named: Any = method
+            rankings[key] = scar_rank(ds, method=named, progress=False, **{**rank, "seed": key[1]})
+        return rankings[key].select(cell.k)
+
+    return choose

@@ -1,0 +1,121 @@
+"""Instructions that no training sees, with the answers that people or models gave to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..rows.pairs import PairReader, RowPairs
+from ..rows.source import DatasetRows
+
+# Kinds of answers in triples; of other rows there is one kind, or one for each value of a column.
+_KINDS = ("direct", "referenced", "human")
+_HELD_OUT = "held out"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """
+    What tuned models are measured on.
+
+    Args:
+        instructions (`list[str]`): n instructions.
+        answers (`dict[str, list[str | None]]`): by kind, such as `"direct"` and `"human"`, n answers, `None` where there is
+            none of the kind.
+    """
+
+    instructions: list[str]
+    answers: dict[str, list[str | None]]
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def identity(self) -> str:
+        """SHA-256 of all texts."""
+        digest = sha256()
+        every: list[list[Any]] = [self.instructions, *self.answers.values()]
+        for texts in every:
+            for text in texts:
+                digest.update(b"\0" if text is None else text.encode("utf-8", "surrogatepass") + b"\1")
+        return digest.hexdigest()
+
+
+def read_triples(rows: Sequence[Mapping[str, Any]], count: int) -> HeldOut:
+    """
+    Take triples as they are written by `scar-hf synthesize`.
+
+    Args:
+        rows (`Sequence[Mapping]`): `instruction` and any of `direct`, `referenced` and `human`, texts or `{model: text}`.
+        count (`int`): how many of them to take, the first that have most kinds of answers.
+
+    Returns:
+        [`HeldOut`].
+
+    Raises:
+        `ValueError`: if there are no such rows.
+    """
+    found = []
+    for row in rows:
+        texts = {kind: _text(row.get(kind)) for kind in _KINDS}
+        if isinstance(row.get("instruction"), str) and row["instruction"].strip() and any(texts.values()):
+            found.append((row["instruction"], texts))
+    if len(found) < 2:
+        raise ValueError(
+            "The evaluation data must have at least two rows with an `instruction` and a `direct`, `referenced` or `human` "
+            f"answer, as scar-hf synthesize writes them; it has {len(found)}."
+        )
+    found.sort(key=lambda item: -sum(text is not None for text in item[1].values()))
+    found = found[:count]
+    answers = {kind: [texts[kind] for _, texts in found] for kind in _KINDS}
+    return HeldOut([x for x, _ in found], {kind: texts for kind, texts in answers.items() if any(texts)})
+
+
+def hold_out(ds: Dataset, count: int, group_by: str | None = None) -> tuple[HeldOut, Dataset]:
+    """
+    Hold rows out of the data, chosen by their content.
+
+    Args:
+        ds ([`~datasets.Dataset`]): the rows.
+        count (`int`): how many; at most a third of them.
+        group_by (`str`, *optional*): a column, such as `source`: its values are the kinds of answers.
+
+    Returns:
+        `tuple([`HeldOut`], [`~datasets.Dataset`])`: the held-out rows, and the others.
+    """
+    rows = list(DatasetRows(ds, PairReader()).rows())
+    usable = [i for i, row in enumerate(rows) if row.problem is None]
+    usable.sort(key=lambda i: sha256(b"held out" + rows[i].digest()).digest())
+    taken = sorted(usable[: min(count, len(usable) // 3)])
+    if len(taken) < 2:
+        raise ValueError(f"There are {len(usable)} rows that can be read: too few to hold some out. Pass evaluation data.")
+    kinds = [_HELD_OUT] * len(taken) if group_by is None else [str(value) for value in ds.select(taken)[group_by]]
+    answers: dict[str, list[str | None]] = {
+        kind: [rows[i].response if own == kind else None for i, own in zip(taken, kinds, strict=True)]
+        for kind in sorted(set(kinds))
+    }
+    held = HeldOut([rows[i].instruction for i in taken], answers)
+    return held, ds.select(np.setdiff1d(np.arange(len(ds)), taken))
+
+
+def without_held_out(ds: Dataset, held: HeldOut) -> Dataset:
+    """The rows whose instruction is not among those held out."""
+    known = set(map(_normal, held.instructions))
+
+    def is_new(row: RowPairs) -> bool:
+        return not any(isinstance(x, str) and _normal(x) in known for x, _ in row.pairs)
+
+    return ds.select([i for i, row in enumerate(DatasetRows(ds, PairReader()).rows()) if is_new(row)])
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _text(value: Any) -> str | None:
+    """A text, of several models' the first by name."""
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in sorted(value) if isinstance(value[name], str) and value[name].strip()), None)
+    return value if isinstance(value, str) and value.strip() else None

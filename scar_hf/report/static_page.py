@@ -1,0 +1,107 @@
+"""A page of tables and figures in the design of reports, without any script: comparisons of methods, and ablations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from .figures import COLOURS, Figures, draw
+from .page import policy_hash
+from .svg import StyleSheet, inline
+
+_CSS = """
+.words { margin: 0 0 12px; padding-left: 20px; } .words li { margin: 0 0 6px; }
+.box th, .box td { text-align: right; } .box th:first-child, .box td:first-child { text-align: left; }
+.grid3 { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 20px; }
+section > .box + .caption, section > .box + .grid3, section > .box + .box { margin-top: 16px; }
+"""
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src {hash}; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="scar-hf">
+<link rel="icon" href="data:,">
+<title>{title} · scar-hf</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<div class="bar"><p class="brand">scar-hf <span>{brand}</span></p></div>
+<h1>{title}</h1>
+<p class="lead">{lead}</p>
+</header>
+<main>
+{sections}
+</main>
+<footer><p>{foot}</p></footer>
+</body>
+</html>
+"""  # noqa: E501
+
+
+@dataclass
+class Section:
+    """
+    A part of a page.
+
+    Args:
+        title (`str`): its heading.
+        words (`Sequence[str]`): sentences, as a list.
+        caption (`str`): a paragraph.
+        tables (`Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]]`): heads and lines of tables.
+        figures (`Sequence[tuple[str, str]]`): names of figures with their captions.
+    """
+
+    title: str
+    words: Sequence[str] = ()
+    caption: str = ""
+    tables: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]] = ()
+    figures: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+
+def render_static(
+    brand: str, title: str, lead: str, sections: Sequence[Section], foot: str, numbers: Mapping[str, Any], figures: Figures
+) -> str:
+    """
+    Write a page.
+
+    Args:
+        brand, title, lead, foot (`str`): its head and foot; any text.
+        sections (`Sequence[Section]`): its parts; any text.
+        numbers (`Mapping`): for the figures.
+        figures (`dict`): as for [`~scar_hf.report.figures.draw`].
+
+    Returns:
+        `str`: HTML that opens offline and runs nothing.
+    """
+    sheet = StyleSheet(COLOURS)
+    drawn = {
+        name: inline(image.decode("utf-8"), name, "figure, described below", sheet)
+        for name, image in draw(numbers, "svg", figures).items()
+    }
+    body = "\n".join(_section(section, i, drawn) for i, section in enumerate(sections))
+    css = (files(__package__) / "page.css").read_text(encoding="utf-8")
+    style = f"{css}{_CSS}{sheet.css()}\n"
+    text = {name: escape(value) for name, value in (("title", title), ("brand", brand), ("lead", lead), ("foot", foot))}
+    return _PAGE.format(hash=policy_hash(style), style=style, sections=body, **text)
+
+
+def _section(section: Section, number: int, drawn: Mapping[str, str]) -> str:
+    parts = [f'<section aria-labelledby="h{number}"><h2 id="h{number}">{escape(section.title)}</h2>']
+    if section.words:
+        parts.append(f'<ul class="words">{"".join(f"<li>{escape(line)}</li>" for line in section.words)}</ul>')
+    if section.caption:
+        parts.append(f'<p class="caption">{escape(section.caption)}</p>')
+    for head, lines in section.tables:
+        cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+        titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+        label = f'tabindex="0" role="region" aria-labelledby="h{number}"'
+        parts.append(f'<div class="box" {label}><table><thead><tr>{titles}</tr></thead><tbody>{cells}</tbody></table></div>')
+    shown = [(name, caption) for name, caption in section.figures if name in drawn]
+    if shown:
+        images = (f"<figure>{drawn[name]}<figcaption>{escape(caption)}</figcaption></figure>" for name, caption in shown)
+        parts.append(f'<div class="grid3">{"".join(images)}</div>')
+    return "\n".join([*parts, "</section>"])

@@ -1,0 +1,249 @@
+"""Ablations: a grid of fine-tunes that goes on where it was killed, and the numbers that come out of it."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from scar_hf.ablation import AblationSettings, PairwiseJudge, ablate, cells_of, compare_cells, hold_out, sentence_of
+from scar_hf.ablation.constraints import CONSTRAINTS, constrained_prompts, verify
+from scar_hf.ablation.problems import PROBLEMS, passes
+from scar_hf.synthesis.backends import Completion
+
+ROOT = Path(__file__).parent.parent
+COMMAND = ["-k", "0.25", "--methods", "random", "longest", "everything", "--budgets", "steps", "--seeds", "2", "--steps", "2"]
+COMMAND += ["--batch-size", "2", "--prompts", "6", "--constraints", "4", "--max-new-tokens", "8", "--max-length", "96"]
+COMMAND += ["--dtype", "float32", "--group-by", "source"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("rows") / "data.jsonl"
+    rows = [
+        {"instruction": f"Name thing {i}.", "response": f"{'A ' * (i % 7)}thing, number {i}.", "source": "ab"[i % 2]}
+        for i in range(40)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def start(data: str, model: str, folder: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "scar_hf", "ablate", data, "--model", model, "-o", str(folder), *COMMAND, *more]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def table(folder: Path) -> dict:
+    numbers = json.loads((folder / "ablation.json").read_text())
+    for cell in numbers["cells"]:
+        (cell["training"] or {}).pop("seconds", None)
+    return numbers
+
+
+def test_a_killed_grid_goes_on_and_gives_the_same_table(data, tiny_lm, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(data, tiny_lm, whole).wait(300) == 0
+    process = start(data, tiny_lm, killed)
+    cells = killed / "cells"
+    while process.poll() is None and (not cells.is_dir() or len(list(cells.glob("*.json"))) < 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {file.name: file.stat().st_mtime_ns for file in cells.glob("*.json")}
+    assert 2 <= len(before) < 7 and not (killed / "ablation.json").exists()
+    again = start(data, tiny_lm, killed)
+    said, _ = again.communicate(timeout=300)
+    assert again.returncode == 0 and "against random" in said
+    assert all((cells / name).stat().st_mtime_ns == when for name, when in before.items())
+    assert table(killed) == table(whole)
+    page = (killed / "ablation.html").read_text()
+    assert "Longest" not in page and "longest, k = 0.25" in page and "<script" not in page
+    assert (killed / "ablation" / "steps-nll-a.png").read_bytes()[:4] == b"\x89PNG"
+    numbers = table(whole)
+    assert numbers["missing"] == 0 and {row["measure"] for row in numbers["comparisons"]} >= {"nll:a", "nll:b", "constraints"}
+    steps = {cell["training"]["steps"] for cell in numbers["cells"] if cell["training"]}
+    rows = {cell["cell"]["method"]: cell["training"]["rows"] for cell in numbers["cells"] if cell["training"]}
+    assert steps == {2} and rows == {"random": 8, "longest": 8, "everything": 34}
+
+
+def test_a_folder_holds_one_grid_and_equal_epochs_take_more_steps_for_more_rows(data, tiny_lm, tmp_path):
+    rows = load_dataset("json", data_files=data, split="train")
+    given = {"prompts": 4, "constraints": 0, "max_new_tokens": 4, "max_length": 64, "dtype": "float32", "seeds": 1}
+    settings = AblationSettings(tiny_lm, (0.2,), ("random", "everything"), ("epochs",), epochs=1, batch_size=4, **given)
+    result = ablate(rows, settings, tmp_path, progress=False)
+    steps = {cell["cell"]["method"]: cell["training"]["steps"] for cell in result.numbers["cells"] if cell["training"]}
+    assert steps == {"random": 2, "everything": 9}
+    other = AblationSettings(tiny_lm, (0.2,), ("random", "everything"), ("epochs",), epochs=2, batch_size=4, **given)
+    with pytest.raises(ValueError, match="holds another grid: settings differ"):
+        ablate(rows, other, tmp_path, progress=False)
+
+
+def made(method: str, seed: int, nll: np.ndarray, style: np.ndarray, **more) -> dict:
+    cell = {"method": method, "k": 0.1, "budget": "steps", "seed": seed}
+    return {"cell": cell, "nll": {"human": nll.tolist()}, "style": {"words": style.tolist()}, **more}
+
+
+def test_differences_have_paired_intervals_and_words():
+    draw = np.random.default_rng(0)
+    base, width = draw.normal(3, 1, size=(3, 200)), draw.normal(size=(3, 200))
+    cells = []
+    for seed in range(3):
+        cells.append(made("random", seed, base[seed], 50 + 10 * width[seed]))
+        # Much smaller than the differences between instructions, and seen all the same: it is paired.
+        cells.append(made("scar", seed, base[seed] - 0.05 + 0.02 * draw.normal(size=200), 50 + 5 * width[seed]))
+        cells.append(made("longest", seed, base[seed] + 0.5 * draw.normal(size=200), 50 + 10 * draw.normal(size=200)))
+    found = {(row["method"], row["measure"]): row for row in compare_cells(cells)}
+    scar = found["scar", "nll:human"]
+    assert scar["verdict"] == "better" and scar["low"] < scar["difference"] < scar["high"] < 0
+    assert scar["difference"] == pytest.approx(-0.05, abs=0.005) and scar["rows_needed"] < 200
+    assert found["scar", "spread"]["verdict"] == "narrower"
+    assert found["scar", "spread"]["difference"] == pytest.approx(-0.5, abs=1e-6)
+    unclear = found["longest", "nll:human"]
+    assert unclear["verdict"] == found["longest", "spread"]["verdict"] == "no difference shown"
+    # The standard error of such a mean, from its formula, against the bootstrap's.
+    expected = 2.8016 * 0.5 / math.sqrt(600)
+    assert unclear["detectable"] == pytest.approx(expected, rel=0.5)
+    assert sentence_of(scar).startswith("SCAR beats random: NLL of human answers (-0.0")
+    assert "no difference shown" in sentence_of(unclear) and "200 instructions and 3 seeds" in sentence_of(unclear)
+    worse = [made("random", 0, base[0], width[0]), made("scar", 0, base[0] + 1 + 0.1 * width[0], width[0])]
+    assert sentence_of(compare_cells(worse)[0]).startswith("SCAR is beaten by random")
+
+
+def test_values_that_never_differ_are_not_certainty():
+    cells = [made(method, 0, np.ones(20), np.arange(20.0), constraints=[1] * 20) for method in ("random", "scar")]
+    row = next(row for row in compare_cells(cells) if row["measure"] == "constraints")
+    assert row["low"] is None and row["detectable"] is None and row["verdict"] == "no difference shown"
+
+
+GOOD = {
+    "one sentence": "Bees make honey.",
+    "three sentences": "One. Two is here! Is it three?",
+    "at most 30 words": "Short.",
+    "at least 60 words": "word " * 60,
+    "a given word": "By the light of a lantern.",
+    "a word left out": "Sand is fine.",
+    "a given beginning": "In short, yes.",
+    "a given end": "Yes. That is all.",
+    "four list items": "- a\n- b\n- c\n- d",
+    "numbered steps": "1. a\n2. b\n3. c",
+    "lower case": "all small.",
+    "capitals": "ALL LARGE.",
+    "no comma": "No pause here.",
+    "two paragraphs": "One.\n\nTwo.",
+    "JSON": '```json\n{"title": "a", "summary": "b"}\n```',
+    "a heading": "# Bees\nThey fly.",
+}
+BAD = {
+    "one sentence": "Bees make honey. They fly.",
+    "three sentences": "One. Two.",
+    "at most 30 words": "word " * 31,
+    "at least 60 words": "word " * 59,
+    "a given word": "By the light of a lamp.",
+    "a word left out": "Salt and sand.",
+    "a given beginning": "Yes, in short.",
+    "a given end": "That is all. Yes.",
+    "four list items": "- a\n- b\n- c",
+    "numbered steps": "1. a\n2. b\n4. c",
+    "lower case": "All small.",
+    "capitals": "ALL large.",
+    "no comma": "One, two.",
+    "two paragraphs": "One.\nTwo.",
+    "JSON": '{"title": "a"}',
+    "a heading": "Bees\nThey fly.",
+}
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda constraint: constraint.name)
+def test_a_program_verifies_constraints(constraint):
+    assert verify(constraint, GOOD[constraint.name]) and not verify(constraint, BAD[constraint.name])
+    assert not verify(constraint, "  ")
+
+
+def test_prompts_are_of_all_kinds_and_differ():
+    prompts = constrained_prompts(64)
+    assert len({text for text, _ in prompts}) == 64 and len({c.name for _, c in prompts[:16]}) == 16
+    with pytest.raises(ValueError, match="There are 192 instructions"):
+        constrained_prompts(193)
+
+
+def test_programs_run_apart_and_only_what_passes_counts(tmp_path):
+    double = PROBLEMS[0]
+    assert passes(double, "Here:\n```python\ndef double(n):\n    return 2 * n\n```\nDone.")
+    assert passes(double, "def double(n):\n    return n + n")
+    assert not passes(double, "def double(n):\n    return n")
+    assert not passes(double, "def double(n)\n    return")
+    trap = tmp_path / "written"
+    body = "\ndef double(n):\n    return 2 * n\n"
+    for mischief in (
+        f"open({str(trap)!r}, 'w').write('x')",
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import subprocess; subprocess.run(['true'])",
+        "import os; os.system('true')",
+        "import sys; sys.exit(0)",
+        "import os; os._exit(0)",
+        "x = 'a' * 10**10",
+    ):
+        assert not passes(double, mischief + body), mischief
+    assert not trap.exists()
+    began = time.monotonic()
+    assert not passes(double, "while True: pass" + body)
+    assert time.monotonic() - began < 20
+
+
+def test_rows_are_held_out_by_content(data):
+    rows = load_dataset("json", data_files=data, split="train")
+    held, rest = hold_out(rows, 10, "source")
+    backwards, _ = hold_out(rows.select(range(39, -1, -1)), 10, "source")
+    assert len(held) == 10 and len(rest) == 30 and set(held.answers) == {"a", "b"}
+    assert set(held.instructions) == set(backwards.instructions) and not set(held.instructions) & set(rest["instruction"])
+
+
+def test_what_makes_no_grid_is_told():
+    for wrong, match in (
+        ({"methods": ("scar",)}, "must hold 'random'"),
+        ({"k": (2.0,)}, "share in"),
+        ({"budgets": ("hours",)}, "`budgets` must be of"),
+        ({"seeds": 0}, "`seeds` must be at least 1"),
+        ({"epochs": 0}, "must be above 0"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            AblationSettings("model", **wrong)
+    cells = cells_of(AblationSettings("model", k=(0.1, 0.2), methods=("scar", "random", "everything"), seeds=2))
+    assert len(cells) == 1 + 2 * 2 * (2 * 2 + 1)
+
+
+class Judge:
+    """Prefers the longer answer, unless both begin alike, where it always prefers the first."""
+
+    model, concurrency = "judge", 2
+
+    async def complete(self, messages, sampling) -> Completion:
+        first, second = messages[1]["content"].split("Answer A:\n")[1].split("\n\nReply")[0].split("\n\nAnswer B:\n")
+        better = "A" if first[0] == second[0] or len(first) > len(second) else "B"
+        return Completion(json.dumps({"better": better}), "stop", 1, 1)
+
+    async def close(self) -> None:
+        pass
+
+    def describe(self) -> dict:
+        return {"model": self.model}
+
+
+def test_a_judge_sees_both_orders_and_disagreement_is_a_tie(tmp_path):
+    style = np.arange(3.0)
+    cells = [
+        made("random", 0, np.ones(3), style, answers=["bb", "b", "xy"]),
+        made("scar", 0, np.ones(3), style, answers=["a", "aaa", "xyz"]),
+    ]
+    judged = PairwiseJudge(Judge()).judge_cells(cells, ["p", "q", "r"], tmp_path, progress=False)
+    by_method = {cell["cell"]["method"]: cell["judge"] for cell in judged}
+    assert by_method == {"random": [0.5, 0.5, 0.5], "scar": [0.0, 1.0, 0.5]}
+    assert len((tmp_path / "judge.completions.jsonl").read_text().splitlines()) == 6
