@@ -113,7 +113,7 @@ def _spread(own: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]],
     per_seed[~np.isfinite(per_seed)] = np.nan
     chosen = rng.integers(len(own), size=(SAMPLES, len(own)))
     drawn = np.take_along_axis(per_seed, chosen[:, :, None], axis=1)
-    draws = np.exp(np.nanmean(drawn, axis=(1, 2))) - 1
+    draws = np.exp(_mean_of(drawn, axis=(1, 2))) - 1
     means = [float(np.exp(np.log(f[:, varied]).mean())) for f in found]
     change = means[0] / means[1] - 1
     return _result((means[0], means[1]), change, draws, rows, 0) | {
@@ -124,12 +124,20 @@ def _spread(own: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]],
 def _deviations(matrix: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Standard deviations of `(seeds, rows, measures)` with rows drawn as often as `(samples, rows)` says."""
     present = np.isfinite(matrix)
-    centre = np.nanmean(np.where(present, matrix, np.nan), axis=1, keepdims=True)
+    centre = _mean_of(matrix, axis=1, keepdims=True)
     values = np.where(present, matrix - np.nan_to_num(centre), 0)
     weight, first, second = (np.einsum("br,srm->bsm", counts, part) for part in (present.astype(float), values, values**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         variance = (second - first**2 / weight) / (weight - 1)
     return np.sqrt(np.maximum(variance, 0))
+
+
+def _mean_of(values: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = False) -> np.ndarray:
+    """The mean of what is finite; NaN where nothing is."""
+    present = np.isfinite(values)
+    count = present.sum(axis=axis, keepdims=keepdims)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(present, values, 0).sum(axis=axis, keepdims=keepdims) / count
 
 
 def _result(means: tuple[float, float], difference: float, draws: np.ndarray, rows: int, direction: int) -> dict[str, Any]:
