@@ -183,7 +183,7 @@ def test_where_the_dataset_cannot_be_known_it_is_an_error(ds):
     fitted = scar_filter(ds, k=1, progress=False)
     with pytest.raises(ValueError, match=r"equal in instruction and response.*scar_select"):
         [row for row in ds.to_list() if fitted(row)]
-    with pytest.raises(ValueError, match=r"without input_columns"):
+    with pytest.raises(ValueError, match=r"without `input_columns`"):
         ds.filter(scar_filter(k=0.1), input_columns="response")
 
 

@@ -108,13 +108,13 @@ def test_preference_sets(row, expected, caplog):
 def test_preferences_that_cannot_be_measured():
     half = {"prompt": "Q", "chosen": "A", "rejected": None}
     assert read(half).problem is None and read(half, preference="margin").problem == "the rejected response is missing"
-    with pytest.raises(ValueError, match=r"preference='margin' needs the columns chosen and rejected, and the data has"):
+    with pytest.raises(ValueError, match=r"preference='margin' needs the columns chosen and rejected, but the data has"):
         read({"prompt": "Q", "completion": "A"}, preference="margin")
-    with pytest.raises(ValueError, match=r"leave `columns` out"):
+    with pytest.raises(ValueError, match=r"cannot be combined with `columns`"):
         PairReader(("a", "b"), preference="margin")
     with pytest.raises(ValueError, match=r"`preference` must be"):
         PairReader(preference="both")
-    assert "no row with chosen" in read({"a": 1}, formatting_func=lambda row: ("q", "a"), preference="margin").problem
+    assert "returns rows with chosen" in read({"a": 1}, formatting_func=lambda row: ("q", "a"), preference="margin").problem
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_unknown_columns_say_what_was_seen_and_what_fits():
         read({"quux": "a", "texts": "b"})
     with pytest.raises(ValueError, match=r"names \['answer'\], but the data has the columns \['q'\]"):
         read({"q": "a"}, columns=("q", "answer"))
-    with pytest.raises(ValueError, match=r"tokens already.*tokenizer.decode"):
+    with pytest.raises(ValueError, match=r"already tokenised.*tokenizer.decode"):
         read({"input_ids": [1, 2]})
 
 
@@ -197,13 +197,13 @@ def test_unknown_columns_say_what_was_seen_and_what_fits():
         ({"messages": "just text"}, "must be a list of messages, not str"),
         ({"messages": ["just text"]}, "the response is missing"),
         ({"messages": ["text", 5]}, "must be a list of messages"),
-        ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "image; a SCAR ranker reads text only"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "image; SCAR rankers read only text"),
         ({"messages": [{"role": "user", "content": 3}]}, "not of type int"),
         ({"prompt": "P", "completion": None}, "the response is missing"),
         ({"prompt": "P", "completion": " \n"}, "the response is empty"),
         ({"prompt": "P", "completion": float("nan")}, "of type float, not a string"),
         ({"prompt": None, "completion": "C"}, "the instruction is missing"),
-        ({"text": "no marks at all"}, "no marks"),
+        ({"text": "no marks at all"}, "no user and assistant markers"),
         ({"text": None}, "missing"),
     ],
 )
@@ -243,7 +243,7 @@ def test_each_row_is_read_in_its_own_format():
 @pytest.mark.parametrize(
     ("messages", "problem"),
     [
-        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "a text part of a message holds a value of type int"),
+        ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "a text part of a message must be a string, not int"),
         ({"role": "user"}, "a conversation must be a list of messages, not an object"),
         ({"role": 5, "content": None}, "a conversation must be a list of messages, not an object"),
         ({"role": ["user"], "content": []}, "a conversation must be a list of messages, not an object"),

@@ -493,7 +493,7 @@ def test_badly_typed_rows_do_not_stop_a_parquet_output(tmp_path, small, write_js
     rows[5]["output"], rows[6]["id"], rows[7]["id"], rows[8]["extra"] = 5, "six", ["seven"], {"a": [1, "b"]}
     data = write_jsonl(rows)
     result = select_files(data, tmp_path / "o.parquet", small, 1.0, progress=False)
-    assert result.scored.skipped == {5: "the response is of type int, not a string"}
+    assert result.scored.skipped == {5: "the response must be a string, not int"}
     kept = load_dataset("parquet", data_files=str(tmp_path / "o.parquet"), split="train", cache_dir=str(tmp_path / "hf"))
     assert kept.features["output"].dtype == "string" and len(kept) == 39
     assert read_dataset(tmp_path / "o.parquet")["id"][:8] == [0, 1, 2, 3, 4, "six", ["seven"], 8]

@@ -1,1 +1,1 @@
-"""Rows of any format, in memory or on disk -> instructions and responses."""
+"""Reads instructions and responses from rows of any format, in memory or on disk."""

@@ -1,11 +1,11 @@
-"""The formats of supervised fine-tuning and preference sets, known by their columns."""
+"""The formats of supervised fine-tuning and preference sets, detected from their columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 CHAT, PLAIN, PREFERENCE, TEXT = "chat", "plain", "preference", "text"
-# Column pairs that name an instruction and a response, each with the columns that may extend the instruction.
+# Instruction column, response column, and the columns that extend the instruction where present.
 _PLAIN_COLUMNS = (
     ("instruction", "output", ("input",)),
     ("instruction", "response", ("context", "input")),
@@ -38,26 +38,26 @@ _PLAIN_COLUMNS = (
 )
 _CHAT_COLUMNS = ("messages", "conversations", "conversation", "dialogue")
 _TEXT_COLUMN = "text"
-# What a preference set calls its prompt; without one, both responses are whole conversations.
+# Prompt columns of preference sets. Without one, both responses are whole conversations.
 _PROMPT_COLUMNS = ("prompt", "instruction", "question", "query", "problem", "input", "user")
 FORMATS_IN_WORDS = (
     "instruction + output (+ input), instruction + response (+ context), prompt + completion, prompt + response, "
     "question + answer or response, query + response, problem + solution, input + output, inputs + targets, user + assistant, "
-    "messages (role/content), conversations (from/value, or texts in turn), chosen + rejected (+ prompt), or text with the "
-    "marks of a chat template; in any case"
+    "messages (role/content), conversations (from/value, or alternating texts), chosen + rejected (+ prompt), or text rendered "
+    "by a chat template; names are case-insensitive"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
     """
-    A format of rows.
+    A row format and the columns that it uses.
 
     Args:
         kind (`str`): `CHAT`, `PLAIN`, `PREFERENCE` or `TEXT`.
         columns (`tuple[str, ...]`):
-            As the data calls them. Of `PLAIN` instruction, response and what extends the instruction; of `PREFERENCE` chosen,
-            rejected and the prompt, if there is one.
+            Column names as spelled in the data. For `PLAIN`: instruction, response and the columns that extend the
+            instruction. For `PREFERENCE`: chosen, rejected and, if there is one, the prompt.
     """
 
     kind: str
@@ -65,19 +65,19 @@ class RowFormat:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Columns without whose values a row is of another format."""
+        """Columns that must have a value in every row of this format."""
         return {PLAIN: self.columns[:2], PREFERENCE: self.columns[:1]}.get(self.kind, self.columns)
 
 
 def formats_of(names: Sequence[str]) -> list[RowFormat]:
     """
-    Find the formats that columns fit, whatever the case of their names.
+    Find the formats that match column names, ignoring case.
 
     Args:
-        names (`Sequence[str]`): columns that the data has.
+        names (`Sequence[str]`): the data's columns.
 
     Returns:
-        `list[RowFormat]`: the one to be tried first comes first; empty if the columns fit none.
+        `list[RowFormat]`: matching formats in the order in which to try them; empty if none matches.
     """
     found: dict[str, str] = {}
     for name in names:
@@ -97,7 +97,7 @@ def formats_of(names: Sequence[str]) -> list[RowFormat]:
 
 
 def format_of_row(row: Mapping[str, Any], formats: Sequence[RowFormat]) -> RowFormat:
-    """The first format of which a row has values: a file may mix formats, each in columns of its own."""
+    """Return the first format whose required columns have values in this row: a file may mix formats."""
     return next((known for known in formats if all(row.get(name) is not None for name in known.required)), formats[0])
 
 

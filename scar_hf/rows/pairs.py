@@ -1,4 +1,4 @@
-"""Rows of any supervised fine-tuning format -> (instruction, response)."""
+"""Reads (instruction, response) pairs from rows of any fine-tuning format."""
 
 import logging
 import re
@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 _TURNS = ("first", "last", "all")
 _PREFERENCES = ("chosen", "rejected", "margin")
 Pairs = list[tuple[Any, Any]]
-# Where the part of a reason begins that differs from row to row.
+# Matches the start of the row-specific part of a reason.
 _OWN_PART = re.compile(r" of row \d|: row \d| \(")
 
 
 @dataclass(frozen=True, slots=True)
 class RowPairs:
     """
-    What is scored of one row.
+    The pairs to score in one row.
 
     Args:
         pairs (`tuple` of `(instruction, response)`): one pair, or one for each assistant turn with `turn="all"`.
         problem (`str`, *optional*): why the row cannot be scored.
         against (`tuple` of `(instruction, response)`):
-            With `preference="margin"` the rejected response; the row's score is that of `pairs` minus that of these.
+            The rejected pairs with `preference="margin"`: their score is subtracted from that of `pairs`.
     """
 
     pairs: tuple[tuple[Any, Any], ...]
@@ -49,16 +49,16 @@ class RowPairs:
 
     @property
     def instruction(self) -> str:
-        """The instruction, of several the first, as text to show."""
+        """The first pair's instruction, as text for display."""
         return str(self.pairs[0][0] or "") if self.pairs else ""
 
     @property
     def response(self) -> str:
-        """The response, several joined, as text to show and to measure."""
+        """The responses of all pairs, joined, as text for display and style measures."""
         return "\n\n".join(str(response or "") for _, response in self.pairs)
 
     def digest(self) -> bytes:
-        """16 bytes that tell what is scored from anything else that could be."""
+        """Hash the scored texts to 16 bytes."""
         hasher = blake2b(digest_size=16)
         if self.problem is not None:
             hasher.update(b"?")
@@ -75,18 +75,21 @@ class PairReader:
 
     Args:
         columns (`dict` or `tuple`, *optional*):
-            `{"instruction": NAME, "response": NAME}`, or the two names in that order. Without it the format is known by
-            the names of the columns.
+            `{"instruction": NAME, "response": NAME}`, or the two names in that order. By default the format is detected
+            from the column names.
         turn (`str`, *optional*, defaults to `"first"`):
-            Which assistant turn of a conversation is the response: `"first"`, `"last"`, or `"all"`, where each turn is a
-            pair and the row's score their mean. The instruction is what the user said last before it; system prompts
-            and tool turns are left out.
+            Which assistant turn of a conversation to score: `"first"`, `"last"`, or `"all"`, which averages the scores of
+            all turns. The instruction is the user's last message before the turn; system prompts and tool turns are
+            ignored.
         formatting_func (`Callable`, *optional*):
-            For other formats: takes a row and returns `(instruction, response)`, a list of messages, a rendered text, or
-            a row of a known format.
+            For other formats: a function that takes a row and returns `(instruction, response)`, a list of messages, a
+            rendered text, or a row of a known format.
         preference (`str`, *optional*, defaults to `"chosen"`):
-            What is scored of a preference set: the `"chosen"` response, the `"rejected"` one, or the `"margin"`, the score of
-            the chosen one minus that of the rejected one.
+            What to score in a preference set: the `"chosen"` response, the `"rejected"` one, or the `"margin"`, the score of
+            the chosen response minus that of the rejected one.
+
+    Raises:
+        `ValueError`: if a value is invalid or two of them contradict each other.
     """
 
     def __init__(
@@ -99,11 +102,13 @@ class PairReader:
         if turn not in _TURNS:
             raise ValueError(f"`turn` must be 'first', 'last' or 'all', got {turn!r}.")
         if columns is not None and formatting_func is not None:
-            raise ValueError("Pass `columns` or `formatting_func`, not both: either says where instruction and response are.")
+            raise ValueError("Pass either `columns` or `formatting_func`, not both.")
         if preference not in _PREFERENCES:
             raise ValueError(f"`preference` must be 'chosen', 'rejected' or 'margin', got {preference!r}.")
         if preference != "chosen" and columns is not None:
-            raise ValueError(f"preference={preference!r} reads the columns chosen and rejected: leave `columns` out.")
+            raise ValueError(
+                f"preference={preference!r} reads the columns chosen and rejected and cannot be combined with `columns`."
+            )
         self.turn = turn
         self.preference = preference
         self._noticed = False
@@ -112,16 +117,16 @@ class PairReader:
 
     def needed(self, names: Sequence[str]) -> list[str] | None:
         """
-        Say which columns are read, so that no others need to be loaded.
+        List the columns to load.
 
         Args:
-            names (`Sequence[str]`): columns that the data has.
+            names (`Sequence[str]`): the data's columns.
 
         Returns:
-            `list[str]`; `None` for all, as a `formatting_func` may read any.
+            `list[str]`, or `None` for all columns, because a `formatting_func` may read any.
 
         Raises:
-            `ValueError`: if the columns fit no format.
+            `ValueError`: if the columns match no format.
         """
         if self.formatting_func is not None:
             return None
@@ -135,33 +140,33 @@ class PairReader:
             return list(dict.fromkeys(name for known in formats for name in known.columns))
         if self.preference != "chosen":
             raise ValueError(
-                f"preference={self.preference!r} needs the columns chosen and rejected, and the data has {list(names)}. Leave "
-                "`preference` out to score the responses that there are."
+                f"preference={self.preference!r} needs the columns chosen and rejected, but the data has {list(names)}. Omit "
+                "`preference` to score the responses."
             )
         tokens = (
-            " These rows are tokens already: select before tokenising, or pass "
+            " These rows are already tokenised: select before tokenising, or pass "
             'formatting_func=lambda row: {"text": tokenizer.decode(row["input_ids"])}.'
             if "input_ids" in names
             else ""
         )
         raise ValueError(
-            f"No instruction and response found in the columns {list(names)}.{tokens} Formats known by their columns: "
-            f'{FORMATS_IN_WORDS}. For others name the two columns: columns={{"instruction": ..., "response": ...}}, or '
-            "--columns INSTRUCTION,RESPONSE on the command line; or pass a `formatting_func`."
+            f"No instruction and response found in the columns {list(names)}.{tokens} Known formats: "
+            f'{FORMATS_IN_WORDS}. For any other format, name the two columns with columns={{"instruction": ..., '
+            '"response": ...}, or --columns INSTRUCTION,RESPONSE on the command line; or pass a `formatting_func`.'
         )
 
     def read(self, batch: Mapping[str, Sequence[Any]]) -> list[RowPairs]:
         """
-        Read a batch of rows, as `ds.map(..., batched=True)` and `ds[:n]` give it.
+        Read a batch of rows, as `ds.map(..., batched=True)` and `ds[:n]` return it.
 
         Args:
             batch (`Mapping[str, Sequence]`): columns by name, n values each.
 
         Returns:
-            `list[RowPairs]`: n rows; what cannot be scored comes with the reason.
+            `list[RowPairs]`: n rows; a row that cannot be scored has a `problem`.
 
         Raises:
-            `ValueError`: if the columns fit no format.
+            `ValueError`: if the columns match no format.
         """
         needed = self.needed(list(batch))
         names = list(batch) if needed is None else needed
@@ -169,14 +174,14 @@ class PairReader:
         if formats and formats[0].kind == PREFERENCE and self.preference == "chosen" and not self._noticed:
             self._noticed = True
             logger.warning(
-                "The data has chosen and rejected responses: the chosen ones are scored. preference='margin' "
-                "(--preference margin) gives their lead over the rejected ones."
+                "The data has chosen and rejected responses; only the chosen ones are scored. Pass preference='margin' "
+                "(--preference margin) to score the difference between the two."
             )
         values = zip(*(batch[name] for name in names), strict=True)
         return [self._read_row(dict(zip(names, row, strict=True)), formats) for row in values]
 
     def formats(self, names: Sequence[str]) -> list[RowFormat]:
-        """The formats that the columns of these names fit, the one to be tried first coming first."""
+        """Return the formats that match these columns, in the order in which to try them."""
         if self.columns is not None:
             return [RowFormat(PLAIN, self.columns)]
         formats = formats_of(names)
@@ -202,7 +207,7 @@ class PairReader:
         return RowPairs(tuple(pairs), next((problem for problem in problems if problem is not None), None))
 
     def _known(self, row: Mapping[str, Any], formats: Sequence[RowFormat]) -> tuple[Pairs, Pairs]:
-        """The pairs of a row of a known format, and those that they are measured against."""
+        """Return the pairs of a row of a known format, and the rejected pairs to subtract."""
         known = format_of_row(row, formats)
         values = [row[name] for name in known.columns]
         if known.kind == PREFERENCE:
@@ -220,7 +225,7 @@ class PairReader:
             return reader._known(result, reader.formats(list(result)))
         if self.preference != "chosen":
             raise RowError(
-                f"`formatting_func` returned no row with chosen and rejected, which preference={self.preference!r} needs"
+                f"preference={self.preference!r} needs a `formatting_func` that returns rows with chosen and rejected"
             )
         if isinstance(result, str):
             return self._read_text(result), []
@@ -230,8 +235,8 @@ class PairReader:
             if len(result) == 2:
                 return self._read_plain(result[0], result[1], ()), []
         raise RowError(
-            f"`formatting_func` returned {type(result).__name__}, not (instruction, response), a list of messages, a rendered "
-            "text or a row of a known format"
+            f"`formatting_func` must return (instruction, response), a list of messages, a rendered text or a row of a known "
+            f"format, got {type(result).__name__}"
         )
 
     def _read_plain(self, instruction: Any, response: Any, extensions: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -250,7 +255,7 @@ class PairReader:
         return {"chosen": (ours, []), "rejected": (others, []), "margin": (ours, others)}[self.preference]
 
     def _split_pair(self, chosen: Turns, rejected: Turns | None) -> tuple[Pairs, Pairs]:
-        """The pairs of two conversations: what they have in common is the prompt of both."""
+        """Return the pairs of two conversations; the turns that they share are the prompt of both."""
         start = common_turns(chosen, rejected)
         others = None if rejected is None else self._chosen(rejected[:start], rejected[start:])
         return self._chosen(chosen[:start], chosen[start:]), others or [(asked(chosen[:start]), None)]
@@ -260,11 +265,11 @@ class PairReader:
             return [(text, text)]
         turns = turns_of_text(text)
         if turns is None:
-            raise RowError("the text has no marks of a user's and an assistant's turn")
+            raise RowError("the text has no user and assistant markers of a known chat template")
         return self._chosen([], list(turns))
 
     def _chosen(self, before: Turns, turns: Turns) -> list[tuple[str | None, str | None]]:
-        """The pairs of the assistant turns asked for, among those after `before`."""
+        """Return the pairs of the assistant turns that `turn` picks from `turns`, which follow `before`."""
         every = [*before, *turns]
         spoken = [i for i in range(len(before), len(every)) if every[i][0] == "assistant" and every[i][1]]
         if not spoken:
@@ -274,33 +279,33 @@ class PairReader:
 
 
 def pair_problem(instruction: Any, response: Any) -> str | None:
-    """Say why a pair cannot be scored; `None` if it can. An empty instruction is allowed, an empty response is not."""
+    """Return why a pair cannot be scored, or `None` if it can. An instruction may be empty, a response may not."""
     for name, text in (("instruction", instruction), ("response", response)):
         if text is None:
             return f"the {name} is missing"
         if not isinstance(text, str):
-            return f"the {name} is of type {type(text).__name__}, not a string"
+            return f"the {name} must be a string, not {type(text).__name__}"
     return None if response.strip() else "the response is empty"
 
 
 def check_rows(rows: Sequence[RowPairs], start: int = 0) -> None:
-    """Raise a `ValueError` that names the rows that cannot be scored, the first being number `start`."""
+    """Raise a `ValueError` that lists the rows that cannot be scored; `start` is the number of the first row."""
     bad = [(start + i, row.problem) for i, row in enumerate(rows) if row.problem is not None]
     if bad:
         shown = "; ".join(f"row {i}: {problem}" for i, problem in bad[:5])
         raise ValueError(
-            f"{len(bad)} of {len(rows)} rows cannot be scored ({shown}{'; ...' if len(bad) > 5 else ''}). Remove or mend "
-            "them; scar_rank, scar_select and the command line leave such rows out and count them unless told to be strict."
+            f"{len(bad)} of {len(rows)} rows cannot be scored ({shown}{'; ...' if len(bad) > 5 else ''}). Remove or fix "
+            "them; without `strict`, scar_rank, scar_select and the command line skip and count such rows."
         )
 
 
 def kind_of_reason(reason: str) -> str:
-    """A reason without what is each row's own, such as the number of the row that it repeats."""
+    """Strip the row-specific part of a reason, such as the number of the row that this one repeats."""
     return _OWN_PART.split(reason, maxsplit=1)[0]
 
 
 def reasons_in_words(skipped: Mapping[int, str]) -> str:
-    """Reasons with their counts, the most frequent first."""
+    """List reasons with their counts, most frequent first."""
     return "; ".join(f"{count:,} × {reason}" for reason, count in Counter(skipped.values()).most_common(10))
 
 

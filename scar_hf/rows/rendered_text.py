@@ -1,8 +1,8 @@
-"""Texts that a chat template has already rendered -> their turns."""
+"""Splits texts that a chat template has rendered into turns."""
 
 import re
 
-# Each family's marks of a new turn: the pattern, then the role it begins. What ends a turn is stripped from its text.
+# For each family of templates: the markers that start a turn, and its role. End-of-turn markers are stripped from the text.
 _FAMILIES: tuple[tuple[tuple[str, str], ...], ...] = (
     (
         (r"<\|im_start\|>user\n", "user"),
@@ -44,15 +44,15 @@ _PATTERNS = [
 
 def turns_of_text(text: str) -> list[tuple[str, str]] | None:
     """
-    Read the turns of a rendered conversation.
+    Split a rendered conversation into turns.
 
     Args:
         text (`str`):
-            A text as `apply_chat_template` writes it (ChatML, Llama 2 and 3, Mistral, Gemma, Zephyr, Phi), or with the
-            headings of Alpaca, Guanaco or Vicuna.
+            A text rendered by `apply_chat_template` (ChatML, Llama 2 and 3, Mistral, Gemma, Zephyr, Phi), or one with
+            Alpaca, Guanaco or Vicuna headings.
 
     Returns:
-        `list[tuple[str, str]]` of role and text; `None` if the text bears no such marks of both a user and an assistant.
+        `list[tuple[str, str]]` of role and text, or `None` if no family's user and assistant markers both occur.
     """
     for pattern, roles in _PATTERNS:
         marks = list(pattern.finditer(text))

@@ -1,4 +1,4 @@
-"""Rows as TRL's SFTTrainer takes them."""
+"""Converts rows to the formats that TRL's `SFTTrainer` accepts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,15 +31,15 @@ _MESSAGE_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string
 @dataclass(frozen=True)
 class SftRows:
     """
-    How rows of some columns are written for TRL. Made by [`SftRows.of`].
+    A plan for converting rows for TRL. Created by [`SftRows.of`].
 
     Args:
-        reader ([`~scar_hf.rows.pairs.PairReader`]): how rows are read.
-        formats (`Sequence[RowFormat]`): those that the columns fit.
-        written (`tuple[str, ...]`): the columns that TRL reads: `prompt` and `completion`, `messages`, or `text`.
-        removed (`tuple[str, ...]`): columns that become these, or that TRL would read in their place.
-        native (`bool`): whether the data has the columns already, so that only rows without values are converted.
-        as_text (`bool`): whether prompts and completions are texts, rather than messages.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
+        formats (`Sequence[RowFormat]`): the formats that the columns match.
+        written (`tuple[str, ...]`): the columns to write: `prompt` and `completion`, `messages`, or `text`.
+        removed (`tuple[str, ...]`): columns to remove, because they are converted or TRL would read them instead.
+        native (`bool`): whether the data already has the columns, so that only rows without values are converted.
+        as_text (`bool`): whether prompts and completions are texts rather than messages.
     """
 
     reader: PairReader
@@ -52,22 +52,24 @@ class SftRows:
     @classmethod
     def of(cls, names: Sequence[str], reader: PairReader) -> "SftRows | None":
         """
-        Plan what becomes of rows with these columns.
+        Plan the conversion of rows with these columns.
 
         Args:
-            names (`Sequence[str]`): columns that the data has.
-            reader ([`~scar_hf.rows.pairs.PairReader`]): how rows are read.
+            names (`Sequence[str]`): the data's columns.
+            reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
 
         Returns:
-            [`SftRows`]; `None` of tokenised rows, which stay as they are.
+            [`SftRows`], or `None` for tokenised rows, which need no conversion.
 
         Raises:
-            `ValueError`: if the columns fit no format, or rows are read by a `formatting_func`.
+            `ValueError`: if the columns match no format, or the reader has a `formatting_func`.
         """
         if "input_ids" in names:
             return None
         if reader.formatting_func is not None:
-            raise ValueError("Rows read by a `formatting_func` have no format to convert: pass it to SFTTrainer, or map it.")
+            raise ValueError(
+                "Rows read by a `formatting_func` cannot be converted. Pass the function to SFTTrainer, or apply it with `map`."
+            )
         needed = reader.needed(names) or []
         formats = reader.formats(names)
         first = formats[0].kind
@@ -82,19 +84,19 @@ class SftRows:
             written = _PAIR
         native = by_itself and all(name in names for name in written)
         removed = [name for name in ("conversations", "prompt", *(() if native else needed)) if name not in written]
-        # Prompts of several formats are all written as messages: a column holds texts or messages, not both.
+        # A column cannot mix texts and messages, so prompts of several formats are all written as messages.
         as_text = written == _TEXT or (native and written == _PAIR and len(formats) == 1)
         return cls(reader, formats, written, tuple(dict.fromkeys(removed)), native, as_text)
 
     def convert(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Make the columns that TRL reads.
+        Convert one row.
 
         Args:
             row (`Mapping`): a row with all its columns.
 
         Returns:
-            `dict[str, Any]`: one value for each name in `written`; empty texts where a row cannot be read.
+            `dict[str, Any]`: one value for each name in `written`; empty texts if the row cannot be read.
         """
         keeps = self.native and all(row.get(name) is not None for name in self.written)
         if keeps and self.written == _MESSAGES and is_chat(row["messages"]):
@@ -115,16 +117,16 @@ class SftRows:
 
     def convert_batch(self, batch: Batch) -> Batch:
         """
-        Convert a batch of rows of a file.
+        Convert a batch of rows from a file.
 
         Args:
             batch (`Batch`): the rows.
 
         Returns:
-            `Batch`: of the same kind, the other columns as they are.
+            `Batch`: of the same type, with all other columns unchanged.
         """
         if isinstance(batch, list):
-            # Objects may be of formats that no row before had.
+            # JSON objects may match formats that no earlier row matched.
             seen = replace(self, formats=self.reader.formats(list(columns_of(batch))) or self.formats)
             return [{n: value for n, value in row.items() if n not in self.removed} | seen.convert(row) for row in batch]
         complete = self.native and all(batch.column(name).null_count == 0 for name in self.written)
@@ -145,7 +147,7 @@ class SftRows:
         return pa.string() if self.written == _TEXT else _MESSAGE_TYPE
 
     def _turns(self, row: Mapping[str, Any]) -> tuple[Turns, Turns]:
-        """What comes before the response, and the response."""
+        """Split a row into the turns before the response and the response."""
         known = format_of_row(row, self.formats)
         values = [row.get(name) for name in known.columns]
         if known.kind == PREFERENCE:
@@ -170,21 +172,22 @@ class SftRows:
 
 def to_sft_format(ds: AnyDataset, columns: Mapping[str, str] | Sequence[str] | None = None, **settings: Any) -> AnyDataset:
     """
-    Bring rows that SFTTrainer would refuse, or render with roles that a chat template does not know, into a format that
-    it takes: conversations become `messages`; an instruction and a response in columns of their own (Alpaca, Dolly), and the
-    chosen response of a preference set, become `prompt` and `completion` messages. Other formats stay as they are.
+    Convert rows to a format that TRL's `SFTTrainer` accepts, with roles that chat templates know.
+
+    Conversations become `messages`. Separate instruction and response columns (Alpaca, Dolly) and the chosen response of a
+    preference set become `prompt` and `completion` messages. Formats that `SFTTrainer` accepts stay unchanged.
 
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): the rows.
-        columns (`dict` or `tuple`, *optional*): the two columns of rows of no known format, as for [`~scar_hf.ScarScorer`].
-        settings: as for [`~scar_hf.rows.pairs.PairReader`].
+        columns (`dict` or `tuple`, *optional*): the two columns of an unknown format, as in [`~scar_hf.ScarScorer`].
+        settings: further arguments of [`~scar_hf.rows.pairs.PairReader`].
 
     Returns:
-        [`~datasets.Dataset`] or [`~datasets.IterableDataset`]: the same rows; the other columns are kept, save those that
-        SFTTrainer would read in the place of these.
+        [`~datasets.Dataset`] or [`~datasets.IterableDataset`]: the same rows. Other columns are kept, except those that
+        `SFTTrainer` would read instead of the new ones.
 
     Raises:
-        `ValueError`: if the columns fit no format.
+        `ValueError`: if the columns match no format.
 
     Example:
 
@@ -196,7 +199,7 @@ def to_sft_format(ds: AnyDataset, columns: Mapping[str, str] | Sequence[str] | N
 
 
 def for_trl(ds: Any, reader: PairReader) -> Any:
-    """[`to_sft_format`] of rows that are read as `reader` reads them."""
+    """Apply [`to_sft_format`] with an existing reader."""
     names = ds.column_names or list(next(iter(ds), {}))
     plan = SftRows.of(names, reader) if names else None
     if plan is None or (plan.native and not set(plan.removed) & set(names) and _stays(ds, plan)):
@@ -207,7 +210,7 @@ def for_trl(ds: Any, reader: PairReader) -> Any:
 
 
 def _stays(ds: Dataset | IterableDataset, plan: SftRows) -> bool:
-    """Whether each row has what TRL reads; of a stream that cannot be known where rows may be of several formats."""
+    """Whether no row needs conversion. Unknown for a stream that may mix formats, so False there."""
     if not isinstance(ds, Dataset):
         kinds = None if ds.features is None else ds.features.arrow_schema
         typed = kinds is None or plan.written != _MESSAGES or _has_roles(kinds.field("messages").type)
@@ -219,7 +222,7 @@ def _stays(ds: Dataset | IterableDataset, plan: SftRows) -> bool:
 
 
 def _message(message: Any) -> Any:
-    """A message with the keys and the role that chat templates know, and all else that it has."""
+    """Rename a message's keys and role to those that chat templates know; keep its other keys."""
     if not isinstance(message, Mapping):
         return message
     role = message.get("role") or message.get("from")
@@ -229,7 +232,7 @@ def _message(message: Any) -> Any:
 
 
 def _has_roles(kind: pa.DataType) -> bool:
-    """Whether a column holds messages of role and content."""
+    """Whether a column holds messages with role and content."""
     struct = kind.value_type if hasattr(kind, "value_type") else None
     return (
         struct is not None and pa.types.is_struct(struct) and all(struct.get_field_index(n) >= 0 for n in ("role", "content"))
@@ -245,12 +248,12 @@ def _joined(turns: Turns) -> str:
 
 
 def _split(turns: Turns) -> tuple[Turns, Turns]:
-    """A conversation before and from its last response."""
+    """Split a conversation before its last response."""
     last = next((i for i in reversed(range(len(turns))) if turns[i][0] == "assistant"), len(turns))
     return turns[:last], turns[last:]
 
 
 def _rendered(turns: Turns) -> str:
-    """Turns under the headings of Alpaca, which a column of rendered texts may hold next to any others."""
+    """Render turns with Alpaca headings, which scar-hf can read back."""
     headings = {"user": "Instruction", "assistant": "Response", "system": "System"}
     return "\n\n".join(f"### {headings[role]}:\n{text or ''}" for role, text in turns if role in headings)

@@ -1,4 +1,4 @@
-"""Rows to read: a dataset in memory and shards on disk look alike to scoring, quotas, diversity and curation."""
+"""One interface to rows, so that scoring, quotas, diversity and curation treat datasets and shards on disk alike."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from ..files import Batch, LongRow, Shard, columns_of
 from .pairs import PairReader, RowPairs
 
 _ROWS = 1000
-# A single column is small: fewer, larger slices.
+# A single column is small, so larger slices are faster.
 _COLUMN_ROWS = 10_000
 
 
@@ -20,25 +20,25 @@ class RowSource(Protocol):
     def __len__(self) -> int: ...
 
     def column_names(self) -> list[str]:
-        """The columns; of files of objects those of the first rows."""
+        """Return the column names; for JSON files, those of the first rows."""
         ...
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
-        """Read instruction and response of all rows, or of those of these numbers, ascending."""
+        """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
         ...
 
     def column(self, name: str) -> Iterator[Any]:
-        """Read one column, a value for each row, `None` where it has none; class labels by their names."""
+        """Read one column, one value per row, `None` for missing values; class labels as their names."""
         ...
 
 
 class DatasetRows:
     """
-    The rows of a [`~datasets.Dataset`], whatever output format is set on it.
+    The rows of a [`~datasets.Dataset`], independent of its output format.
 
     Args:
         ds ([`~datasets.Dataset`]): n rows.
-        reader ([`~scar_hf.rows.pairs.PairReader`]): how they are read.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
     """
 
     def __init__(self, ds: Dataset, reader: PairReader):
@@ -48,26 +48,26 @@ class DatasetRows:
         return len(self.ds)
 
     def column_names(self) -> list[str]:
-        """The columns."""
+        """Return the column names."""
         return self.ds.column_names
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
-        """Read instruction and response of all rows, or of those of these numbers, ascending."""
+        """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
         return rows_of(self.ds if numbers is None else self.ds.select(numbers), self.reader)
 
     def column(self, name: str) -> Iterator[Any]:
-        """Read one column, a value for each row; class labels by their names."""
+        """Read one column, one value per row; class labels as their names."""
         return _dataset_column(self.ds, name)
 
 
 class ShardRows:
     """
-    The rows of shards, a thousand at a time; of columnar files no other columns than those needed.
+    The rows of shards, read a thousand at a time. Columnar files read only the columns needed.
 
     Args:
         shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
-        reader ([`~scar_hf.rows.pairs.PairReader`]): how their rows are read.
-        count (`int`): how many rows they have, as counted when they were scored.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
+        count (`int`): number of rows, as counted during scoring.
     """
 
     def __init__(self, shards: Sequence[Shard], reader: PairReader, count: int):
@@ -77,12 +77,12 @@ class ShardRows:
         return self.count
 
     def column_names(self) -> list[str]:
-        """The columns; of files of objects those of the first rows."""
+        """Return the column names; for JSON files, those of the first rows."""
         known = (list(columns_of(batch)) for batch in self.shards[0].batches(_ROWS))
         return next((names for names in known if names), [])
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
-        """Read instruction and response of all rows, or of those of these numbers, ascending."""
+        """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
         every = (row for shard in self.shards for row in rows_of_shard(shard, self.reader))
         if numbers is None:
             return every
@@ -91,11 +91,11 @@ class ShardRows:
         return (row for row, is_wanted in zip(every, wanted, strict=True) if is_wanted)
 
     def embedded_by(self, scorer: Any) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from numbers of rows to their vectors, as `diversity` compares them."""
+        """Return a function that maps row numbers to the vectors that `diversity` compares."""
         return lambda numbers: scorer.embed_rows(self.rows(numbers))
 
     def column(self, name: str) -> Iterator[Any]:
-        """Read one column, a value for each row, `None` where it has none; class labels by their names."""
+        """Read one column, one value per row, `None` for missing values; class labels as their names."""
         for shard in self.shards:
             if shard.dataset is not None and name in shard.dataset.column_names:
                 yield from _dataset_column(shard.dataset, name)
@@ -106,8 +106,8 @@ class ShardRows:
 
 
 def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
-    """Read all rows of a dataset, a slice and the columns needed at a time, whatever output format is set on it."""
-    if not ds.column_names:  # a file without rows has no columns that could be wrong
+    """Read all rows of a dataset in slices, loading only the columns needed, independent of its output format."""
+    if not ds.column_names:  # an empty file has no columns to check
         return
     needed = reader.needed(ds.column_names)
     plain = ds.with_format(None) if needed is None else ds.with_format(None).select_columns(needed)
@@ -117,24 +117,24 @@ def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
 
 def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, list[Any]]]]:
     """
-    Read what a shard's rows are read from, and of columnar files no other columns.
+    Read the columns of a shard that its rows are read from. Columnar files load no other columns.
 
     Args:
         shard (`Shard`): a part of the data.
-        reader ([`~scar_hf.rows.pairs.PairReader`]): what says which columns are needed.
-        extra (`Sequence[str]`): further columns, where the shard has them.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): determines the columns needed.
+        extra (`Sequence[str]`): further columns to read, if the shard has them.
 
     Returns:
-        `Iterator` of numbers of rows, at most a thousand, and their columns by name, `None` where a row has no value, and a
-        [`~scar_hf.files.LongRow`] where it is too long to be read.
+        `Iterator` of batches of at most a thousand rows: their count, and columns by name, with `None` for missing values
+        and a [`~scar_hf.files.LongRow`] for rows that are too long to read.
     """
     names = shard.column_names()
     needed = reader.needed(names) if names else None
     if needed is not None:
         needed = list(dict.fromkeys([*needed, *(name for name in extra if name in (names or ()))]))
-    # Objects may lack a key: what some row before had, this one has without a value.
+    # JSON objects may lack keys: a column that an earlier batch had is filled with None.
     seen = dict.fromkeys(needed or names or ())
-    waiting: list[LongRow | None] = []  # rows from before the first key, which are empty or too long
+    waiting: list[LongRow | None] = []  # rows before the first key: empty or too long
     for batch in shard.batches(_ROWS, needed):
         columns = columns_of(batch)
         seen.update(dict.fromkeys(columns))
@@ -150,12 +150,12 @@ def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()
 
 def read_batch(batch: Batch, reader: PairReader, seen: dict[str, None]) -> list[RowPairs]:
     """
-    Read some rows of a shard.
+    Read a batch of a shard's rows.
 
     Args:
-        batch (`Batch`): n rows, such as `Shard.batches` gives.
-        reader ([`~scar_hf.rows.pairs.PairReader`]): how they are read.
-        seen (`dict[str, None]`): the columns of batches before, to which those of this one are added.
+        batch (`Batch`): n rows, as yielded by `Shard.batches`.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
+        seen (`dict[str, None]`): the columns of earlier batches; updated with those of this one.
 
     Returns:
         `list[RowPairs]`: n rows.
@@ -166,14 +166,14 @@ def read_batch(batch: Batch, reader: PairReader, seen: dict[str, None]) -> list[
 
 
 def _names_for(reader: PairReader) -> list[str]:
-    """Columns to read from rows that have none at all."""
+    """Return the columns to assume for rows that have none."""
     return list(reader.columns or ("instruction", "response"))
 
 
 def _filled(
     batch: Batch, columns: Mapping[str, list[Any]], names: Iterable[str], extra: Sequence[str] = ()
 ) -> dict[str, list[Any]]:
-    """All columns named, `None` where there is no value, and a long row for each value of its own."""
+    """Fill missing columns with `None`, and every value of a row that is too long with its [`LongRow`]."""
     filled = {name: columns.get(name, [None] * len(batch)) for name in names}
     marks = _long_rows(batch)
     if any(mark is not None for mark in marks):
@@ -197,7 +197,7 @@ def _without_values(
 
 
 def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
-    """Read what is scored of each row of a shard."""
+    """Read the pairs to score from each row of a shard."""
     for _, columns in columns_of_shard(shard, reader):
         yield from reader.read(columns)
 
