@@ -169,7 +169,7 @@ def test_named_columns_win(columns):
 )
 def test_formatting_functions(formatting_func):
     assert read({"ask": "Q", "say": "A"}, formatting_func=formatting_func).pairs == (("Q", "A"),)
-    assert "`formatting_func` returned int" in read({"ask": "Q"}, formatting_func=lambda row: 3).problem
+    assert "of a known format, got int" in read({"ask": "Q"}, formatting_func=lambda row: 3).problem
 
 
 def test_only_the_columns_that_are_read_are_asked_for():
@@ -198,10 +198,10 @@ def test_unknown_columns_say_what_was_seen_and_what_fits():
         ({"messages": ["just text"]}, "the response is missing"),
         ({"messages": ["text", 5]}, "must be a list of messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "url": "x"}]}]}, "image; SCAR rankers read only text"),
-        ({"messages": [{"role": "user", "content": 3}]}, "not of type int"),
+        ({"messages": [{"role": "user", "content": 3}]}, "not int"),
         ({"prompt": "P", "completion": None}, "the response is missing"),
         ({"prompt": "P", "completion": " \n"}, "the response is empty"),
-        ({"prompt": "P", "completion": float("nan")}, "of type float, not a string"),
+        ({"prompt": "P", "completion": float("nan")}, "must be a string, not float"),
         ({"prompt": None, "completion": "C"}, "the instruction is missing"),
         ({"text": "no marks at all"}, "no user and assistant markers"),
         ({"text": None}, "missing"),
