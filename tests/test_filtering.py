@@ -112,7 +112,7 @@ def test_a_share_of_a_stream_is_that_of_its_first_rows(stream, k, caplog):
     assert [row["id"] for row in kept] == np.flatnonzero(scores >= threshold).tolist()
     assert sum(row["id"] < 200 for row in kept) == int(k * 200) and abs(len(kept) / 500 - k) < 0.06
     assert (made.seen, made.kept) == (500, len(kept))
-    assert caplog.text.count("Of a stream no exact share is known") == 1 and "of its first 200 rows" in caplog.text
+    assert caplog.text.count("keeps an approximate share of a stream") == 1 and "of its first 200 rows" in caplog.text
     del made
     assert f"scar_filter(k={k}) kept {len(kept)} of 500 rows" in caplog.text
 
@@ -165,7 +165,7 @@ def test_another_stream_has_its_own_threshold_and_a_fitted_filter_keeps_one(stre
 
 def test_what_a_stream_cannot_have(stream):
     ds, small = stream
-    with pytest.raises(ValueError, match=r"not known before its end"):
+    with pytest.raises(ValueError, match=r"unknown before its end"):
         list(ds.to_iterable_dataset().filter(scar_filter(k=5, model=small)))
     with pytest.raises(ValueError, match=r"`calibration_rows` must be at least 1, got 0"):
         scar_filter(k=0.1, calibration_rows=0)
@@ -175,13 +175,13 @@ def test_what_a_stream_cannot_have(stream):
 
 
 def test_where_the_dataset_cannot_be_known_it_is_an_error(ds):
-    with pytest.raises(ValueError, match=r"cannot know of which dataset.*scar_select\(ds, k=...\)"):
+    with pytest.raises(ValueError, match=r"cannot determine which dataset.*scar_select\(ds, k=...\)"):
         [row for row in ds.to_list() if scar_filter(k=0.1)(row)]
     other = Dataset.from_list([{"instruction": "Other?", "response": "Quite other."}])
-    with pytest.raises(ValueError, match=r"not of the dataset that this scar_filter was fitted to"):
+    with pytest.raises(ValueError, match=r"does not belong to the dataset that this scar_filter was fitted to"):
         other.filter(scar_filter(ds, k=0.1, progress=False))
     fitted = scar_filter(ds, k=1, progress=False)
-    with pytest.raises(ValueError, match=r"equal in instruction and response.*scar_select"):
+    with pytest.raises(ValueError, match=r"the same instruction and response.*scar_select"):
         [row for row in ds.to_list() if fitted(row)]
     with pytest.raises(ValueError, match=r"without `input_columns`"):
         ds.filter(scar_filter(k=0.1), input_columns="response")
@@ -198,7 +198,7 @@ def test_wrong_settings(settings):
 def test_a_share_goes_by_name(ds):
     with pytest.raises(TypeError, match=r"goes by name"):
         scar_filter(0.1)
-    with pytest.raises(TypeError, match=r"fitted to a datasets.Dataset"):
+    with pytest.raises(TypeError, match=r"must be a datasets.Dataset"):
         scar_filter(k=0.1).fit(ds.to_list())
 
 

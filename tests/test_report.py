@@ -105,7 +105,7 @@ def test_the_numbers_are_those_of_the_selection(selection):
     assert n["surprisal"] is None and n["notes"] == []
     shown = n["examples"]
     assert [row["rank"] for row in shown[:-1]] == list(range(1, 80)) and shown[-1]["decision"] == "skipped"
-    assert [row["decision"] for row in shown[:20]] == ["kept"] * 20 and "the best 20 are kept" in shown[30]["reason"]
+    assert [row["decision"] for row in shown[:20]] == ["kept"] * 20 and "best 20 kept" in shown[30]["reason"]
     assert shown[-1]["row"] == 7 and shown[0]["score"] == max(row["score"] for row in shown[:-1])
     assert json.loads(json.dumps(n, allow_nan=False)) == n
     assert "Tell" not in json.dumps(n) and "What is" not in json.dumps(n)

@@ -522,7 +522,7 @@ def test_a_selection_of_nothing_is_an_error(tmp_path, small, write_jsonl, capsys
     good = write_jsonl(many_rows(5), "good.jsonl")
     assert main(["select", str(good), "-k", "2", "-o", str(tmp_path / "o.jsonl"), "--model", small.model_name,
                  "--evaluation", str(good)]) == 2  # fmt: skip
-    assert "5 were left out" in capsys.readouterr().err and not (tmp_path / "o.jsonl").exists()
+    assert "5 were dropped" in capsys.readouterr().err and not (tmp_path / "o.jsonl").exists()
 
 
 def test_rows_that_lack_keys_and_surrogates_survive(tmp_path, small, write_jsonl):

@@ -1,1 +1,1 @@
-"""Scores -> the rows kept, and why."""
+"""Decides from scores which rows to keep, and explains why."""

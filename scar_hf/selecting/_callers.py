@@ -1,4 +1,4 @@
-"""The call that a predicate of `Dataset.filter` is in: `datasets` does not tell it which dataset, nor which rows."""
+"""Finds the calling dataset in the call stack: `Dataset.filter` does not tell a predicate which dataset or rows it filters."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from datasets.iterable_dataset import FilteredExamplesIterable
 
 
 def frames() -> Iterator[FrameType]:
-    """The frames of the call, the innermost first."""
+    """Walk up the call stack, innermost frame first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
@@ -21,7 +21,7 @@ def frames() -> Iterator[FrameType]:
 
 
 def calling_dataset() -> Dataset | None:
-    """The dataset whose `filter` is being called, in its body or in the wrapper that makes its fingerprint."""
+    """Return the dataset whose `filter` is running, found in its body or in the wrapper that fingerprints it."""
     for frame in frames():
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if file == datasets.arrow_dataset.__file__ and name == "filter":
@@ -37,7 +37,7 @@ def calling_dataset() -> Dataset | None:
 
 
 def calling_numbers() -> list[int] | None:
-    """The numbers of the rows that `Dataset.filter` is asking about, in a worker too."""
+    """Return the numbers of the rows that `Dataset.filter` is deciding on, in worker processes too."""
     for frame in frames():
         code = frame.f_code
         if code.co_filename == datasets.arrow_dataset.__file__ and code.co_name == "get_indices_from_mask_function":
@@ -49,13 +49,13 @@ def calling_numbers() -> list[int] | None:
 
 
 def is_fingerprinting() -> bool:
-    """Whether this object is being pickled for the sake of a hash."""
+    """Whether the object is being pickled only to compute a fingerprint."""
     names = ("hash", "update")
     return any(f.f_code.co_filename == datasets.fingerprint.__file__ and f.f_code.co_name in names for f in frames())
 
 
 def calling_stream() -> Any:
-    """What the `IterableDataset` that is asking reads its rows from, an iterable of keys and rows; `None` if none is."""
+    """Return the source of the calling `IterableDataset`, an iterable of keys and rows, or `None` if no stream calls."""
     for frame in frames():
         if frame.f_code.co_filename == datasets.iterable_dataset.__file__:
             found = frame.f_locals.get("self")
@@ -65,5 +65,5 @@ def calling_stream() -> Any:
 
 
 def from_the_start(stream: Any) -> Iterator[dict[str, Any]]:
-    """The rows of such a stream from its first one, read apart, so that it stays where it is."""
+    """Iterate over the rows of a stream's source from the start, without advancing the stream itself."""
     return (row for _, row in stream.shard_data_sources(num_shards=1, index=0))

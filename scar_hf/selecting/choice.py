@@ -1,4 +1,4 @@
-"""The one place that decides which rows are kept: those that curation leaves, by score, quotas and diversity."""
+"""Decides which rows to keep: applies curation, then score, quotas and diversity. Every entry point calls `decide`."""
 
 from collections.abc import Callable
 
@@ -20,26 +20,27 @@ def decide(
     device: str = "cpu",
 ) -> tuple[np.ndarray, dict[int, str]]:
     """
-    Choose the rows to keep. The rows are read again only for what the criteria ask for: once for curation, one column for
-    quotas, and the pool for diversity.
+    Choose the rows to keep. Rows are read again only if the criteria need it: all of them for curation, one column for
+    quotas, the pool for diversity.
 
     Args:
         source ([`~scar_hf.rows.source.RowSource`]): n rows.
-        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none; such rows are never kept, unless neither `k` nor a
-            threshold is given, which keeps all that curation leaves.
-        criteria ([`Criteria`]): what is wanted.
-        embed (`Callable`, *optional*): given numbers of rows, ascending, returns their vectors, for `diversity`.
-        device (`str`, *optional*, defaults to `"cpu"`): where distances are computed.
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score. Such rows are kept only if neither `k` nor a
+            threshold is given, in which case every row that passes curation is kept.
+        criteria ([`Criteria`]): the selection criteria.
+        embed (`Callable`, *optional*): maps row numbers (ascending) to vectors; needed for `diversity`.
+        device (`str`, *optional*, defaults to `"cpu"`): device for computing distances.
 
     Returns:
-        `tuple(np.ndarray, dict[int, str])`: the numbers of the rows kept, ascending, and why curation left rows out, by number.
+        `tuple(np.ndarray, dict[int, str])`: the numbers of the kept rows, ascending, and the reasons of the rows that
+        curation dropped, by number.
 
     Raises:
-        `ValueError`: if there is no such column, or no scorer to compare rows with.
+        `ValueError`: if the column does not exist, or `diversity` is set without `embed`.
     """
     if criteria.diversity and embed is None:
         raise ValueError(
-            "`diversity` compares rows by the ranker's vectors, and this ranking has no scorer to make them: rank the data "
+            "`diversity` compares rows by the ranker's vectors, but this ranking has no scorer to compute them. Rank the data "
             "with scar_rank, or pass ScarRanking(..., scorer=...)."
         )
     curated: dict[int, str] = {}
@@ -67,4 +68,4 @@ def decide(
 
 
 def _no_vectors(numbers: np.ndarray) -> np.ndarray:
-    raise AssertionError("no vectors are needed without diversity")
+    raise AssertionError("without diversity, nothing asks for vectors")

@@ -1,4 +1,4 @@
-"""What is wanted of a selection, in one frozen description that every door takes."""
+"""The criteria of a selection, as one frozen dataclass that every entry point accepts."""
 
 import json
 import math
@@ -17,21 +17,21 @@ StratifyBy = str | Mapping[str, Mapping[Any, float]]
 @dataclass(frozen=True)
 class Criteria:
     """
-    What is wanted of a selection: `scar_select`, `ScarRanking.select`, `scar_filter`, `ScarSFTTrainer` and the command line
-    keep the same rows by the same criteria.
+    The criteria of a selection. Given the same criteria, `scar_select`, `ScarRanking.select`, `scar_filter`,
+    `ScarSFTTrainer` and the command line keep the same rows.
 
     Args:
         k (`float` or `int`, *optional*):
-            What to keep: a float in (0, 1] is a share of all rows, floor(k·n) and at least 1; an int >= 1 is a count.
-        threshold (`float`, *optional*): instead of `k`, the lowest score to keep.
+            How much to keep: a float in (0, 1] is a share of all rows, floor(k·n) and at least 1; an int >= 1 is a count.
+        threshold (`float`, *optional*): the lowest score to keep, instead of `k`.
         stratify_by (`str` or `Mapping`, *optional*):
-            A column: each of its values has the same share of the selection as of the data, by largest remainder; rows
-            without a value are a group of their own. Or `{column: {value: share}}`. With `k`.
+            A column whose values keep their shares of the data in the selection (largest remainder); rows without a value
+            form a group of their own. Or `{column: {value: share}}` to set the shares. Requires `k`.
         diversity (`float`, *optional*, defaults to 0.0):
             0 selects by score alone; values up to 1 favour rows that differ from those already selected (maximal marginal
-            relevance); see [`~scar_hf.selecting.diversity.choose`]. With `k`.
+            relevance); see [`~scar_hf.selecting.diversity.choose`]. Requires `k`.
         curation (`Sequence[Step]`, *optional*):
-            Steps that leave rows out whatever their score, in their order. They are not changed by a selection.
+            Steps that drop rows regardless of their score, applied in this order. A selection does not modify them.
 
     Raises:
         `ValueError`: if a value is out of range, or both `k` and `threshold` are given.
@@ -68,34 +68,34 @@ class Criteria:
         if self.stratify_by is not None:
             check_shares(self.stratify_by)
         if self.k is None and (self.stratify_by is not None or self.diversity):
-            raise ValueError("`stratify_by` and `diversity` divide a number of rows: pass `k` with them.")
+            raise ValueError("`stratify_by` and `diversity` require `k`.")
         object.__setattr__(self, "curation", tuple(self.curation))
         object.__setattr__(self, "diversity", float(self.diversity))
 
     @classmethod
     def of(cls, k: "Criteria | float | None" = None, **more: Any) -> "Criteria":
-        """Take criteria as they are, or make them of `k` and the rest."""
+        """Return `k` if it is a [`Criteria`], else create one from `k` and the other arguments."""
         if not isinstance(k, Criteria):
             return cls(k, **more)
         given = [name for name, value in more.items() if value not in (None, 0.0, ())]
         if given:
-            raise ValueError(f"The criteria say all: pass {given} in them, not next to them.")
+            raise ValueError(f"Criteria were passed together with {given}. Set these in the Criteria instead.")
         return k
 
     @property
     def by_score_alone(self) -> bool:
-        """Whether nothing but the score and curation decides."""
+        """Whether only score and curation decide."""
         return self.stratify_by is None and not self.diversity
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raise a `ValueError` if `stratify_by` names a column that the data has not, before any work goes into it."""
+        """Raise a `ValueError` if `stratify_by` names a column that does not exist, before any work is done."""
         if self.stratify_by is not None:
             name, _ = read_stratify_by(self.stratify_by)
             if name not in columns:
                 raise ValueError(f"`stratify_by` names the column {name!r}, but the data has the columns {list(columns)}.")
 
     def describe(self) -> dict[str, Any]:
-        """The criteria as a manifest has them, as JSON takes it."""
+        """Return the criteria as JSON-compatible values for a manifest."""
         said: dict[str, Any] = {"k": self.k, "stratify_by": self.stratify_by, "diversity": self.diversity}
         if self.threshold is not None:
             said["threshold"] = self.threshold
@@ -104,23 +104,23 @@ class Criteria:
         return said
 
     def in_words(self) -> str:
-        """What decides besides score and curation; empty if nothing does."""
+        """Name the criteria other than score and curation; empty if there are none."""
         return criteria_in_words(self.stratify_by, self.diversity)
 
     def without_curation(self) -> "Criteria":
-        """The same criteria without their steps, which are not sent to other processes."""
+        """Return a copy without curation steps, which are not sent to other processes."""
         return replace(self, curation=())
 
 
 def criteria_in_words(stratify_by: Any = None, diversity: float = 0.0) -> str:
-    """What decided besides the score; empty if nothing did."""
+    """Name the criteria other than the score; empty if there are none."""
     parts = [f"quotas for {stratify_by!r}"] if stratify_by is not None else []
     return " and ".join([*parts, *([f"diversity {diversity:g}"] if diversity else [])])
 
 
 def count_of(k: float, n: int) -> int:
     """
-    How many of n rows `k` means.
+    Convert `k` to a number of rows.
 
     Args:
         k (`float` or `int`): a float in (0, 1] is a share, an int >= 1 a count.
@@ -139,18 +139,18 @@ def count_of(k: float, n: int) -> int:
             raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}.")
         return min(int(k), n)
     if not 0 < k <= 1:
-        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}. For a number of rows pass an int.")
-    # The product in decimal, as the user wrote it: 0.29 * 100 is 28.999999999999996 in binary.
+        raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}. Pass an int for a count of rows.")
+    # Rounded, because 0.29 * 100 is 28.999999999999996 in binary floating point.
     return min(n, max(1, math.floor(round(float(k) * n, 9))))
 
 
 def check_k(k: Any) -> None:
-    """Raise a `ValueError` if `k` is neither a share nor a count, before any work goes into it."""
+    """Raise a `ValueError` if `k` is neither a share nor a count, before any work is done."""
     count_of(k, 10**18)
 
 
 def check_diversity(diversity: float) -> None:
-    """Raise a `ValueError` if `diversity` is not a number in [0, 1], before any work goes into it."""
+    """Raise a `ValueError` if `diversity` is not a number in [0, 1], before any work is done."""
     number = isinstance(diversity, (int, float, np.integer, np.floating)) and not isinstance(diversity, bool)
     if not number or not 0 <= diversity <= 1:
         raise ValueError(f"`diversity` must be in [0, 1], where 0 selects by score alone, got {diversity!r}.")
@@ -161,22 +161,20 @@ def check_shares(stratify_by: StratifyBy) -> None:
     name, shares = read_stratify_by(stratify_by)
     for value, share in (shares or {}).items():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share) or share < 0:
-            raise ValueError(
-                f"The share of {name}={value!r} in `stratify_by` must be a finite number from 0 up, got {share!r}."
-            )
+            raise ValueError(f"The share of {name}={value!r} in `stratify_by` must be a finite number >= 0, got {share!r}.")
     if shares is not None and not any(shares.values()):
-        raise ValueError(f"`stratify_by` gives no value of {name!r} a share above 0, got {dict(shares)}.")
+        raise ValueError(f"`stratify_by` must give at least one value of {name!r} a share above 0, got {dict(shares)}.")
 
 
 def read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] | None]:
-    """The column and, where they are given, the shares of its values."""
+    """Return the column and, if given, the shares of its values."""
     if isinstance(stratify_by, str):
         return stratify_by, None
     if isinstance(stratify_by, Mapping) and len(stratify_by) == 1:
         name, shares = next(iter(stratify_by.items()))
         if isinstance(name, str) and isinstance(shares, Mapping):
             return name, shares
-    raise ValueError(f"`stratify_by` must be a column's name, or {{column: {{value: share}}}}, got {stratify_by!r}.")
+    raise ValueError(f"`stratify_by` must be a column name or {{column: {{value: share}}}}, got {stratify_by!r}.")
 
 
 def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
@@ -185,12 +183,12 @@ def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class CriteriaOptions:
-    """The criteria that a command line and trainer arguments can express, one option each; `k` has its own place there."""
+    """The criteria that command line and trainer arguments can express, one option each, except `k`."""
 
-    threshold: float | None = _option(None, "Instead of k: the lowest score to keep.", float, metavar="SCORE")
+    threshold: float | None = _option(None, "Lowest score to keep, instead of k.", float, metavar="SCORE")
     stratify_by: str | None = _option(
         None,
-        "Column whose values keep their shares of the data, or their shares in JSON: {column: {value: share}}.",
+        "Column whose values keep their shares of the data; or JSON that sets the shares: {column: {value: share}}.",
         str,
         metavar="COLUMN",
     )
@@ -200,19 +198,25 @@ class CriteriaOptions:
         float,
         metavar="D",
     )
-    languages: str | None = _option(None, "Leave out rows surely in other languages, e.g. en or en,de.", str, metavar="CODES")
+    languages: str | None = _option(
+        None, "Drop rows that are clearly in other languages, e.g. en or en,de.", str, metavar="CODES"
+    )
     evaluation: list[str] | None = _option(
-        None, "Leave out rows that overlap with this evaluation set; several may be given.", str, metavar="DATA"
+        None, "Drop rows that overlap with this evaluation set; accepts several.", str, metavar="DATA"
     )
-    drop_refusals: bool = _option(False, "Leave out responses that refuse, deflect, say nothing, or begin 'As an AI'.", bool)
-    drop_duplicates: bool = _option(False, "Keep only one of equal rows.", bool)
+    drop_refusals: bool = _option(False, "Drop responses that refuse, deflect, have no content, or begin 'As an AI'.", bool)
+    drop_duplicates: bool = _option(False, "Keep only one row of exact duplicates.", bool)
     drop_near_duplicates: float | None = _option(
-        None, "Of rows at least as similar keep the best-scored; 0.8 is usual.", float, metavar="JACCARD", const=0.8
+        None,
+        "Keep only the best-scored of rows with at least this similarity; 0.8 if no value is given.",
+        float,
+        metavar="JACCARD",
+        const=0.8,
     )
-    curation_seed: int = _option(0, "Seed of the search for near-duplicates.", int, metavar="N")
+    curation_seed: int = _option(0, "Seed for near-duplicate detection.", int, metavar="N")
 
     def criteria(self, k: float | None) -> Criteria:
-        """Make the criteria; steps that judge each row by itself come first."""
+        """Create the criteria. Steps that judge each row by itself come first."""
         stratify_by: StratifyBy | None = self.stratify_by
         if self.stratify_by is not None and self.stratify_by.lstrip().startswith("{"):
             try:

@@ -1,4 +1,4 @@
-"""Scores and distances -> which rows are kept: the best that are not near-duplicates of each other."""
+"""Chooses rows by score and distance, so that the best rows are kept without near-duplicates."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import torch
 from .criteria import check_diversity
 from .top_k import order_of
 
-# At diversity 1 the rows are chosen from so many times as many.
+# At diversity 1, the pool is this many times larger than the selection.
 _WIDEST_POOL = 5
-# Directions in which a pool hardly varies are noise: this part of the mean variance is added to each before they are levelled.
+# Directions with little variance are noise: this fraction of the mean variance is added to each before whitening.
 _SHRINKAGE = 0.3
-# Rows decided on between two passes over the pool, and rows of the pool that one product of matrices takes.
+# Rows decided between two passes over the pool, and rows of the pool per matrix product.
 _BATCH, _BLOCK = 512, 16_384
-# Novelty is rounded to so many decimals, so that the last bits of a product of matrices decide nothing.
+# Decimals to which novelty is rounded, so that floating-point noise in matrix products cannot change the choice.
 _DECIMALS = 4
 
 
@@ -28,28 +28,29 @@ def choose(
     device: str = "cpu",
 ) -> np.ndarray:
     """
-    Keep the best rows of each group by maximal marginal relevance (MMR): as far as they differ from those kept before them.
+    Choose rows from each group by maximal marginal relevance (MMR), which trades score against similarity to the rows
+    already chosen.
 
-    Of a group with the quota q its best floor(q · (1 + 4 · diversity)) rows are the pool. From all pools together rows are
-    kept one after another, each time the one with the greatest
+    For a group with quota q, the pool is its best floor(q · (1 + 4 · diversity)) rows. Among the rows of all pools whose
+    group's quota is not yet full, each step chooses the one that maximises
 
         (1 - diversity) · standing + diversity · novelty
 
-    whose group's quota is not full. Standing is 1 for the best row of a pool and falls evenly to near 0 for its last; novelty
-    is 1 minus the cosine to the nearest row kept so far, of any group, at most 1. So `diversity=1` is the greedy k-centre of
-    the pool, begun at the best row; 0 keeps the best by score.
+    Standing falls linearly from 1 for the best row of a pool to near 0 for its last. Novelty is 1 minus the cosine to the
+    nearest row chosen so far, in any group, and at most 1. `diversity=1` is therefore greedy k-centre on the pool, starting
+    at the best row; `diversity=0` keeps the best rows by score.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none; such rows are never kept.
-        quotas (`np.ndarray` of shape `(groups,)`, int64): rows to keep of each group, at most those with a score.
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score, which are never kept.
+        quotas (`np.ndarray` of shape `(groups,)`, int64): rows to keep per group, at most the group's rows with a score.
         labels (`np.ndarray` of shape `(n,)`, int64): the number of each row's group.
         diversity (`float`): in [0, 1].
-        embed (`Callable`): given numbers of rows, ascending, returns their vectors of shape `(rows, 2, H)`, as
-            [`~scar_hf.ScarScorer.embed_rows`] does. Not called where only scores decide.
-        device (`str`, *optional*, defaults to `"cpu"`): where distances are computed.
+        embed (`Callable`): maps row numbers (ascending) to vectors of shape `(rows, 2, H)`, as
+            [`~scar_hf.ScarScorer.embed_rows`] does. Not called if scores alone decide.
+        device (`str`, *optional*, defaults to `"cpu"`): device for computing distances.
 
     Returns:
-        `np.ndarray`: int64, the numbers of the rows kept, ascending; of each group exactly its quota.
+        `np.ndarray`: int64, the numbers of the kept rows, ascending; exactly the quota of each group.
 
     Raises:
         `ValueError`: if `diversity` is out of range.
@@ -63,7 +64,7 @@ def choose(
     if len(pool) == quotas.sum():
         return np.sort(pool)
     groups = labels[pool]
-    # Where a group has fewer rows than its pool may have, the last of them still stands near 0.
+    # Divided by the actual pool size, so that the last row's standing is near 0 even if the group is smaller than its pool.
     standing = 1 - place / np.bincount(groups, minlength=len(quotas))[groups]
     ascending = np.argsort(pool)
     space = content_space(embed(pool[ascending]))[np.argsort(ascending)]
@@ -72,15 +73,16 @@ def choose(
 
 def content_space(vectors: np.ndarray) -> np.ndarray:
     """
-    Make vectors whose cosines tell near-duplicates. As they come from the encoder, all rows lie in a narrow cone, along few
-    directions which are mostly style; here every direction in which these rows vary counts alike, and the instruction as much
-    as the response.
+    Transform vectors so that their cosines separate near-duplicates.
+
+    The encoder's vectors lie in a narrow cone and vary along a few directions, mostly style. Whitening gives every
+    direction, and instruction and response, equal weight.
 
     Args:
         vectors (`np.ndarray` of shape `(n, 2, H)`, n >= 1): first-token vectors of instructions and responses.
 
     Returns:
-        `np.ndarray` of shape `(n, 2·H)`, float32: of length 1; zeros where a row is the mean of all.
+        `np.ndarray` of shape `(n, 2·H)`, float32: unit vectors; zeros for a row equal to the mean.
     """
     n, _, width = vectors.shape
     space = np.empty((n, 2 * width), dtype=np.float32)
@@ -98,20 +100,22 @@ def spread(
     space: np.ndarray, standing: np.ndarray, groups: np.ndarray, quotas: np.ndarray, diversity: float, device: str = "cpu"
 ) -> np.ndarray:
     """
-    Choose rows greedily by standing and novelty; see [`choose`]. Exact, in n · k · d operations for k rows of n, as products
-    of matrices: novelty only falls, so what a row was worth at the last pass over the pool bounds what it is worth now, and
-    the rows of a batch are decided among themselves while they are worth more than the best row outside of it.
+    Choose rows greedily by standing and novelty; see [`choose`].
+
+    The result is exact and takes n · k · d operations for k of n rows, as matrix products. Novelty only decreases, so a row's
+    value at the last pass over the pool is an upper bound. Rows of a batch are therefore compared only with each other, as
+    long as their value exceeds that of the best row outside the batch.
 
     Args:
-        space (`np.ndarray` of shape `(n, d)`, float32): vectors of length 1.
+        space (`np.ndarray` of shape `(n, d)`, float32): unit vectors.
         standing (`np.ndarray` of shape `(n,)`): in [0, 1].
         groups (`np.ndarray` of shape `(n,)`, int64): the number of each row's group.
-        quotas (`np.ndarray` of shape `(groups,)`, int64): rows to choose of each group, at most those that it has.
+        quotas (`np.ndarray` of shape `(groups,)`, int64): rows to choose per group, at most the group's size.
         diversity (`float`): the weight of novelty, in [0, 1].
-        device (`str`, *optional*, defaults to `"cpu"`): where the products are computed.
+        device (`str`, *optional*, defaults to `"cpu"`): device for the matrix products.
 
     Returns:
-        `np.ndarray`: int64, the rows' numbers in the order of choice; ties go to the earlier row.
+        `np.ndarray`: int64, row numbers in the order of choice; ties go to the earlier row.
     """
     vectors = torch.from_numpy(space).to(device)
     novelty, worth = np.ones(len(space)), np.empty(len(space))
@@ -139,7 +143,7 @@ def _decide(
     left: np.ndarray,
     diversity: float,
 ) -> np.ndarray:
-    """Choose rows of a batch while one is worth more than the best outside of it; counts down what is left of the quotas."""
+    """Choose rows of a batch while one has a higher value than the best row outside it; update the remaining quotas."""
     between = _novelty((vectors @ vectors.T).cpu().numpy())
     base, members, gone = (1 - diversity) * standing[batch], groups[batch], np.zeros(len(batch), dtype=bool)
     kept: list[int] = []
@@ -157,7 +161,7 @@ def _decide(
 
 
 def _best(worth: np.ndarray, count: int) -> tuple[np.ndarray, tuple[float, int]]:
-    """Numbers of the best rows, ascending, and the worth and number of the best row besides; ties go to the earlier row."""
+    """Return the numbers of the best rows, ascending, and value and number of the best other row; ties go to the earlier."""
     if len(worth) <= count:
         eligible = np.flatnonzero(worth > -math.inf)
         return eligible, (-math.inf, len(worth))
@@ -170,7 +174,7 @@ def _best(worth: np.ndarray, count: int) -> tuple[np.ndarray, tuple[float, int]]
 
 
 def _nearest(vectors: torch.Tensor, kept: torch.Tensor) -> np.ndarray:
-    """The cosine of each row to the nearest of those just kept."""
+    """Return the cosine of each row to the nearest row just kept."""
     blocks = [(block @ kept.T).amax(dim=1) for block in vectors.split(_BLOCK)]
     return torch.cat(blocks).cpu().numpy()
 
@@ -180,7 +184,7 @@ def _novelty(cosine: np.ndarray) -> np.ndarray:
 
 
 def _places(labels: np.ndarray, count: int) -> np.ndarray:
-    """The place of each row in its own group, counted from 0 in the given order."""
+    """Return the place of each row within its group, counted from 0 in the given order."""
     by_group = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels, minlength=count)
     places = np.empty(len(labels), dtype=np.int64)

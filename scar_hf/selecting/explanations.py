@@ -1,4 +1,4 @@
-"""Scores -> which rows are kept, and why."""
+"""Explains for each row why it was kept or dropped."""
 
 import logging
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ EXPLANATION_COLUMNS = RANK_COLUMN, DECISION_COLUMN, REASON_COLUMN = "scar_rank",
 
 class Explainer:
     """
-    Says of rows where they stand, and why they were kept or not.
+    Gives each row's rank, decision and reason.
 
     Args:
         scored ([`ScoredRows`]): n rows.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept; without it there are only ranks.
-        max_length (`int`): tokens that were read of each text.
-        dropped (`Mapping[int, str]`, *optional*): why rows were left out whatever their score, by their number.
-        criteria (`str`, *optional*): what decided besides the score, in words.
+        kept (`np.ndarray`, *optional*): numbers of the kept rows; without it, only ranks are given.
+        max_length (`int`): number of tokens read per text.
+        dropped (`Mapping[int, str]`, *optional*): reasons of the rows that curation dropped, by row number.
+        criteria (`str`, *optional*): the criteria other than the score, in words.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Explainer:
 
     def columns(self, start: int, stop: int) -> dict[str, pa.Array]:
         """
-        Explain rows as columns.
+        Explain a range of rows as columns.
 
         Args:
-            start, stop (`int`): the rows' numbers, `stop` not included.
+            start, stop (`int`): row numbers, `stop` excluded.
 
         Returns:
-            `dict[str, pa.Array]`: `scar_rank` (1 is the best, null without a score) and, where rows were selected,
+            `dict[str, pa.Array]`: `scar_rank` (1 is the best, null without a score) and, after a selection,
             `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
         """
         without = np.isnan(self.scored.scores[start:stop])
@@ -65,13 +65,13 @@ class Explainer:
         return columns | {DECISION_COLUMN: pa.array(decisions, pa.string()), REASON_COLUMN: pa.array(reasons, pa.string())}
 
     def decision(self, i: int) -> str:
-        """What became of a row: "kept", "dropped" or "skipped"."""
+        """Return "kept", "dropped" or "skipped"."""
         if np.isnan(self.scored.scores[i]):
             return "skipped"
         return "kept" if self.is_kept[i] else "dropped"
 
     def reason(self, i: int) -> str:
-        """Why, in a sentence."""
+        """Return the reason in words."""
         score = self.scored.scores[i]
         if np.isnan(score):
             return self.scored.skipped.get(i, NOT_FINITE)
@@ -79,9 +79,7 @@ class Explainer:
             return self.dropped[i]
         tied = not self.criteria and not self.is_kept[i] and score >= self.threshold
         tie = "; an earlier row with the same score comes first" if tied else ""
-        note = f"; only {self.max_length} tokens of a text were read" if self.scored.truncated[i] else ""
+        note = f"; only the first {self.max_length} tokens were read" if self.scored.truncated[i] else ""
         count = f"{self.kept_count:,}"
-        kept = f"{count} are kept, by score and {self.criteria}" if self.criteria else f"the best {count} are kept"
-        return (
-            f"score {score:.4f}, number {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{note}"
-        )
+        kept = f"{count} kept by score and {self.criteria}" if self.criteria else f"best {count} kept"
+        return f"score {score:.4f}, rank {self.ranks[i]:,} of {self.counted:,}; {kept}, down to {self.threshold:.4f}{tie}{note}"

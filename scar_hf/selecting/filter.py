@@ -27,7 +27,7 @@ from .criteria import Criteria, StratifyBy
 from .top_k import check_selected, threshold_of, top_indices
 
 logger = logging.getLogger(__name__)
-# Rows of a stream that its threshold is taken from: of a tenth kept, within one in a hundred rows.
+# Rows that a stream's threshold is estimated from: enough to keep a tenth to within one percentage point.
 CALIBRATION_ROWS = 1000
 _DROP, _KEEP, _BY_NUMBER = 0, 1, 2
 _ADVICE = "Write scar_select(ds, k=...), fit the filter first with scar_filter(ds, k=...), or pass threshold=."
@@ -35,22 +35,22 @@ _ADVICE = "Write scar_select(ds, k=...), fit the filter first with scar_filter(d
 
 class ScarFilter:
     """
-    A predicate for `ds.filter` that keeps what [`scar_select`] keeps. Made by [`scar_filter`].
+    A predicate for `ds.filter` that keeps the same rows as [`scar_select`]. Created by [`scar_filter`].
 
-    A predicate sees rows and not the dataset that they are of. Unless it was fitted, this one finds the dataset that is
-    calling it (among the frames of the call, or of its pickling for workers), scores it once, in batches, in the process
-    that called `filter`, and then decides by what is in a row. Of a stream it scores the first rows, takes the lowest score
-    of their best k for a threshold, and says in the end how many rows it has kept.
+    `Dataset.filter` does not tell a predicate which dataset it filters. Unless the filter was fitted, it looks the dataset up
+    in the call stack (of the call, or of its pickling for workers), scores it once, in batches, in the process that called
+    `filter`, and then decides each row by its content. For a stream, it scores the first rows, uses the lowest score among
+    their best k as the threshold, and logs at the end how many rows were kept.
 
     Args:
-        scorer ([`ScarScorer`]): with what rows are scored.
-        criteria ([`~scar_hf.selecting.criteria.Criteria`]): what is wanted.
-        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
-        progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
-        calibration_rows (`int`, *optional*, defaults to 1000): of a stream, the first rows that the threshold is taken from.
+        scorer ([`ScarScorer`]): scores the rows.
+        criteria ([`~scar_hf.selecting.criteria.Criteria`]): the selection criteria.
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar while scoring.
+        calibration_rows (`int`, *optional*, defaults to 1000): number of rows that a stream's threshold is estimated from.
 
     Attributes:
-        seen, kept (`int`): rows of a stream that it has decided on in this pass, and those that it has kept.
+        seen, kept (`int`): rows of a stream seen and kept in this pass.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ScarFilter:
 
     @property
     def seen(self) -> int:
-        """Rows of a stream decided on in this pass."""
+        """Rows of a stream seen in this pass."""
         return self._counts.seen
 
     @property
@@ -90,23 +90,23 @@ class ScarFilter:
 
     def fit(self, ds: Dataset | IterableDataset) -> "ScarFilter":
         """
-        Score a dataset and decide on its rows now, or take the threshold from the first rows of a stream.
+        Decide on the rows of a dataset now, or estimate the threshold from the first rows of a stream.
 
         Args:
-            ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): the rows of which the best are kept.
+            ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): the rows to select from.
 
         Returns:
-            [`ScarFilter`]: itself, for these rows from now on, wherever they come along.
+            [`ScarFilter`]: itself. From now on it decides by this dataset, whichever dataset calls it.
 
         Raises:
-            `TypeError`: if it is neither.
+            `TypeError`: if `ds` is neither.
         """
         if isinstance(ds, IterableDataset):
             self._calibrate(iter(ds))
         elif isinstance(ds, Dataset):
             self._decide(ds)
         else:
-            raise TypeError(f"scar_filter is fitted to a datasets.Dataset or IterableDataset, got {type(ds).__name__}.")
+            raise TypeError(f"`ds` must be a datasets.Dataset or IterableDataset, got {type(ds).__name__}.")
         self._fitted_by_hand = True
         return self
 
@@ -116,13 +116,13 @@ class ScarFilter:
 
         Args:
             row (`Mapping`): the row, or columns of n values.
-            number (`int`, *optional*): its number or numbers, if `filter` is called `with_indices=True`.
+            number (`int`, *optional*): the row number or numbers, if `filter` is called with `with_indices=True`.
 
         Returns:
             `bool`, or a list of n.
 
         Raises:
-            `ValueError`: if the dataset that a row is of cannot be known, or is another than the one fitted.
+            `ValueError`: if the row's dataset cannot be determined, or is not the one that the filter was fitted to.
         """
         columns, is_batch = as_columns(row, self.scorer.reader)
         rows = self.scorer.reader.read(columns)
@@ -139,7 +139,7 @@ class ScarFilter:
         return verdicts if is_batch else verdicts[0]
 
     def _follow_caller(self) -> None:
-        """Decide on the dataset whose `filter` is calling, if there is one and it is not the one decided on."""
+        """Decide on the calling dataset, unless there is none or it was the last one decided on."""
         caller = calling_dataset()
         if caller is not None:
             self._caller = caller
@@ -148,7 +148,7 @@ class ScarFilter:
 
     def _decide(self, ds: Dataset) -> None:
         if SCORE_COLUMN in ds.column_names:
-            logger.warning("The data has a column %r, which is not read: rows are scored anew.", SCORE_COLUMN)
+            logger.warning("The data has a column %r, which is ignored: all rows are scored again.", SCORE_COLUMN)
         scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress)
         source = DatasetRows(ds, self.scorer.reader)
         self.criteria.check_columns(ds.column_names)
@@ -161,11 +161,11 @@ class ScarFilter:
         return lambda numbers: self.scorer.embed_rows(source.rows(numbers))
 
     def _by_score(self, rows: list) -> list[bool]:
-        """Where no dataset is to be seen, decide by the score alone."""
+        """Decide by score alone, for rows whose dataset is unknown."""
         if not self.criteria.by_score_alone or self.criteria.curation:
             raise ValueError(
-                "scar_filter with `stratify_by`, `diversity` or `curation` compares rows of a dataset, and cannot know here "
-                f"of which one. {_ADVICE}"
+                "scar_filter with `stratify_by`, `diversity` or `curation` compares the rows of a dataset, but cannot determine "
+                f"which dataset is being filtered. {_ADVICE}"
             )
         found = self.criteria.threshold
         threshold = found if found is not None else self._threshold_of_stream()
@@ -176,21 +176,21 @@ class ScarFilter:
         return verdicts
 
     def _scores_of(self, rows: Sequence[RowPairs], bar: tqdm | None = None) -> np.ndarray:
-        """Score rows; those that the threshold was taken from have their scores."""
+        """Score rows, reusing the scores of the calibration rows."""
         known = [self._stream_scores.get(short_hash(row)) if self._stream_scores else None for row in rows]
         new = [row for row, score in zip(rows, known, strict=True) if score is None]
         found = iter([float(s) for _, result in self.scorer.score_chunks(cut_chunks(new), bar=bar) for s in result.scores])
         return np.array([next(found) if score is None else score for score in known], dtype=np.float32)
 
     def _threshold_of_stream(self) -> float:
-        """The threshold of the stream that is asking: of each one and in each pass its own."""
+        """Return the threshold of the calling stream. Each stream has its own, and so does each pass."""
         if self._fitted_by_hand and self._stream_threshold is not None:
             return self._stream_threshold
         stream = calling_stream()
         if stream is None:
             raise ValueError(
-                f"scar_filter(k={self.criteria.k}) cannot know of which dataset the best rows are wanted: it is not called by "
-                f"`Dataset.filter` in the same process. {_ADVICE}"
+                f"scar_filter(k={self.criteria.k}) cannot determine which dataset is being filtered, because it was not called "
+                f"by `Dataset.filter` in the same process. {_ADVICE}"
             )
         if self._stream is None or self._stream() is not stream or self._stream_threshold is None:
             self._counts.report()
@@ -200,12 +200,12 @@ class ScarFilter:
         return self._stream_threshold
 
     def _calibrate(self, stream: Iterable[Mapping[str, Any]]) -> None:
-        """Take the threshold from the first rows of a stream: the lowest score of their best k."""
+        """Set the threshold to the lowest score among the best k of a stream's first rows."""
         k, size = self.criteria.k, self.calibration_rows
         if not isinstance(k, (float, np.floating)):
             raise ValueError(
-                f"scar_filter(k={k}) of a stream: the best {k} rows are not known before its end. Pass a share "
-                "(k=0.1), which is then an estimate, a threshold=, or load the data with streaming=False."
+                f"scar_filter(k={k}) cannot filter a stream, because its best {k} rows are unknown before its end. Pass a "
+                "share (k=0.1), which is kept approximately, or threshold=, or load the data with streaming=False."
             )
         first = [dict(row) for row in itertools.islice(stream, size)]
         rows = self.scorer.reader.read(columns_of(first)) if first else []
@@ -217,8 +217,8 @@ class ScarFilter:
         is_new, self._stream_threshold = self._stream_threshold is None, threshold_of(scores, best) if len(best) else np.inf
         if is_new and len(rows) == size:
             logger.warning(
-                "Of a stream no exact share is known before its end: scar_filter(k=%s) keeps what scores at least %.4f, as the "
-                "best %s of its first %s rows do (calibration_rows). If its rows are sorted, shuffle them first: "
+                "scar_filter(k=%s) keeps an approximate share of a stream: rows that score at least %.4f, the threshold of the "
+                "best %s of its first %s rows (calibration_rows). If the stream is sorted, shuffle it first: "
                 "stream.shuffle(buffer_size=10_000).",
                 k,
                 self._stream_threshold,
@@ -228,7 +228,7 @@ class ScarFilter:
 
     def __getstate__(self) -> dict[str, Any]:
         """
-        For a fingerprint what tells this filter from others, which is not what it has found out; for a worker that too.
+        Return the settings alone for a fingerprint, and the decisions as well for a worker.
         """
         if is_fingerprinting():
             self._caller = calling_dataset() or self._caller
@@ -251,7 +251,7 @@ class ScarFilter:
 
 @dataclass
 class _Counts:
-    """What became of the rows of a stream."""
+    """Counts the rows of a stream."""
 
     k: float | None
     seen: int = 0
@@ -261,7 +261,7 @@ class _Counts:
         self.seen, self.kept = self.seen + len(verdicts), self.kept + sum(verdicts)
 
     def report(self) -> None:
-        """Say how many were kept of a pass over a stream, and begin anew."""
+        """Log how many rows of a pass were kept, and reset the counts."""
         if self.k is not None and self.seen:
             share = f"{self.kept / self.seen:.1%}"
             logger.warning("scar_filter(k=%s) kept %s of %s rows (%s).", self.k, f"{self.kept:,}", f"{self.seen:,}", share)
@@ -269,7 +269,7 @@ class _Counts:
 
 
 class _Decisions:
-    """Which rows are kept, by what is in them; rows that say the same, of which only some are kept, by their numbers."""
+    """Decisions by row content; by row number for equal rows of which only some are kept."""
 
     def __init__(self, hashes: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, fingerprint: str):
         self.hashes, self.verdicts, self.kept, self.fingerprint = hashes, verdicts, kept, fingerprint
@@ -287,13 +287,13 @@ class _Decisions:
     def keeps(self, row_hash: int, number: int | None) -> bool:
         at = int(np.searchsorted(self.hashes, np.uint64(row_hash)))
         if at == len(self.hashes) or int(self.hashes[at]) != row_hash:
-            raise ValueError(f"A row is not of the dataset that this scar_filter was fitted to. {_ADVICE}")
+            raise ValueError(f"A row does not belong to the dataset that this scar_filter was fitted to. {_ADVICE}")
         if self.verdicts[at] != _BY_NUMBER:
             return bool(self.verdicts[at] == _KEEP)
         if number is None:
             raise ValueError(
-                "Rows of the dataset are equal in instruction and response, only some of them are among the best, and which "
-                f"of them this row is cannot be known here. {_ADVICE}"
+                "Several rows have the same instruction and response, only some of them are kept, and this row cannot be told "
+                f"apart from the others. {_ADVICE}"
             )
         place = int(np.searchsorted(self.kept, number))
         return place < len(self.kept) and int(self.kept[place]) == number
@@ -315,26 +315,27 @@ def scar_filter(
     **settings: Any,
 ) -> ScarFilter:
     """
-    Make the predicate that `ds.filter` takes to keep exactly the rows that `scar_select(ds, k)` keeps.
+    Create a predicate for `ds.filter` that keeps exactly the rows that `scar_select(ds, k)` keeps.
 
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
-            The dataset of which the best rows are wanted. Without it, it is the one whose `filter` is called.
+            The dataset to select from. By default, the one whose `filter` is called.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
-            All that is wanted; or a share in (0, 1], or a count >= 1. Of an `IterableDataset` only a share can be asked for,
-            and only estimated: by the scores of its first rows.
+            A share in (0, 1], a count >= 1, or complete criteria. An `IterableDataset` supports only a share, which is
+            estimated from the scores of its first rows.
         threshold (`float`, *optional*):
-            The lowest score to keep, instead of `k`. Works on streams and row by row, too.
-        stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`]; not on streams.
-        model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): as for [`scar_rank`].
-        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
-        progress (`bool`, *optional*, defaults to `True`): whether to show a bar while scoring.
+            The lowest score to keep, instead of `k`. Also works on streams and row by row.
+        stratify_by, diversity, curation: see [`~scar_hf.selecting.criteria.Criteria`]; not supported for streams.
+        model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): the ranker, as in [`scar_rank`].
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar while scoring.
         calibration_rows (`int`, *optional*, defaults to 1000):
-            Of a stream, how many of its first rows the threshold is taken from. They are read twice and scored once.
-        settings: as for [`ScarScorer`].
+            Number of rows at the start of a stream from which to estimate the threshold. They are read twice but scored
+            once.
+        settings: further arguments of [`ScarScorer`].
 
     Returns:
-        [`ScarFilter`]; of a stream its `kept` and `seen` count rows, and it logs them when the pass is over.
+        [`ScarFilter`]. For a stream, its `seen` and `kept` count rows and are logged at the end of each pass.
 
     Raises:
         `ValueError`: if both or neither of `k` and `threshold` are passed, or `k` is out of range.
@@ -343,13 +344,15 @@ def scar_filter(
 
     ```python
     >>> ds = ds.filter(scar_filter(k=0.1))
-    >>> ds = ds.filter(scar_filter(ds, k=0.1))  # the same, said in so many words
+    >>> ds = ds.filter(scar_filter(ds, k=0.1))  # the same, with an explicit dataset
     >>> stream = stream.filter(scar_filter(k=0.1), batched=True)
     >>> stream = stream.filter(scar_filter(threshold=1.5), batched=True)
     ```
     """
     if ds is not None and not isinstance(ds, (Dataset, IterableDataset)):
-        raise TypeError(f"scar_filter takes a datasets.Dataset first, got {ds!r}. A share goes by name: scar_filter(k=0.1).")
+        raise TypeError(
+            f"The first argument of scar_filter must be a datasets.Dataset, got {ds!r}. Pass a share as scar_filter(k=0.1)."
+        )
     scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
     more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
     made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress, calibration_rows)

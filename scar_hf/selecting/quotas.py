@@ -1,4 +1,4 @@
-"""How many rows each group of an instruction set may keep: shares by largest remainder."""
+"""Divides a selection among groups of rows by the largest remainder method."""
 
 import logging
 import math
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Groups:
     """
-    The rows of an instruction set in groups, and the share of a selection that each is to have.
+    Groups of rows, and their shares of a selection.
 
     Args:
         labels (`np.ndarray` of shape `(n,)`, int64): the number of each row's group.
-        names (`list`): the value that each group has in the column, in the order of first appearance; `None` is no value.
-        shares (`list[int | Fraction]`): what the groups' parts are in proportion to.
+        names (`list`): each group's value in the column, in order of first appearance; `None` for missing values.
+        shares (`list[int | Fraction]`): each group's weight; quotas are proportional to these.
     """
 
     labels: np.ndarray
@@ -34,22 +34,25 @@ class Groups:
 
     def quotas(self, count: int, available: np.ndarray) -> np.ndarray:
         """
-        Share out a number of rows: each group gets the whole part of its exact share, and those with the largest remainders
-        (of equal ones the first to appear) one row more. What a group has too few rows for, the others share likewise.
+        Divide a number of rows among the groups.
+
+        Each group gets its exact share, rounded down; the groups with the largest remainders get one more row (ties go to
+        the group that appears first). If a group has too few rows, the others share the rest in the same way.
 
         Args:
-            count (`int`): rows to keep.
+            count (`int`): number of rows to keep.
             available (`np.ndarray` of shape `(n,)`, bool): which rows may be kept.
 
         Returns:
-            `np.ndarray` of shape `(groups,)`, int64: `count` in all; less only where the groups with a share have fewer.
+            `np.ndarray` of shape `(groups,)`, int64: quotas that sum to `count`, or to fewer if the groups with a share
+            have fewer rows.
         """
         room = np.bincount(self.labels[available], minlength=len(self.names)).tolist()
         quotas, left = [0] * len(room), count
         while left:
             open_groups = [g for g in range(len(room)) if quotas[g] < room[g] and self.shares[g]]
             if not open_groups:
-                logger.warning("The groups with a share have only %d of the %d rows asked for.", count - left, count)
+                logger.warning("Only %d of %d rows can be kept: the groups with a share have no more.", count - left, count)
                 break
             parts = largest_remainder([self.shares[g] for g in open_groups], left)
             for g, part in zip(open_groups, parts, strict=True):
@@ -61,14 +64,14 @@ class Groups:
 
 def largest_remainder(shares: Sequence[int | Fraction], count: int) -> list[int]:
     """
-    Share out a number in whole parts by Hamilton's method, exactly, without floating point.
+    Divide a number into whole parts by the largest remainder (Hamilton) method, in exact arithmetic.
 
     Args:
-        shares (`Sequence[int | Fraction]`): what the parts are in proportion to; at least one is positive, none negative.
-        count (`int`): what is shared out.
+        shares (`Sequence[int | Fraction]`): weights; none is negative and at least one is positive.
+        count (`int`): the number to divide.
 
     Returns:
-        `list[int]`: parts that sum to `count`, each less than one from its exact share; ties go to the earlier one.
+        `list[int]`: parts that sum to `count`, each within one of its exact share; ties go to the earlier part.
     """
     exact = [Fraction(count) * share / sum(shares) for share in shares]
     parts = [math.floor(value) for value in exact]
@@ -80,20 +83,20 @@ def largest_remainder(shares: Sequence[int | Fraction], count: int) -> list[int]
 
 def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
     """
-    Group rows by the value of a column. Rows without a value, and those with NaN, are a group of their own.
+    Group rows by the value of a column. Rows with no value or NaN form a group of their own.
 
     Args:
         ds ([`~datasets.Dataset`]): n rows.
         stratify_by (`str` or `Mapping`):
-            A column: each group's share is that of its rows in the data. Or `{column: {value: share}}`: shares in
-            proportion to these numbers, none for values that are not named.
+            A column, whose groups keep their shares of the data. Or `{column: {value: share}}`, weights that need not sum
+            to 1; values not listed get no rows.
 
     Returns:
         [`Groups`].
 
     Raises:
-        `ValueError`: if the column is missing or holds lists or dictionaries, a share is no number from 0 up, or no row
-        has a value that is named.
+        `ValueError`: if the column is missing or holds lists or dictionaries, a share is not a number >= 0, or no row
+        has one of the listed values.
     """
     Criteria(1, stratify_by=stratify_by).check_columns(ds.column_names)
     name, shares = read_stratify_by(stratify_by)
@@ -102,25 +105,25 @@ def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
 
 def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] | None = None) -> Groups:
     """
-    Group rows by a value of each, as [`group_rows`] does.
+    Group rows by the values of a column, as [`group_rows`] does.
 
     Args:
         values (`Iterable`): n values.
-        name (`str`): the column's, for messages.
-        shares (`Mapping[Any, float]`, *optional*): what each value's part is in proportion to; without it its rows.
+        name (`str`): the column's name, for messages.
+        shares (`Mapping[Any, float]`, *optional*): weights by value; by default, the number of rows with each value.
 
     Returns:
         [`Groups`].
 
     Raises:
-        `ValueError`: if there are lists or dictionaries among the values, or none that is named.
+        `ValueError`: if a value is a list or dictionary, or a value in `shares` does not occur.
     """
     numbers: dict[Any, int] = {}
     labels: list[int] = []
     for value in values:
         if isinstance(value, (list, dict)):
             raise ValueError(
-                f"`stratify_by` names the column {name!r}, which holds {type(value).__name__}s: rows are grouped by one value."
+                f"`stratify_by` names the column {name!r}, which holds {type(value).__name__}s. It must hold single values."
             )
         labels.append(numbers.setdefault(None if value != value else value, len(numbers)))
     names, found = list(numbers), np.array(labels, dtype=np.int64)
@@ -128,6 +131,6 @@ def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] |
         return Groups(found, names, np.bincount(found, minlength=len(names)).tolist())
     unknown = [value for value in shares if value not in names]
     if unknown and names:
-        raise ValueError(f"No row has the values {unknown} of {name!r} that `stratify_by` names; there are {names[:20]}.")
-    # As the user wrote it: 0.1 is a tenth, and not the binary fraction next to it.
+        raise ValueError(f"`stratify_by` lists values that no row has in {name!r}: {unknown}. Values found: {names[:20]}.")
+    # Converted through str, so that 0.1 is exactly a tenth rather than the nearest binary fraction.
     return Groups(found, names, [Fraction(str(shares.get(value, 0))) for value in names])

@@ -1,4 +1,4 @@
-"""Scores -> the best rows."""
+"""Picks the best rows by score."""
 
 import math
 from collections.abc import Mapping
@@ -10,46 +10,46 @@ from .criteria import count_of
 
 
 def order_of(scores: np.ndarray) -> np.ndarray:
-    """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
+    """Return the numbers of all rows, best first. Ties keep the input order; rows without a score come last."""
     return np.argsort(-scores, kind="stable")
 
 
 def top_indices(scores: np.ndarray, k: float) -> np.ndarray:
     """
-    Numbers of the best rows, ascending. Ties go to the earlier row.
+    Return the numbers of the best rows, ascending. Ties go to the earlier row.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
-        k (`float` or `int`): as for [`count_of`].
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
+        k (`float` or `int`): a share or a count, as in [`count_of`].
 
     Returns:
-        `np.ndarray`: int64; fewer than asked for only where fewer rows have a score.
+        `np.ndarray`: int64; fewer than requested only if fewer rows have a score.
     """
     count = min(count_of(k, len(scores)), int(np.count_nonzero(~np.isnan(scores))))
     return np.sort(order_of(scores)[:count])
 
 
 def threshold_of(scores: np.ndarray, kept: np.ndarray) -> float:
-    """The lowest score kept; NaN where there is nothing to keep."""
+    """Return the lowest score kept, or NaN if nothing was kept."""
     return float(scores[kept].min()) if len(kept) else math.nan
 
 
 def check_selected(kept: np.ndarray, n: int, skipped: Mapping[int, str], dropped: Mapping[int, str] | None = None) -> None:
     """
-    Check that something was selected.
+    Check that at least one row was selected.
 
     Args:
-        kept (`np.ndarray`): numbers of the rows kept.
-        n (`int`): number of rows that came in.
-        skipped, dropped (`Mapping[int, str]`): why rows have no score, and why others were left out.
+        kept (`np.ndarray`): numbers of the kept rows.
+        n (`int`): number of input rows.
+        skipped, dropped (`Mapping[int, str]`): reasons of the rows without a score and of the rows that curation dropped.
 
     Raises:
-        `ValueError`: if none of `n` rows was, with the reasons and their counts.
+        `ValueError`: if none of `n` rows was selected; the message counts the reasons.
     """
     if len(kept) or not n:
         return
     reasons = {i: kind_of_reason(reason) for i, reason in [*skipped.items(), *(dropped or {}).items()]}
     raise ValueError(
-        f"Nothing can be selected from {n:,} rows: {len(skipped):,} have no score, {len(dropped or {}):,} were left out "
-        f"({reasons_in_words(reasons)}). See which columns and which `turn` are read, or loosen the curation."
+        f"Nothing can be selected from {n:,} rows: {len(skipped):,} have no score, {len(dropped or {}):,} were dropped "
+        f"({reasons_in_words(reasons)}). Check `columns` and `turn`, or relax the curation."
     )
