@@ -137,7 +137,7 @@ def test_a_planted_script_does_nothing_and_shows_as_text(page, tmp_path):
     page.drag("#k input[type=range]", 0.1, 1.0)
     page.wait(f"{KEPT} === '24'")
     shown = page.wait("document.querySelector('.scar-rows')?.innerText")
-    assert "number 1 " in shown and shown.count("window.owned = 2") == 24
+    assert "rank 1 " in shown and shown.count("window.owned = 2") == 24
     assert page.run("document.querySelectorAll('.scar script, .scar img').length") == 0
     assert page.run("window.owned") is None
 

@@ -164,8 +164,8 @@ class ScarFilter:
         """Decide by score alone, for rows whose dataset is unknown."""
         if not self.criteria.by_score_alone or self.criteria.curation:
             raise ValueError(
-                "scar_filter with `stratify_by`, `diversity` or `curation` compares the rows of a dataset, but cannot determine "
-                f"which dataset is being filtered. {_ADVICE}"
+                "scar_filter with `stratify_by`, `diversity` or `curation` compares the rows of a dataset, but cannot "
+                f"determine which dataset is being filtered. {_ADVICE}"
             )
         found = self.criteria.threshold
         threshold = found if found is not None else self._threshold_of_stream()
