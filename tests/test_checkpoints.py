@@ -79,7 +79,7 @@ def test_a_scorer_that_was_sent_refuses_a_ranker_that_has_changed(ranker, tiny_m
     tiny_model(seed=1, vocab_size=len(tokenizer)).save_pretrained(ranker)
     received = ScarScorer.__new__(ScarScorer)
     received.__setstate__(sent)
-    with pytest.raises(ValueError, match=r"is not the one that this scorer was made with"):
+    with pytest.raises(ValueError, match=r"has changed since this scorer was created"):
         received.score(*PAIRS)
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_ranker_is_refused(name, probed):
     if name != "tokenizer.json":
         (probed / "tokenizer.json").write_text(json.dumps(tokenizer))
     (probed / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"[Ss]ave (it|the ranker) again, whole"):
+    with pytest.raises(ValueError, match=r"[Ss]ave (it|the ranker) again"):
         load(probed)
 
 

@@ -1,1 +1,1 @@
-"""Instructions and responses -> scores."""
+"""Scores instruction-response pairs with a ranker."""

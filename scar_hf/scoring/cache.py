@@ -1,4 +1,4 @@
-"""Scores on disk, by what was scored and with what: what a run that was killed, or a second one, need not compute again."""
+"""Caches scores on disk, keyed by texts and scorer, so that an interrupted or repeated run need not compute them again."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ _ROW = np.dtype([("score", "<f4"), ("truncated", "u1")])
 @dataclass(frozen=True, slots=True)
 class ChunkScores:
     """
-    What scoring a chunk gives.
+    The result of scoring a chunk.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
-        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than what was read of it.
+        scores (`np.ndarray` of shape `(n,)`, float32): NaN for rows without a score.
+        truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was truncated.
     """
 
     scores: np.ndarray
@@ -33,17 +33,17 @@ class ChunkScores:
 
 
 def cache_folder() -> Path:
-    """Where scores and converted models are kept: `$SCAR_HF_CACHE`, else `scar-hf` in the folder of `$HF_HOME`."""
+    """Return the cache folder for scores and converted models: `$SCAR_HF_CACHE`, or `$HF_HOME/scar-hf` if it is not set."""
     return Path(os.environ.get("SCAR_HF_CACHE") or Path(constants.HF_HOME) / "scar-hf")
 
 
 class ScoreCache:
     """
-    The scores of chunks, each in a small file of its own that appears whole or not at all.
+    A cache of chunk scores, one small file per chunk, written atomically.
 
     Args:
-        settings (`dict`): what scores depend on besides the texts: the ranker's content, precision, lengths.
-        folder (`str` or `Path`, *optional*): where; by default `scores` in [`cache_folder`].
+        settings (`dict`): everything that scores depend on besides the texts: the ranker's content, precision, lengths.
+        folder (`str` or `Path`, *optional*): the cache folder; by default `scores` in [`cache_folder`].
     """
 
     def __init__(self, settings: Mapping[str, Any], folder: str | Path | None = None):
@@ -53,20 +53,20 @@ class ScoreCache:
         self._writable = True
 
     def get(self, digest: str, rows: int) -> ChunkScores | None:
-        """Return the scores of a chunk, `None` if they are not there or damaged."""
+        """Return the scores of a chunk, or `None` if they are missing or damaged."""
         try:
             data = self._path(digest).read_bytes()
         except OSError:
             return None
         checksum, payload = data[:32], data[32:]
         if self._checksum(digest, payload) != checksum or len(payload) != rows * _ROW.itemsize:
-            logger.warning("The cached scores in %s are damaged and are computed again.", self._path(digest))
+            logger.warning("The cached scores in %s are damaged and will be computed again.", self._path(digest))
             return None
         table = np.frombuffer(payload, dtype=_ROW)
         return ChunkScores(table["score"].astype(np.float32), table["truncated"].astype(bool))
 
     def put(self, digest: str, result: ChunkScores) -> None:
-        """Keep the scores of a chunk. A disk that takes no more is said once, and costs no result."""
+        """Store the scores of a chunk. If writing fails, warn once and continue without caching."""
         if not self._writable:
             return
         table = np.empty(len(result.scores), dtype=_ROW)
@@ -79,11 +79,11 @@ class ScoreCache:
         except OSError as error:
             self._writable = False
             logger.warning(
-                "Scores are no longer kept in %s (%s): a run that is interrupted now starts over.", self.folder, error
+                "Cannot write to the score cache in %s (%s). Scores are no longer cached in this run.", self.folder, error
             )
 
     def _checksum(self, digest: str, payload: bytes) -> bytes:
-        """Of the scores and of what they belong to: those of other texts or another ranker do not pass for them."""
+        """Hash the scores together with their key, so that a file moved from another chunk or ranker is rejected."""
         return sha256(self._key + digest.encode() + payload).digest()
 
     def _path(self, digest: str) -> Path:

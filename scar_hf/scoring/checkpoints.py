@@ -1,4 +1,4 @@
-"""Rankers on disk and on the Hub: where they are, whether they are whole, and what tells them apart."""
+"""Finds, loads, checks and identifies rankers on disk and on the Hub."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from ..progress import no_loading_bars
 from .settings import BUNDLED_RANKER
 
 _CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-# Whatever transformers may read weights, config or tokenizer from.
+# Types of files from which transformers may read weights, config or tokenizer.
 _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".tiktoken")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
-# A file that was changed this short a time ago may be changed again with the same times.
+# Seconds since the last change below which a file may change again without a new timestamp.
 _SETTLED = 2.0
 
 
 def resolve_checkpoint(model: str) -> str:
-    """Return the folder of the bundled ranker for its name, any other folder or Hub id as it is."""
+    """Return the folder of the bundled ranker for its name; return any other folder or Hub id unchanged."""
     return str(_CHECKPOINTS / model) if model == BUNDLED_RANKER else model
 
 
@@ -40,17 +40,17 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
         [`ScarConfig`].
 
     Raises:
-        `ValueError`: if nothing is found there, or it is no SCAR ranker.
+        `ValueError`: if nothing is found there, or it is not a SCAR ranker.
     """
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(
-            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one."
+            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` creates a ranker folder."
         )
     try:
         values, _ = ScarConfig.get_config_dict(path, revision=revision)
     except OSError as error:
         raise ValueError(
-            f"No SCAR ranker found at {path!r}: it is neither a folder nor a model id that can be reached. "
+            f"No SCAR ranker found at {path!r}: it is neither a folder nor a reachable model id. "
             f"The bundled ranker is called {BUNDLED_RANKER!r}."
         ) from error
     if values.get("model_type") != ScarConfig.model_type:
@@ -60,8 +60,8 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
         )
     try:
         return ScarConfig.from_dict(values)
-    except Exception as error:  # each option of a config has its own way to fail on a value of another type
-        raise ValueError(f"The config of {path!r} cannot be used: {error}") from error
+    except Exception as error:  # config options raise various exceptions for values of the wrong type
+        raise ValueError(f"The config of {path!r} is invalid: {error}") from error
 
 
 def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:
@@ -70,24 +70,26 @@ def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:
 
     Args:
         output (`str` or `Path`): the folder.
-        overwrite (`bool`, *optional*, defaults to `False`): whether a ranker that is there may be replaced.
+        overwrite (`bool`, *optional*, defaults to `False`): whether an existing ranker may be replaced.
 
     Returns:
         `Path`: the same folder.
 
     Raises:
-        `ValueError`: if it is not a name of a folder, or something is there that is not a ranker to be replaced.
+        `ValueError`: if the path is not a folder, or the folder holds anything that may not be replaced.
     """
     output = Path(output)
     if output.suffix or output.is_file():
         raise ValueError(f"The output must be a folder, got {output}.")
     if output.is_dir() and any(output.iterdir()):
         if not overwrite:
-            raise ValueError(f"The output {output} exists. Pass --overwrite to replace it, or another path.")
+            raise ValueError(f"The output {output} exists. Pass --overwrite to replace it, or choose another path.")
         try:
             read_config(str(output))
         except ValueError as error:
-            raise ValueError(f"The folder {output} does not hold a ranker, so it is not replaced. Choose another.") from error
+            raise ValueError(
+                f"The folder {output} is not replaced because it does not hold a ranker. Choose another folder."
+            ) from error
     return output
 
 
@@ -95,19 +97,19 @@ def load_ranker(
     path: str, revision: str | None = None, dtype: torch.dtype = torch.float32, attn_implementation: str | None = None
 ) -> ScarModel:
     """
-    Load a ranker strictly, for evaluation.
+    Load a ranker in evaluation mode and check that its weights are complete.
 
     Args:
         path (`str`): a folder or Hub id.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): precision of the weights in memory.
-        attn_implementation (`str`, *optional*): as for `AutoModel.from_pretrained`.
+        attn_implementation (`str`, *optional*): see `AutoModel.from_pretrained`.
 
     Returns:
         [`ScarModel`]: in evaluation mode.
 
     Raises:
-        `ValueError`: if it is no SCAR ranker, or a weight is missing, extra, unreadable or of another shape.
+        `ValueError`: if it is not a SCAR ranker, or a weight is missing, unexpected, unreadable or of the wrong shape.
     """
     read_config(path, revision)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
@@ -116,9 +118,9 @@ def load_ranker(
             model, info = ScarModel.from_pretrained(
                 path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
             )
-    except Exception as error:  # whatever is wrong with a config or with weights shows in transformers' own ways
+    except Exception as error:  # transformers raises various exceptions for damaged files
         raise ValueError(
-            f"The weights of {path!r} cannot be loaded (damaged, cut off, or of another shape): {error}"
+            f"The weights of {path!r} cannot be loaded (damaged, incomplete, or of the wrong shape): {error}"
         ) from error
     wrong = {
         name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
@@ -126,14 +128,14 @@ def load_ranker(
     if wrong:
         listed = "; ".join(f"{len(keys)} {name.replace('_', ' ')}: {', '.join(keys[:4])}" for name, keys in wrong.items())
         raise ValueError(
-            f"The checkpoint {path!r} does not fit its config ({listed}). Scores from it would be wrong: save it again, whole."
+            f"The checkpoint {path!r} does not match its config ({listed}). Its scores would be wrong: save it again."
         )
     return model.eval()
 
 
 def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """
-    Load a ranker's tokenizer, without running code that a checkpoint brings.
+    Load a ranker's tokenizer without running code from the checkpoint.
 
     Args:
         path (`str`): a folder or Hub id.
@@ -146,16 +148,18 @@ def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
         `ValueError`: if its files are missing or damaged.
     """
     if Path(path).is_dir() and not any(file.is_file() for name in _TOKENIZER_FILES for file in Path(path).glob(name)):
-        raise ValueError(f"{path!r} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)} is there. Save it again, whole.")
+        raise ValueError(
+            f"{path!r} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). Save the ranker again, with its tokenizer."
+        )
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises plain exceptions for what it cannot read
+    except Exception as error:  # tokenizers raises plain Exception for unreadable files
         raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {error}") from error
 
 
 def checkpoint_identity(path: str, revision: str | None = None) -> str:
     """
-    Tell a checkpoint from all others by its content.
+    Identify a checkpoint by its content.
 
     Args:
         path (`str`): a folder or Hub id.
@@ -163,8 +167,8 @@ def checkpoint_identity(path: str, revision: str | None = None) -> str:
 
     Returns:
         `str`:
-            SHA-256 over all files of a folder that config, tokenizer or weights may be read from; of a Hub id the commit
-            that its revision means now.
+            For a folder, SHA-256 over all files that config, tokenizer or weights may be read from; for a Hub id, the commit
+            that the revision currently points to.
 
     Raises:
         `ValueError`: if a Hub id cannot be reached and is not in the local cache.
@@ -181,21 +185,21 @@ def checkpoint_identity(path: str, revision: str | None = None) -> str:
 
 
 def _files_read(folder: Path) -> list[Path]:
-    """What a checkpoint may be read from, with the weights that an index names wherever they lie in the folder."""
+    """List the files that a checkpoint may be read from, including weights that an index refers to."""
     files = {file for file in folder.iterdir() if file.suffix in _READ and file.is_file()}
     for index in folder.glob("*.index.json"):
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             files |= {folder / name for name in names if (folder / name).is_file()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # loading says what is wrong with it
+            continue  # loading reports the problem
     return sorted(files)
 
 
 def _hash_of(file: Path) -> bytes:
-    """SHA-256 of a file, read once as long as it does not change."""
+    """Return the SHA-256 of a file, cached until the file changes."""
     stat = file.stat()
-    # The time of the last change cannot be set back, as that of the last writing can; Windows has none.
+    # ctime cannot be set back, unlike mtime. Windows has no such time.
     if os.name == "nt" or time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED:
         return _read_hash(str(file))
     return _known_hash(str(file), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

@@ -1,4 +1,4 @@
-"""Which rows are scored together: chunks of rows cut by their content, and batches of similar lengths inside a chunk."""
+"""Groups rows for scoring: content-defined chunks of rows, and batches of similar length within a chunk."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -16,25 +16,26 @@ from ..rows.pairs import RowPairs
 from .cache import ChunkScores
 from .tokenization import TokenizedTexts
 
-# The bounds of a chunk: large enough to sort texts by length and to find equal ones, small enough to lose at a crash.
+# Rows per chunk: enough to sort texts by length and find duplicates, few enough to lose in a crash.
 _CHUNK_MIN, _CHUNK_MAX = 512, 2048
-# Past the minimum, a chunk ends at one row in so many, chosen by the row's own content.
+# Past the minimum, a chunk ends with a probability of one in this many rows, decided by the row's hash.
 _CUT_EVERY = 512
-# Characters after which a chunk ends whatever its rows, as their texts are in memory together.
+# Characters after which a chunk always ends, because all its texts are in memory at once.
 _CHUNK_TEXT = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """
-    Rows that are scored together. A score may depend, in its last bits, on the texts in its batch; as batches never reach
-    beyond a chunk, and a chunk begins and ends by content alone, it does not depend on where a run was interrupted, which
-    worker scored it, or which rows were added elsewhere.
+    Rows that are scored together.
+
+    The last bits of a score may depend on the other texts in its batch. Batches never cross chunks, and chunk boundaries
+    depend only on content, so scores do not depend on interruptions, workers, or rows added elsewhere.
 
     Args:
         rows (`list[RowPairs]`): the rows, at most 2048.
-        digest (`str`): SHA-256 of what is scored.
-        row_hashes (`np.ndarray` of shape `(n,)`, uint64): the same of each row, in short.
+        digest (`str`): SHA-256 of the scored texts.
+        row_hashes (`np.ndarray` of shape `(n,)`, uint64): a short hash of each row's scored texts.
     """
 
     rows: list[RowPairs]
@@ -44,14 +45,14 @@ class Chunk:
 
 def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
     """
-    Cut a stream of rows into chunks where its content says so, so that rows added or removed change the chunks around
-    them and no others.
+    Cut a stream of rows into chunks at boundaries that their content defines, so that adding or removing rows changes only
+    the chunks around them.
 
     Args:
         rows (`Iterable[RowPairs]`): rows, read one by one.
 
     Returns:
-        `Iterator[Chunk]`: of 512 to 2,048 rows, fewer where their texts are very long; the last one of at least one.
+        `Iterator[Chunk]`: chunks of 512 to 2,048 rows, fewer if their texts are very long; the last has at least one row.
     """
     taken: list[RowPairs] = []
     digests: list[bytes] = []
@@ -69,7 +70,7 @@ def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
 
 
 def short_hash(row: RowPairs) -> int:
-    """The hash of a row as it stands in [`Chunk`]."""
+    """Return a row's hash as stored in [`Chunk`]."""
     return int.from_bytes(row.digest()[:8], "little")
 
 
@@ -80,12 +81,12 @@ def _chunk(rows: list[RowPairs], digests: list[bytes]) -> Chunk:
 
 def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
     """
-    Plan batches of similar lengths, the longest first, each of at most `tokens_per_batch` tokens with its padding; a
-    text longer than that has a batch of its own.
+    Plan batches of texts of similar length, longest first, each with at most `tokens_per_batch` tokens including padding. A
+    longer text gets its own batch.
 
     Args:
-        lengths (`Sequence[int]`): tokens of each text.
-        tokens_per_batch (`int`): the budget.
+        lengths (`Sequence[int]`): number of tokens of each text.
+        tokens_per_batch (`int`): maximum number of tokens per batch.
 
     Returns:
         `Iterator[list[int]]`: positions in `lengths`, each in exactly one batch.
@@ -99,7 +100,7 @@ def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator
 
 
 class Encoder(Protocol):
-    """What runs a ranker's encoder: see [`~scar_hf.scoring.encoders.TorchEncoder`]."""
+    """Interface for running a ranker's encoder; see [`~scar_hf.scoring.encoders.TorchEncoder`]."""
 
     def encode(
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
@@ -119,18 +120,18 @@ def score_chunk(
 
     Args:
         chunk ([`~scar_hf.scoring.chunks.Chunk`]): n rows.
-        model ([`ScarModel`]): the ranker, of which the heads are used.
-        encoder ([`Encoder`]): runs its encoder.
+        model ([`ScarModel`]): the ranker, for its heads.
+        encoder ([`Encoder`]): runs the ranker's encoder.
         tokens_of (`Callable`): tokenises texts.
-        stop (`threading.Event`): ends the work at the next batch when it is set.
-        bar (`tqdm`, *optional*): a progress bar of rows.
+        stop (`threading.Event`): if set, scoring stops before the next batch.
+        bar (`tqdm`, *optional*): a progress bar that counts rows.
 
     Returns:
-        [`~scar_hf.scoring.cache.ChunkScores`]: of a row with several pairs the mean of their scores; NaN where there is none
-        or it is not finite.
+        [`~scar_hf.scoring.cache.ChunkScores`]: the mean score over each row's pairs; NaN if there is none or it is not
+        finite.
 
     Raises:
-        `concurrent.futures.CancelledError`: if it was stopped.
+        `concurrent.futures.CancelledError`: if `stop` was set.
     """
     pairs = _encode(chunk, encoder, tokens_of, model.config.pooling, stop, bar)
     scores = _rank(model, pairs.instructions, pairs.responses, pairs.forms)
@@ -158,12 +159,12 @@ def embed_chunk(
 
     Args:
         chunk ([`~scar_hf.scoring.chunks.Chunk`]): n rows.
-        encoder, tokens_of, bar: as for [`score_chunk`].
-        pooling (`str`): what the encoder's text vectors are, as in [`ScarConfig`].
+        encoder, tokens_of, bar: as in [`score_chunk`].
+        pooling (`str`): how token vectors are pooled, as in [`ScarConfig`].
 
     Returns:
-        `np.ndarray` of shape `(n, 2, H)`, float32: text vectors of instruction and response; of a row with several
-        pairs their mean, NaN where there is none.
+        `np.ndarray` of shape `(n, 2, H)`, float32: text vectors of instruction and response, averaged over a row's pairs;
+        NaN for rows without pairs.
     """
     pairs = _encode(chunk, encoder, tokens_of, pooling, Event(), bar)
     vectors = np.stack([pairs.instructions, pairs.responses], axis=1)[~pairs.against]
@@ -173,8 +174,8 @@ def embed_chunk(
 @dataclass(frozen=True, slots=True)
 class _Pairs:
     """
-    The pairs of a chunk: the row that each belongs to, whether the row is measured against it, its vectors, and whether a text
-    of it was truncated.
+    The pairs of a chunk: each pair's row, whether its score is subtracted, its vectors, and whether one of its texts was
+    truncated.
     """
 
     owner: np.ndarray
@@ -224,7 +225,7 @@ def _encode(
 
 @torch.inference_mode()
 def _rank(model: ScarModel, *vectors: np.ndarray) -> np.ndarray:
-    """Score encoded pairs with the heads, in their own precision, whatever the encoder's is."""
+    """Score encoded pairs with the heads, in the heads' own precision."""
     if not len(vectors[0]):
         return np.empty(0, dtype=np.float32)
     head = model.score_head.dense.weight
@@ -233,7 +234,7 @@ def _rank(model: ScarModel, *vectors: np.ndarray) -> np.ndarray:
 
 
 def _means(values: np.ndarray, owner: np.ndarray, rows: int) -> np.ndarray:
-    """The mean over the pairs of each row, in float64; NaN where a row has no pair."""
+    """Average over each row's pairs, in float64; NaN for rows without pairs."""
     sums = np.zeros((rows, *values.shape[1:]))
     count = np.bincount(owner, minlength=rows).reshape(-1, *[1] * (values.ndim - 1))
     with np.errstate(invalid="ignore"):  # 0/0 where a row has no pair

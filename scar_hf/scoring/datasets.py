@@ -1,4 +1,4 @@
-"""Datasets -> scores: their rows a slice at a time, whatever output format is set on them."""
+"""Scores datasets in slices."""
 
 import logging
 from collections.abc import Iterable
@@ -25,10 +25,10 @@ class ScoredRows:
     The scores of n rows.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`, float32): NaN where a row has none.
+        scores (`np.ndarray` of shape `(n,)`, float32): NaN for rows without a score.
         truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was truncated to `max_length`.
-        hashes (`np.ndarray` of shape `(n,)`, uint64): what was scored, in short.
-        skipped (`dict[int, str]`): why a row has no score, by its number.
+        hashes (`np.ndarray` of shape `(n,)`, uint64): a short hash of each row's scored texts.
+        skipped (`dict[int, str]`): the reasons of the rows without a score, by row number.
     """
 
     scores: np.ndarray
@@ -45,20 +45,20 @@ def score_rows(
     start: int = 0,
 ) -> ScoredRows:
     """
-    Score a stream of rows, holding no more of it than a few chunks.
+    Score a stream of rows, with only a few chunks in memory.
 
     Args:
-        scorer ([`ScarScorer`]): with what. If it is strict, rows that cannot be scored are an error.
+        scorer ([`ScarScorer`]): the scorer. If it is strict, rows that cannot be scored raise an error.
         rows (`Iterable[RowPairs]`): n rows, read one by one.
-        cache ([`~scar_hf.scoring.cache.ScoreCache`], *optional*): where scores are kept and found again.
-        bar (`tqdm`, *optional*): a progress bar of rows.
+        cache ([`~scar_hf.scoring.cache.ScoreCache`], *optional*): the score cache.
+        bar (`tqdm`, *optional*): a progress bar that counts rows.
         start (`int`, *optional*, defaults to 0): number of the first row, for messages and `skipped`.
 
     Returns:
         [`ScoredRows`].
 
     Raises:
-        `ValueError`: if the scorer is strict and rows cannot be scored; with their numbers.
+        `ValueError`: if the scorer is strict and rows cannot be scored; the message lists them.
     """
 
     def checked(chunks: Iterable[Chunk]) -> Iterable[Chunk]:
@@ -82,16 +82,16 @@ def score_rows(
 
 def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
     """
-    Score a dataset, reading a slice of rows and the columns needed at a time.
+    Score a dataset in slices, reading only the columns needed.
 
     Args:
-        ds ([`~datasets.Dataset`]): n rows, whatever output format is set on them.
-        scorer ([`ScarScorer`]): with what.
-        cache (`bool`, *optional*, defaults to `True`): whether scores are kept on disk and found again.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
+        ds ([`~datasets.Dataset`]): n rows, with any output format.
+        scorer ([`ScarScorer`]): the scorer.
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
 
     Returns:
-        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or cut is logged.
+        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. The numbers of skipped and truncated rows are logged.
     """
     kept = scorer.cache() if cache and not scorer.in_memory else None
     with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
@@ -102,17 +102,17 @@ def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress:
 
 
 def with_scores(ds: Dataset, scores: np.ndarray) -> Dataset:
-    """The rows with their n scores as the column `scar_score`, float32, null where there is none."""
+    """Add the scores as the column `scar_score`, float32, null for rows without a score."""
     return ds.add_column(SCORE_COLUMN, score_column(scores).to_pylist(), feature=Value("float32"))
 
 
 def report_skipped(scored: ScoredRows, max_length: int) -> None:
-    """Log how many rows have no score, and of how many only the beginning was read."""
+    """Log how many rows have no score and how many were truncated."""
     n = len(scored.scores)
     if scored.skipped:
         logger.warning("%d of %d rows have no score: %s.", len(scored.skipped), n, reasons_in_words(scored.skipped))
     if scored.truncated.any():
-        text = "Of %d of %d rows only the first %d tokens of a text were read; truncation=False reads all."
+        text = "%d of %d rows have texts that were truncated to %d tokens; truncation=False reads them in full."
         logger.warning(text, int(scored.truncated.sum()), n, max_length)
 
 

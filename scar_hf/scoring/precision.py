@@ -1,4 +1,4 @@
-"""The device and the precision that a ranker computes in."""
+"""Chooses the device and precision for a ranker."""
 
 import platform
 from functools import lru_cache
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-# Flags of /proc/cpuinfo: x86 with bfloat16 dot products, and Arm with the same.
+# Flags in /proc/cpuinfo for bfloat16 dot products on x86 and Arm.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
@@ -36,14 +36,14 @@ def check_device(device: str | torch.device) -> str:
 
 
 def default_device() -> str:
-    """A GPU if there is one, else the CPU."""
+    """Return a GPU if there is one, otherwise the CPU."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def default_dtype(device: str | torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it natively, else float32."""
+    """Return bfloat16 if the device supports it natively, otherwise float32."""
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
@@ -53,7 +53,7 @@ def default_dtype(device: str | torch.device) -> torch.dtype:
 
 
 def as_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
-    """Read a precision by its name, "auto" as [`default_dtype`] has it."""
+    """Convert the name of a precision to a `torch.dtype`; "auto" means [`default_dtype`]."""
     if dtype == "auto":
         return default_dtype(device)
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype

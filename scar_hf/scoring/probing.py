@@ -1,4 +1,4 @@
-"""A pair of texts whose tokens and score a ranker's config remembers: a damaged ranker gives others, and is refused."""
+"""Detects damaged rankers with a probe: a pair of texts whose tokens and score are stored in the ranker's config."""
 
 import json
 from pathlib import Path
@@ -10,16 +10,16 @@ from transformers import PreTrainedTokenizerBase
 from ..files import atomic_write
 from ..modeling import ScarConfig, ScarModel
 
-# Upper and lower case, digits, punctuation, accents and other scripts: what a tokenizer may read in another way.
+# Mixed case, digits, punctuation, accents and other scripts, on which tokenizers differ.
 _INSTRUCTION = "Explain what bees eat, in 2 sentences."
 _RESPONSE = (
     "Bees eat nectar & pollen; a café owner might say: “naïve question!” In Python: bees = {'food': [1.5, None]}. Wer nützt "
     "wem? 蜜蜂吃花蜜。 Пчёлы едят нектар."
 )
-# The weights may be stored in bfloat16, with 8 bits to a number, which moved the score of the bundled ranker by .001.
+# Tolerances. Storing the bundled ranker's weights in bfloat16 moved its score by .001.
 _ABSOLUTE, _RELATIVE = 0.01, 0.02
 _MEASURED = ("score", "linguistic_form", "instructional_surprisal")
-# Encoders often have more embeddings than the tokenizer has tokens, to reach a round number; not many more.
+# Encoders often pad their embeddings to a round number, so the tokenizer may have somewhat fewer tokens.
 _LEAST_USED = 0.75
 
 
@@ -29,10 +29,10 @@ def make_probe(model: ScarModel, tokenizer: PreTrainedTokenizerBase) -> dict[str
 
     Args:
         model ([`ScarModel`]): the ranker, on any device and in any precision.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): its tokenizer.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the ranker's tokenizer.
 
     Returns:
-        `dict`: for `ScarConfig.probe`.
+        `dict`: the value for `ScarConfig.probe`.
     """
     check_sizes(model.config, tokenizer, "the ranker")
     ids = _tokenize(tokenizer, _INSTRUCTION, _RESPONSE, model.config.max_length)
@@ -42,16 +42,16 @@ def make_probe(model: ScarModel, tokenizer: PreTrainedTokenizerBase) -> dict[str
 
 def add_probe(folder: str | Path) -> dict[str, Any]:
     """
-    Store the probe in the config of a ranker on disk, and change nothing else.
+    Store the probe in the config of a ranker on disk, without changing anything else.
 
     Args:
-        folder (`str` or `Path`): the ranker's.
+        folder (`str` or `Path`): the ranker's folder.
 
     Returns:
         `dict`: the probe.
 
     Raises:
-        `ValueError`: if the ranker is damaged, or the tokenizer is missing or not the ranker's.
+        `ValueError`: if the ranker is damaged, or its tokenizer is missing or belongs to another model.
     """
     from .checkpoints import load_ranker, load_tokenizer
 
@@ -65,32 +65,33 @@ def add_probe(folder: str | Path) -> dict[str, Any]:
 
 
 def check_sizes(config: ScarConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Raise a `ValueError` unless the tokens are about as many as the encoder has embeddings, and no more."""
+    """Raise a `ValueError` unless the tokenizer's vocabulary roughly fills the encoder's embeddings without exceeding them."""
     embeddings = getattr(config.encoder_config, "vocab_size", None)
     if embeddings and not _LEAST_USED * embeddings <= len(tokenizer) <= embeddings:
         raise ValueError(
             f"The tokenizer of {name!r} has {len(tokenizer):,} tokens, but its encoder has {embeddings:,} embeddings: "
-            "tokenizer files are missing or belong to another model. Save the ranker again, whole."
+            "tokenizer files are missing or belong to another model. Save the ranker again, with its tokenizer."
         )
 
 
 def check_probe(model: ScarModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     """
-    Check that a ranker's tokenizer fits and that it scores the probe of its config as when it was saved.
+    Check that a ranker's tokenizer matches and that the ranker scores its probe as it did when it was saved. Without a probe,
+    only the vocabulary size is checked.
 
     Args:
-        model ([`ScarModel`]): as loaded, in single precision.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): as loaded.
-        name (`str`): of the ranker, for messages.
+        model ([`ScarModel`]): the loaded ranker, in float32.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the loaded tokenizer.
+        name (`str`): the ranker's name, for messages.
 
     Raises:
-        `ValueError`: if either differs. Of a ranker without a probe only the sizes are checked.
+        `ValueError`: if tokenizer or scores differ.
     """
     check_sizes(model.config, tokenizer, name)
     probe = model.config.probe
     if probe is None:
         return
-    advice = "Scores from it would be wrong: save it again, whole."
+    advice = "Its scores would be wrong: save it again."
     try:
         stored = [list(map(int, probe[key])) for key in ("instruction_ids", "response_ids")]
         texts = str(probe["instruction"]), str(probe["response"])
@@ -98,10 +99,10 @@ def check_probe(model: ScarModel, tokenizer: PreTrainedTokenizerBase, name: str)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"The probe in the config of {name!r} cannot be read ({error!r}). {advice}") from error
     if [list(ids) for ids in _tokenize(tokenizer, *texts, model.config.max_length)] != stored:
-        raise ValueError(f"The tokenizer of {name!r} reads the probe in its config otherwise than when it was saved. {advice}")
+        raise ValueError(f"The tokenizer of {name!r} splits the probe text differently than when it was saved. {advice}")
     measured = model.measure_probe(probe)
     if not all(abs(measured[key] - expected[key]) <= _ABSOLUTE + _RELATIVE * abs(expected[key]) for key in _MEASURED):
-        raise ValueError(f"The weights of {name!r} give {measured} for the probe, and gave {expected} when saved. {advice}")
+        raise ValueError(f"The weights of {name!r} give {measured} for the probe, but gave {expected} when saved. {advice}")
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, instruction: str, response: str, max_length: int) -> list[list[int]]:

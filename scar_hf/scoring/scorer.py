@@ -1,4 +1,4 @@
-"""Pairs -> scores: the scorer that `ds.map` takes."""
+"""The scorer for instruction-response pairs, which also serves as the function for `ds.map`."""
 
 import logging
 from collections import deque
@@ -35,26 +35,26 @@ logger = logging.getLogger(__name__)
 
 SCORE_COLUMN = "scar_score"
 NOT_FINITE = "the score is not a finite number"
-# Chunks in flight: while one is computed, the next is tokenised, and its batches fill the cores that the first leaves idle.
+# Chunks in flight: while one is encoded, the next is tokenised and its batches fill idle cores.
 _LOOKAHEAD = 2
 
 
 @with_settings
 class ScarScorer:
     r"""
-    Scores instruction-response pairs with a SCAR ranker. The model loads at the first use, so that a scorer is cheap to
-    make, to hash and to send to workers.
+    Scores instruction-response pairs with a SCAR ranker. The model loads at first use, so a scorer is cheap to create, hash
+    and send to workers.
 
     Args:
         {settings}
 
     Attributes:
-        settings ([`~scar_hf.scoring.settings.ScorerSettings`]): as they were given.
-        device, dtype: as the settings mean them here.
+        settings ([`~scar_hf.scoring.settings.ScorerSettings`]): the settings as given.
+        device, dtype: the device and precision that these settings resolve to.
 
     Raises:
-        `TypeError`: if there is no such setting.
-        `ValueError`: if a value is out of range, or two contradict each other.
+        `TypeError`: if a setting does not exist.
+        `ValueError`: if a value is out of range, or two settings contradict each other.
 
     Example:
 
@@ -76,12 +76,12 @@ class ScarScorer:
             backend = "openvino"
         self.device = check_device(device or ("cpu" if backend == "openvino" else default_device()))
         if backend == "openvino" and torch.device(self.device).type != "cpu":
-            raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. On a GPU use backend="torch".')
+            raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. Use backend="torch" on a GPU.')
         self.dtype = as_dtype("int8" if backend == "openvino" and dtype == "auto" else dtype, self.device)
         if self.dtype == torch.int8 and backend == "torch":
-            raise ValueError('dtype="int8" needs backend="openvino".')
+            raise ValueError('dtype="int8" requires backend="openvino".')
         if backend == "openvino" and self.dtype == torch.float16:
-            raise ValueError('backend="openvino" computes in int8, bfloat16 or float32, got dtype="float16".')
+            raise ValueError('backend="openvino" supports int8, bfloat16 and float32, got dtype="float16".')
         self._backend = backend
         given = self.settings
         self.reader = PairReader(given.columns, given.turn, given.formatting_func, given.preference)
@@ -89,32 +89,32 @@ class ScarScorer:
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._encoder: Any = None
         self._in_memory = False
-        self._identity: str | None = None  # of the checkpoint, once it is loaded; expected of it, where it was sent
+        self._identity: str | None = None  # the checkpoint's identity once loaded; in a worker, the expected one
         self.start_workers()
         restart_after_fork(self)
         self._threads: int | None = None
         self._warned = False
 
     def start_workers(self) -> None:
-        """Make the locks; a forked process must not wait for those that a thread of its parent held."""
+        """Create the locks. A forked process needs new ones, because a thread of its parent may have held the old ones."""
         self._loading, self._tokenizing = Lock(), Lock()
 
     @classmethod
     @with_settings
     def from_pretrained(cls, model: str = BUNDLED_RANKER, **settings: Any) -> "ScarScorer":
         """
-        Make a scorer and load its ranker at once, so that what is wrong with the checkpoint shows here.
+        Create a scorer and load its ranker immediately, so that a bad checkpoint raises here.
 
         Args:
-            model (`str`, *optional*, defaults to `"scar-ranker"`): as for [`ScarScorer`].
-            settings: as for [`ScarScorer`].
+            model (`str`, *optional*, defaults to `"scar-ranker"`): as in [`ScarScorer`].
+            settings: as in [`ScarScorer`].
 
         Returns:
             [`ScarScorer`].
 
         Raises:
-            `ValueError`: if the checkpoint is not a SCAR ranker, or its weights are missing, extra, unreadable or of
-            another shape.
+            `ValueError`: if the checkpoint is not a SCAR ranker, or a weight is missing, unexpected, unreadable or of the
+            wrong shape.
         """
         scorer = cls(model, **settings)
         scorer._load()
@@ -122,33 +122,33 @@ class ScarScorer:
 
     @classmethod
     def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs) -> "ScarScorer":
-        """Make a scorer from a ranker in memory, on the device and in the precision that it has."""
+        """Create a scorer from a ranker in memory, with its device and precision."""
         scorer = cls("a ranker in memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
         scorer._model, scorer._tokenizer, scorer._in_memory = model, tokenizer, True
         return scorer
 
     @property
     def in_memory(self) -> bool:
-        """Whether the ranker came from memory, so that no other process and no later run can load it again."""
+        """Whether the ranker exists only in memory, so that other processes and later runs cannot load it."""
         return self._in_memory
 
     @property
     def model(self) -> ScarModel:
-        """The ranker, loaded if it was not yet."""
+        """The ranker; loaded at first access."""
         self._load()
         assert self._model is not None
         return self._model
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The ranker's tokenizer, loaded if it was not yet."""
+        """The ranker's tokenizer; loaded at first access."""
         self._load()
         assert self._tokenizer is not None
         return self._tokenizer
 
     @property
     def backend(self) -> str:
-        """What runs the encoder: `"torch"` or `"openvino"`."""
+        """The backend that runs the encoder: `"torch"` or `"openvino"`."""
         if self._backend == "auto":
             if self.settings.attn_implementation is not None:
                 self._backend = "torch"
@@ -159,7 +159,7 @@ class ScarScorer:
 
     @property
     def read_length(self) -> int:
-        """Tokens of a text that are read, special tokens included."""
+        """Maximum number of tokens read per text, including special tokens."""
         if self.settings.max_length is not None:
             return self.settings.max_length
         if self._model is not None:
@@ -179,17 +179,17 @@ class ScarScorer:
         Score pairs, or one pair.
 
         Args:
-            instructions (`Sequence[str]` or `str`): n instructions; `None` is refused with the row's number.
-            responses (`Sequence[str]` or `str`): their n responses; `None` and empty ones are refused likewise.
-            progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
+            instructions (`Sequence[str]` or `str`): n instructions, or one; `None` raises an error.
+            responses (`Sequence[str]` or `str`): their n responses, or one; `None` and empty responses raise an error.
+            progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
 
         Returns:
-            `np.ndarray` of shape `(n,)`, float32, in the order of the input, or a `float` of one pair. Higher is better;
-            without a bound.
+            `np.ndarray` of shape `(n,)`, float32, in input order; a `float` for one pair. Higher is better; scores are
+            unbounded.
 
         Raises:
-            `ValueError`: if the lengths differ, a text is missing or not a string, a response is empty, or a score
-            comes out as NaN.
+            `ValueError`: if the lengths differ, a text is missing or not a string, a response is empty, or a score is not
+            finite.
         """
         one = isinstance(instructions, str), isinstance(responses, str)
         if any(one):
@@ -229,25 +229,25 @@ class ScarScorer:
         if problems and not self._warned:
             self._warned = True
             reasons = "; ".join(sorted(set(problems)))
-            logger.warning("%d of %d rows have no score: %s. More are not reported here.", len(problems), len(rows), reasons)
+            logger.warning("%d of %d rows have no score: %s. Later ones are not reported.", len(problems), len(rows), reasons)
         return add_scores(batch, SCORE_COLUMN, scores, is_batch)
 
     def score_chunks(
         self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
     ) -> Iterator[tuple[Chunk, ChunkScores]]:
         """
-        Score chunks of rows as they come, a few at a time in memory.
+        Score a stream of chunks, with a few in memory at a time.
 
         Args:
             chunks (`Iterable[Chunk]`): from [`~scar_hf.scoring.chunks.cut_chunks`].
-            cache ([`ScoreCache`], *optional*): where scores are kept and found again.
-            bar (`tqdm`, *optional*): a progress bar of rows.
+            cache ([`ScoreCache`], *optional*): the score cache.
+            bar (`tqdm`, *optional*): a progress bar that counts rows.
 
         Returns:
-            `Iterator` of the chunks in their order, each with its [`~scar_hf.scoring.cache.ChunkScores`].
+            `Iterator` of the chunks in input order, each with its [`~scar_hf.scoring.cache.ChunkScores`].
 
         Raises:
-            `ValueError`: if no score of a chunk is a finite number: the weights are bad.
+            `ValueError`: if no score of a chunk is finite, which means that the weights are bad.
         """
         waiting: deque[tuple[Chunk, Future | ChunkScores]] = deque()
         stop = Event()
@@ -267,22 +267,22 @@ class ScarScorer:
                 while waiting:
                     yield _finished(*waiting.popleft())
             finally:
-                stop.set()  # nobody waits for what is still running, if this is an error or an interrupt
+                stop.set()  # after an error or interrupt, cancel the running work
                 for _, future in waiting:
                     if isinstance(future, Future):
                         future.cancel()
 
     def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """
-        Encode rows, without scoring them: what [`~scar_hf.selecting.diversity.content_space`] tells near-duplicates by.
+        Encode rows without scoring them. [`~scar_hf.selecting.diversity.content_space`] compares these vectors.
 
         Args:
             rows (`Iterable[RowPairs]`): n rows, read one by one.
-            bar (`tqdm`, *optional*): a progress bar of rows.
+            bar (`tqdm`, *optional*): a progress bar that counts rows.
 
         Returns:
-            `np.ndarray` of shape `(n, 2, H)`, float32: the first-token vectors of instruction and response; of a row with
-            several pairs their mean, NaN where it has none.
+            `np.ndarray` of shape `(n, 2, H)`, float32: first-token vectors of instruction and response, averaged over a
+            row's pairs; NaN for rows without pairs.
         """
         hidden_size, pooling = self.model.config.hidden_size, self.model.config.pooling
         with one_thread_per_operation():
@@ -290,44 +290,44 @@ class ScarScorer:
         return np.concatenate(parts) if parts else np.empty((0, 2, hidden_size), dtype=np.float32)
 
     def cache(self, folder: str | None = None) -> ScoreCache:
-        """The [`~scar_hf.scoring.cache.ScoreCache`] of this scorer's scores."""
+        """Return the [`~scar_hf.scoring.cache.ScoreCache`] for this scorer."""
         settings = self.identity() | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
-        # How rows are read decides what is scored, which the cache knows by its content.
+        # Settings for reading rows affect only the texts, which are part of the cache key themselves.
         for name in settings_that_decide(ROWS):
             settings.pop(name)
         return ScoreCache(settings, folder)
 
     def identity(self) -> dict[str, Any]:
         """
-        What tells this scorer's scores from another's: version, weights, precision, lengths, and how rows are read.
-        Neither the device nor the batch size does.
+        Return everything that this scorer's scores depend on: version, weights, precision, lengths, and how rows are read.
+        Device and batch size are not included.
 
         Returns:
-            `dict[str, Any]`: as it stands in fingerprints and manifests.
+            `dict[str, Any]`: the identity for fingerprints and manifests.
 
         Raises:
-            `TypeError`: if the ranker is only in memory.
+            `TypeError`: if the ranker exists only in memory.
         """
         if self.in_memory:
             raise TypeError(
-                "A scorer made from a model in memory cannot be sent to other processes: save the ranker, then load it by "
+                "A scorer created from a model in memory cannot be sent to other processes. Save the ranker and load it from "
                 "its folder."
             )
         own = {
             "scar_hf": __version__,
-            # What is loaded counts, whatever has become of its folder since.
+            # The loaded weights count, even if the folder has changed since.
             "weights": self._identity or checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision),
             "conversion": self._conversion(),
         }
         return own | {name: self._meaning(name) for name in settings_that_decide(SCORES, ROWS)}
 
     def describe(self) -> dict[str, Any]:
-        """[`ScarScorer.identity`] with the ranker's name and revision, as manifests have it; of one in memory what is known."""
+        """Return [`ScarScorer.identity`] with the ranker's name and revision for manifests; without it for one in memory."""
         identity = {} if self.in_memory else self.identity()
         return identity | {"model": self.model_name, "revision": self.settings.revision, "max_length": self.read_length}
 
     def _meaning(self, name: str) -> Any:
-        """What a setting means for this ranker, on this machine."""
+        """Resolve a setting for this ranker and machine."""
         if name == "formatting_func":
             func = self.settings.formatting_func
             return None if func is None else Hasher.hash(func)
@@ -354,9 +354,7 @@ class ScarScorer:
             revision, from_disk = self.settings.revision, self._model is None
             before = checkpoint_identity(path, revision) if from_disk else None
             if self._identity is not None and before is not None and before != self._identity:
-                raise ValueError(
-                    f"The ranker {self.model_name!r} is not the one that this scorer was made with: it has changed."
-                )
+                raise ValueError(f"The ranker {self.model_name!r} has changed since this scorer was created.")
             if from_disk:
                 model = load_ranker(path, revision, attn_implementation=self.settings.attn_implementation)
                 tokenizer = load_tokenizer(path, revision)
@@ -372,7 +370,7 @@ class ScarScorer:
                     f"`max_length` is {self.settings.max_length}, but the encoder of {self.model_name!r} reads at most {limit} "
                     "tokens."
                 )
-            # Not what this thread may use, which is one, but what the scorer may.
+            # The scorer's limit; this thread itself is limited to one.
             threads = self._threads or torch.get_num_threads()
             if self.backend == "openvino":
                 from .encoders.openvino_encoder import OpenVinoEncoder
@@ -388,7 +386,7 @@ class ScarScorer:
                 encoder = TorchEncoder(self._model, pad or 0, self.settings.tokens_per_batch, threads)
             if from_disk and checkpoint_identity(path, revision) != before:
                 self._model = self._tokenizer = None
-                raise ValueError(f"The ranker {self.model_name!r} was changed while it was loaded. Load it again.")
+                raise ValueError(f"The ranker {self.model_name!r} changed while it was loading. Load it again.")
             self._encoder, self._identity = encoder, before
 
     @property
@@ -396,7 +394,7 @@ class ScarScorer:
         return str(self.dtype).removeprefix("torch.")
 
     def _conversion(self) -> str | None:
-        """What tells a converted model from another; `None` where the ranker's own is used."""
+        """Return the key of the converted model, or `None` if PyTorch runs the original."""
         if self.backend == "torch":
             return None
         if self._encoder is not None:
@@ -406,10 +404,12 @@ class ScarScorer:
         return conversion_key(resolve_checkpoint(self.model_name), self.settings.revision, self._precision)
 
     def _weights_advice(self) -> str:
-        return f"the ranker {self.model_name!r} has bad weights, or {self.dtype} is too narrow for it. Try dtype='float32'."
+        return (
+            f"the ranker {self.model_name!r} has bad weights, or needs more precision than {self.dtype}. Try dtype='float32'."
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What tells scores apart, and nothing else: pickles stay small and fingerprints true."""
+        """Pickle only what scores depend on: pickles stay small and fingerprints stable."""
         given = {name: getattr(self.settings, name) for name in ("model", "revision", "formatting_func")}
         return self.identity() | given
 
@@ -421,7 +421,7 @@ class ScarScorer:
 @with_settings
 def scar_score(model: str = BUNDLED_RANKER, **settings: Any) -> ScarScorer:
     """
-    Make the function that `ds.map` takes to add the column `scar_score`.
+    Create a function for `ds.map` that adds the column `scar_score`.
 
     Args:
         {settings}
@@ -439,7 +439,7 @@ def scar_score(model: str = BUNDLED_RANKER, **settings: Any) -> ScarScorer:
 
 
 def score_column(scores: np.ndarray) -> pa.Array:
-    """Scores as a column: null where there is none, as a table would read NaN as a number."""
+    """Convert scores to a column, with null instead of NaN, which would read as a number."""
     return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
 
 

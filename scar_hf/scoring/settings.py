@@ -1,4 +1,4 @@
-"""The settings of a scorer: signatures, command-line options, trainer arguments, identities and commands derive from them."""
+"""The scorer's settings, from which signatures, command-line options, trainer arguments and identities are derived."""
 
 import argparse
 import difflib
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import torch
 
 BUNDLED_RANKER = "scar-ranker"
-# What a setting decides: which weights score, how they score, or what is read of a row. Others change the speed alone.
+# What a setting affects: which ranker scores, the scores, or what is read from a row. Other settings affect only speed.
 RANKER, SCORES, ROWS = "ranker", "scores", "rows"
 Documented = TypeVar("Documented", bound=Callable[..., Any])
 
 
 def two_columns(text: str) -> tuple[str, ...]:
-    """Read `INSTRUCTION,RESPONSE`."""
+    """Parse `INSTRUCTION,RESPONSE`."""
     return tuple(text.split(","))
 
 
@@ -35,13 +35,13 @@ def _setting(
     Describe a setting.
 
     Args:
-        default: its default.
-        type_ (`str`): its type, for the documentation.
-        help_ (`str`): what it does, for the documentation and the command line.
-        decides (`str`, *optional*): one of `RANKER`, `SCORES` and `ROWS`; `None` if results do not depend on it.
-        option (`Callable`, *optional*): reads it from a command line; `None` for what only Python can express.
-        choices (`Sequence[str]`, *optional*): its values.
-        metavar (`str`, *optional*): a name for its value in `--help`.
+        default: the default value.
+        type_ (`str`): the type, for documentation.
+        help_ (`str`): the description, for documentation and command line.
+        decides (`str`, *optional*): one of `RANKER`, `SCORES` and `ROWS`; `None` if results do not depend on the setting.
+        option (`Callable`, *optional*): parses the value on the command line; `None` for settings available only in Python.
+        choices (`Sequence[str]`, *optional*): the allowed values.
+        metavar (`str`, *optional*): the value's name in `--help`.
     """
     metadata = {"help": help_, "type": type_, "decides": decides, "option": option, "choices": choices, "metavar": metavar}
     return field(default=default, metadata=metadata)
@@ -60,32 +60,33 @@ class ScorerSettings:
     """
 
     model: str = _setting(
-        BUNDLED_RANKER, "`str`", "The bundled ranker by its name, a folder, or an id on the Hub.", decides=RANKER
+        BUNDLED_RANKER, "`str`", "Ranker: the name of the bundled one, a folder, or a Hub id.", decides=RANKER
     )
     revision: str | None = _setting(None, "`str`", "Branch, tag or commit of a ranker on the Hub.", decides=RANKER)
     device: "str | torch.device | None" = _setting(
-        None, "`str` or `torch.device`", "Where to score, such as cpu, cuda:1 or mps; by default a GPU if there is one."
+        None, "`str` or `torch.device`", "Device, such as cpu, cuda:1 or mps; by default a GPU if there is one."
     )
     dtype: "str | torch.dtype" = _setting(
         "auto",
         "`str` or `torch.dtype`",
-        "Precision of the encoder. auto is bfloat16 where the device computes in it natively, else float32; int8 needs "
-        "OpenVINO. The heads are always float32.",
+        "Precision of the encoder. auto is bfloat16 if the device supports it natively, otherwise float32; int8 requires "
+        "OpenVINO. The heads always compute in float32.",
         decides=SCORES,
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
     )
     backend: str = _setting(
         "auto",
         "`str`",
-        "What runs the encoder: torch, or openvino on a CPU (of the extra [cpu]). auto is OpenVINO where it is installed and "
-        "faster, which is in bfloat16 on CPUs that have it, else PyTorch.",
+        "Backend for the encoder: torch, or openvino on a CPU (requires the extra [cpu]). auto is OpenVINO if it is installed "
+        "and faster, that is, in bfloat16 on CPUs that support it, otherwise PyTorch.",
         decides=SCORES,
         choices=("auto", "torch", "openvino"),
     )
     max_length: int | None = _setting(
         None,
         "`int`",
-        "Tokens of an instruction, and of a response, that are read; by default what the ranker was trained with.",
+        "Maximum number of tokens read from each instruction and response; by default the length that the ranker was trained "
+        "with.",
         decides=SCORES,
         option=int,
         metavar="N",
@@ -93,15 +94,15 @@ class ScorerSettings:
     truncation: bool = _setting(
         True,
         "`bool`",
-        "Whether to read only the first max_length tokens of longer texts. Without truncation they are read to their end, in "
-        "windows of max_length tokens: the maximum over tokens is that of all windows, the first-token vector the first's.",
+        "Whether to truncate texts to max_length tokens. Otherwise, long texts are read in full, in windows of max_length "
+        "tokens: maxima over tokens are taken over all windows, the first-token vector from the first window.",
         decides=SCORES,
         option=bool,
     )
     columns: Mapping[str, str] | Sequence[str] | None = _setting(
         None,
         "`dict` or `tuple`",
-        "The two columns, instruction and response, of rows of no known format.",
+        "Instruction and response columns, for rows of an unknown format.",
         decides=ROWS,
         option=two_columns,
         metavar="INSTRUCTION,RESPONSE",
@@ -109,41 +110,43 @@ class ScorerSettings:
     turn: str = _setting(
         "first",
         "`str`",
-        "Which assistant turn of a conversation is scored: the first, the last, or all, whose mean is the row's score.",
+        "Which assistant turn of a conversation to score: first, last, or the mean over all.",
         decides=ROWS,
         choices=("first", "last", "all"),
     )
     preference: str = _setting(
         "chosen",
         "`str`",
-        "What is scored of a preference set: the chosen response, the rejected one, or the margin, the score of the chosen one "
-        "minus that of the rejected one.",
+        "What to score in a preference set: the chosen response, the rejected one, or the margin, the score of the chosen "
+        "response minus that of the rejected one.",
         decides=ROWS,
         choices=("chosen", "rejected", "margin"),
     )
     formatting_func: Callable[[dict[str, Any]], Any] | None = _setting(
         None,
         "`Callable`",
-        "Takes a row of any other format and returns (instruction, response), messages or a rendered text; see `PairReader`.",
+        "Function for other formats: takes a row and returns (instruction, response), messages or a rendered text; see "
+        "`PairReader`.",
         decides=ROWS,
         option=None,
     )
     strict: bool = _setting(
         False,
         "`bool`",
-        "Whether a row that cannot be scored is an error. By default it gets no score, is never selected, and is counted.",
+        "Whether a row that cannot be scored raises an error. By default, such rows get no score, are never selected, and are "
+        "counted.",
         decides=ROWS,
         option=bool,
     )
     tokens_per_batch: int | None = _setting(
         None,
         "`int`",
-        "Tokens, padding included, that pass through the encoder at once. Changes the speed, not the scores.",
+        "Tokens per batch, including padding. Affects speed, not scores.",
         option=int,
         metavar="N",
     )
     attn_implementation: str | None = _setting(
-        None, "`str`", "Attention of the encoder, as for `AutoModel.from_pretrained`.", metavar="NAME"
+        None, "`str`", "Attention implementation of the encoder, as in `AutoModel.from_pretrained`.", metavar="NAME"
     )
 
     def __post_init__(self) -> None:
@@ -160,26 +163,26 @@ class ScorerSettings:
 
     @classmethod
     def from_options(cls, args: argparse.Namespace) -> "ScorerSettings":
-        """Take the settings from what [`add_options`] has parsed."""
+        """Create settings from the options that [`add_options`] added."""
         return cls(**{name: getattr(args, name) for name in OPTIONS})
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings by name, as keyword arguments of [`ScarScorer`]."""
+        """Return the settings as keyword arguments of [`ScarScorer`]."""
         return {name: getattr(self, name) for name in BY_NAME}
 
 
 BY_NAME: dict[str, Field] = {found.name: found for found in fields(ScorerSettings)}
-# The settings that the command line and trainer arguments have.
+# The settings available on the command line and in trainer arguments.
 OPTIONS = tuple(name for name, found in BY_NAME.items() if found.metadata["option"] is not None)
 
 
 def settings_that_decide(*what: str) -> tuple[str, ...]:
-    """Names of the settings that decide one of `RANKER`, `SCORES` and `ROWS`."""
+    """Return the names of the settings that affect `RANKER`, `SCORES` or `ROWS`, as given."""
     return tuple(name for name, found in BY_NAME.items() if found.metadata["decides"] in what)
 
 
 def check_names(caller: str, given: Mapping[str, Any]) -> None:
-    """Raise a `TypeError` that names the nearest setting if one of those given does not exist."""
+    """Raise a `TypeError` with a suggestion if a setting does not exist."""
     for name in given:
         if name not in BY_NAME:
             near = difflib.get_close_matches(name, BY_NAME, n=1)
@@ -188,7 +191,7 @@ def check_names(caller: str, given: Mapping[str, Any]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, names: Sequence[str] = OPTIONS) -> None:
-    """Add an option for each setting, or for those named."""
+    """Add an option for each setting, or for the named ones."""
     for name in names:
         found = BY_NAME[name]
         meta, flag = found.metadata, f"--{name.replace('_', '-')}"
@@ -205,13 +208,13 @@ def add_options(parser: argparse.ArgumentParser, names: Sequence[str] = OPTIONS)
 
 def command_options(settings: Mapping[str, Any]) -> list[str]:
     """
-    Write the settings that decide results as options of the command line, where they are not the defaults.
+    Convert the settings that affect results to command-line options, omitting defaults.
 
     Args:
-        settings (`Mapping`): of a manifest, its ranker's included.
+        settings (`Mapping`): a manifest's settings, including the ranker's.
 
     Returns:
-        `list[str]`: such as `["--dtype", "float32", "--strict"]`.
+        `list[str]`: for example `["--dtype", "float32", "--strict"]`.
     """
     parts: list[str] = []
     for name, value in python_arguments(settings).items():
@@ -224,7 +227,7 @@ def command_options(settings: Mapping[str, Any]) -> list[str]:
 
 
 def python_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as keyword arguments of [`ScarScorer`]; a function of the user's is not among them."""
+    """Convert the same settings to keyword arguments of [`ScarScorer`], except `formatting_func`."""
     deciding = [name for name in settings_that_decide(RANKER, SCORES, ROWS) if name in OPTIONS]
     found = {name: settings.get(name) for name in deciding}
     if found["columns"]:
@@ -234,13 +237,13 @@ def python_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def prefixed_fields(prefix: str) -> list[tuple[str, Any, Field]]:
     """
-    Make fields of a dataclass of arguments, for `dataclasses.make_dataclass`, that `HfArgumentParser` can parse.
+    Create fields for `dataclasses.make_dataclass` that `HfArgumentParser` can parse.
 
     Args:
-        prefix (`str`): what the names begin with, such as `"scar_"`.
+        prefix (`str`): prefix of the names, such as `"scar_"`.
 
     Returns:
-        `list[tuple]`: name, type and field, of each setting that a command line can express.
+        `list[tuple]`: name, type and field of each setting available on the command line.
     """
     made = []
     for name in OPTIONS:
@@ -258,8 +261,8 @@ def _field_of(default: Any, help_: str) -> Any:
 
 def with_settings(documented: Documented) -> Documented:
     """
-    Give a class or a function that passes `**settings` on the signature that it really has, and put a line for each setting
-    where its docstring has `{settings}`.
+    Give a class or function that passes on `**settings` a full signature, and replace `{settings}` in its docstring with
+    one line per setting.
     """
     given = inspect.signature(documented)
     own = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -273,7 +276,7 @@ def with_settings(documented: Documented) -> Documented:
 
 
 def document_settings(documented: Documented, prefix: str = "", names: Sequence[str] = ()) -> Documented:
-    """Put a line for each setting where the docstring has `{settings}`."""
+    """Replace `{settings}` in a docstring with one line per setting."""
     lines = []
     for name in names or BY_NAME:
         found = BY_NAME[name]

@@ -1,4 +1,4 @@
-"""Texts -> token ids: truncated to `max_length`, or in windows of it."""
+"""Tokenises texts, truncated to `max_length` or split into windows of that length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-# Ordinary text has fewer characters a token. Of a longer one the beginning is tokenised first, and mostly suffices.
+# Upper bound on characters per token in ordinary text. Of a longer text, the start is tokenised first and usually suffices.
 _CHARS_PER_TOKEN = 64
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTexts:
     """
-    Texts as token ids with special tokens, in windows of at most `max_length`.
+    Texts as token ids with special tokens, in windows of at most `max_length` tokens.
 
     Args:
-        token_ids (`list[list[int]]`): W windows, those of a text in its order, one for each text unless windows are asked for.
-        text_of (`np.ndarray` of shape `(W,)`): the text that a window belongs to.
-        is_first (`np.ndarray` of shape `(W,)`, bool): whether it is the text's first.
-        truncated (`np.ndarray` of shape `(N,)`, bool): whether a text was longer than what is read of it.
+        token_ids (`list[list[int]]`): W windows in text order; one per text with truncation.
+        text_of (`np.ndarray` of shape `(W,)`): the text that each window belongs to.
+        is_first (`np.ndarray` of shape `(W,)`, bool): whether the window is the first of its text.
+        truncated (`np.ndarray` of shape `(N,)`, bool): whether the text was truncated.
     """
 
     token_ids: list[list[int]]
@@ -28,21 +28,21 @@ class TokenizedTexts:
     truncated: np.ndarray
 
     def finished(self, windows: list[int]) -> np.ndarray:
-        """The texts whose first window is among these."""
+        """Return the texts whose first window is among these windows."""
         picked = np.asarray(windows, dtype=np.int64)
         return self.text_of[picked[self.is_first[picked]]]
 
     def merge(self, vectors: np.ndarray, forms: np.ndarray, pooling: str) -> tuple[np.ndarray, np.ndarray]:
         """
-        Make one of the vectors of a text's windows: the maximum over tokens is that of all windows, the first-token vector
-        is the first window's, and a mean over tokens is that of all windows.
+        Merge the vectors of each text's windows: maxima and means over tokens cover all windows; the first-token vector is
+        that of the first window.
 
         Args:
-            vectors, forms (`np.ndarray` of shape `(W, H)`): text vectors and maxima of the windows.
-            pooling (`str`): what the text vectors are, as in [`ScarConfig`].
+            vectors, forms (`np.ndarray` of shape `(W, H)`): text vectors and token maxima of the windows.
+            pooling (`str`): how token vectors are pooled, as in [`ScarConfig`].
 
         Returns:
-            `tuple(np.ndarray)`: the same of the texts, of shape `(N, H)`.
+            `tuple(np.ndarray)`: text vectors and token maxima of the texts, of shape `(N, H)`.
         """
         starts = np.flatnonzero(self.is_first)
         if len(starts) == len(forms):
@@ -61,9 +61,9 @@ def tokenize(
     Tokenise N texts.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): the ranker's.
-        texts (`Sequence[str]`): any text; surrogates that stand alone, which no encoding has, are read as U+FFFD.
-        max_length (`int`): tokens of a window, special tokens included.
+        tokenizer (`PreTrainedTokenizerBase`): the ranker's tokenizer.
+        texts (`Sequence[str]`): any texts; lone surrogates, which cannot be encoded, are read as U+FFFD.
+        max_length (`int`): tokens per window, including special tokens.
         truncation (`bool`, *optional*, defaults to `True`): whether to read only the first `max_length` tokens of a text.
 
     Returns:
@@ -83,14 +83,14 @@ def tokenize(
     truncated = np.bincount(text_of, minlength=len(texts)) > 1
     kept = [token_ids[i] for i in np.flatnonzero(is_first)]
     for i in np.flatnonzero(~truncated):
-        if len(shortened[i]) < len(clean[i]):  # mostly blanks: the beginning did not fill a window
+        if len(shortened[i]) < len(clean[i]):  # mostly whitespace: the start did not fill a window
             pieces, _ = _windows(tokenizer, [clean[i]], max_length)
             kept[i], truncated[i] = pieces[0], len(pieces) > 1
     return TokenizedTexts(kept, np.arange(len(texts)), np.ones(len(texts), dtype=bool), truncated)
 
 
 def _windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:
-    """All windows of all texts, with the text that each belongs to."""
+    """Return all windows of all texts, and the text that each belongs to."""
     encoded = tokenizer(
         list(texts),
         truncation=True,
@@ -103,7 +103,7 @@ def _windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
 
 
 def _encodable(text: str) -> str:
-    """Join pairs of surrogates to the character that they mean, and replace those that stand alone."""
+    """Combine surrogate pairs and replace lone surrogates."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -112,7 +112,7 @@ def _encodable(text: str) -> str:
 
 
 def _beginning(text: str, limit: int) -> str:
-    """Cut a very long text at a space near the limit: megabytes need not be tokenised for a few hundred tokens."""
+    """Cut a very long text at a space near the limit, so that megabytes are not tokenised for a few hundred tokens."""
     if len(text) <= limit:
         return text
     space = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))

@@ -1,4 +1,4 @@
-"""What turns tokenised texts into a ranker's two vectors, on each kind of hardware."""
+"""Backends that run a ranker's encoder."""
 
 from .choice import default_backend
 from .cpu_attention import prefer_cpu_attention

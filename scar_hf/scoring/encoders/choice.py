@@ -1,4 +1,4 @@
-"""Which backend runs an encoder, where the user leaves it open."""
+"""Chooses the backend for an encoder if the user does not."""
 
 import importlib.util
 
@@ -7,21 +7,21 @@ import torch
 from ...modeling import ScarConfig
 from .cpu_attention import SUITED_ENCODERS
 
-# A narrower encoder is done before OpenVINO has converted it.
+# Hidden size below which scoring takes less time than converting to OpenVINO.
 _WORTH_CONVERTING = 128
 
 
 def default_backend(config: ScarConfig, device: str | torch.device, dtype: torch.dtype) -> str:
     """
-    Choose the backend: OpenVINO where it is installed, was measured to be faster, and computes as exactly as PyTorch.
+    Choose OpenVINO if it is installed, measurably faster, and as exact as PyTorch.
 
     Args:
-        config ([`ScarConfig`]): the ranker's.
-        device (`str` or `torch.device`): where it runs.
+        config ([`ScarConfig`]): the ranker's config.
+        device (`str` or `torch.device`): the device.
         dtype (`torch.dtype`): the encoder's precision.
 
     Returns:
-        `str`: `"openvino"` for encoders of the BERT family in bfloat16 on a CPU, else `"torch"`.
+        `str`: `"openvino"` for encoders of the BERT family in bfloat16 on a CPU, otherwise `"torch"`.
     """
     encoder = config.encoder_config
     suited = encoder.model_type in SUITED_ENCODERS and encoder.hidden_size >= _WORTH_CONVERTING

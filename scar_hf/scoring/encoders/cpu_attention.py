@@ -1,4 +1,4 @@
-"""Attention for CPUs in bfloat16: a text at a time, without its padding, and of its heads as many as stay in the cache."""
+"""Attention for CPUs in bfloat16: one text at a time, without padding, and only as many heads as fit in the CPU cache."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from ...modeling import ScarModel
 
-# The name it has among the attention implementations of transformers.
+# Name under which it is registered in transformers.
 CPU_ATTENTION = "scar_cpu"
-# Encoders in which each token sees all others and nothing is added to the scores.
+# Encoders with full attention and no bias on attention scores.
 SUITED_ENCODERS = ("bert", "roberta", "xlm-roberta")
-# Below this length PyTorch's own is as fast.
+# Below this length, PyTorch's own attention is as fast.
 _SHORT = 96
-# Scores between tokens that are held at a time: 2 MB, about the second-level cache of a core.
+# Attention scores held at a time: 2 MB in bfloat16, about a core's L2 cache.
 _SCORES_AT_A_TIME = 1 << 20
 
 
@@ -28,16 +28,16 @@ def cpu_attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """
-    Attend over all real tokens of each text, as `transformers.AttentionInterface` has it.
+    Attend over all real tokens of each text. Implements `transformers.AttentionInterface`.
 
     Args:
         module (`torch.nn.Module`): the attention layer.
-        query, key, value (`torch.Tensor` of shape `(B, heads, L, D)`): of the texts' tokens, the real ones first.
+        query, key, value (`torch.Tensor` of shape `(B, heads, L, D)`): the tokens' states, padded on the right.
         attention_mask (`torch.Tensor` of shape `(B, L)`, *optional*): 1 on real tokens.
-        scaling (`float`, *optional*): what scores are multiplied by, by default 1 / sqrt(D).
+        scaling (`float`, *optional*): factor for the scores, by default 1 / sqrt(D).
 
     Returns:
-        `tuple`: the attended values of shape `(B, L, heads, D)`, zero on padding or as they come, and no weights.
+        `tuple`: the attended values of shape `(B, L, heads, D)`, undefined on padding, and `None` instead of weights.
     """
     batch, heads, length, size = query.shape
     if length < _SHORT:
@@ -49,7 +49,7 @@ def cpu_attention(
     result = query.new_zeros(batch, length, heads, size)
     step = max(1, _SCORES_AT_A_TIME // length**2)
     for row, n in enumerate(lengths):
-        # Each head's tokens side by side: the products below read them many times.
+        # Contiguous, because the products below read them many times.
         queries, keys, values = (states[row, :, :n].contiguous() for states in (query, key, value))
         queries, keys = queries * scaling, keys.transpose(1, 2)
         for head in range(0, heads, step):
@@ -60,14 +60,14 @@ def cpu_attention(
 
 
 def prefer_cpu_attention(model: ScarModel) -> None:
-    """Have a ranker that is only scored with, never trained, use this attention where it is faster than PyTorch's own."""
+    """Switch a ranker that is used only for scoring to this attention if it is faster than PyTorch's own."""
     own, kind = model.encoder.config._attn_implementation, model.config.encoder_config.model_type
     if own == "sdpa" and kind in SUITED_ENCODERS and model.device.type == "cpu" and model.encoder.dtype == torch.bfloat16:
         model.encoder.set_attn_implementation(CPU_ATTENTION)
 
 
 def _plain_mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
-    """The mask as it comes: which tokens are real is all that is needed."""
+    """Pass the mask through unchanged; the attention needs only which tokens are real."""
     return attention_mask
 
 

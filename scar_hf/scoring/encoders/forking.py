@@ -1,4 +1,4 @@
-"""Threads and locks do not survive a fork: what owns some makes new ones in the child."""
+"""Recreates threads and locks in forked processes, because they do not survive a fork."""
 
 import os
 from typing import Protocol
@@ -6,7 +6,7 @@ from weakref import WeakSet
 
 
 class StartsWorkers(Protocol):
-    """What owns threads or locks."""
+    """An object that owns threads or locks."""
 
     def start_workers(self) -> None: ...
 
@@ -15,7 +15,7 @@ _OWNERS: "WeakSet[StartsWorkers]" = WeakSet()
 
 
 def restart_after_fork(owner: StartsWorkers) -> None:
-    """Have an owner of threads or locks make new ones in every process that is forked from now on."""
+    """Call `owner.start_workers()` in every process that is forked from now on."""
     _OWNERS.add(owner)
 
 

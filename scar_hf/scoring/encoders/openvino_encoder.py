@@ -1,4 +1,4 @@
-"""The encoder in OpenVINO, quantised to int8 with texts of our own, for CPUs."""
+"""Runs the encoder in OpenVINO on CPUs, optionally quantised to int8 with bundled calibration texts."""
 
 import importlib
 import importlib.util
@@ -32,33 +32,34 @@ logger = logging.getLogger(__name__)
 
 _PRECISIONS = ("int8", "bfloat16", "float32")
 _CALIBRATION = Path(__file__).parent / "calibration.jsonl"
-_MISSING = 'backend="openvino" needs {}: pip install "scar-hf[cpu]"'
+_MISSING = 'backend="openvino" requires {}: pip install "scar-hf[cpu]"'
 _FILES = ("model.xml", "model.bin")
-# Lengths are padded to a multiple of this: each new shape costs OpenVINO some milliseconds of preparation.
+# Lengths are padded to a multiple of this, because OpenVINO spends milliseconds preparing each new shape.
 _LENGTH_STEP = 16
-# Measured: asymmetric ranges cost no time, and smoothing at NNCF's default strength ranks best.
+# Measured: asymmetric ranges cost no time, and NNCF's default smoothing ranks best.
 _QUANTISATION = {"preset": "mixed", "model_type": "transformer"}
-# Part of the cache's key: to be raised when the graph or its quantisation changes.
+# Part of the cache key; increase when the graph or its quantisation changes.
 _RECIPE = 2
 
 
 class OpenVinoEncoder:
     """
-    Encodes texts with a ranker on a CPU: the encoder in int8, weights and activations, several batches at a time. The
-    quantised model is made at first use, which takes about half a minute, and kept on disk.
+    Encodes texts with a ranker on a CPU, several batches at a time. The model is converted (and for int8 quantised) at first
+    use, which takes about half a minute, and cached on disk.
 
     Args:
-        checkpoint (`str`): the bundled ranker by its name, a folder, or a Hub id.
+        checkpoint (`str`): the name of the bundled ranker, a folder, or a Hub id.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
         precision (`str`, *optional*, defaults to `"int8"`):
-            `"int8"`; or `"bfloat16"` (float32 on a CPU without it) or `"float32"`, for which nothing is quantised.
-        tokens_per_batch (`int`, *optional*, defaults to 1024): tokens, padding included, that one thread takes at once.
-        num_threads (`int`, *optional*): by default as many as PyTorch uses.
+            `"int8"` for weights and activations; or, without quantisation, `"bfloat16"` (float32 on CPUs without it) or
+            `"float32"`.
+        tokens_per_batch (`int`, *optional*, defaults to 1024): tokens per batch and thread, including padding.
+        num_threads (`int`, *optional*): number of threads, by default as many as PyTorch uses.
         cache_dir (`str` or `Path`, *optional*):
-            Where converted models are kept, in a folder `openvino`; by default `$SCAR_HF_CACHE`, else `scar-hf` in `$HF_HOME`.
+            Cache folder, in which converted models go to `openvino`; by default `$SCAR_HF_CACHE`, or `$HF_HOME/scar-hf`.
 
     Raises:
-        `ImportError`: if OpenVINO is not installed, or NNCF is not where a model has to be quantised.
+        `ImportError`: if OpenVINO, or NNCF for quantisation, is not installed.
         `ValueError`: if the checkpoint is not a SCAR ranker, or its encoder cannot be converted.
     """
 
@@ -84,7 +85,7 @@ class OpenVinoEncoder:
         self.tokens_per_batch = tokens_per_batch
         self.num_threads = num_threads or torch.get_num_threads()
         self._max_length = config.max_length
-        # Some encoders count positions by it, so that it is not free even where the mask hides it.
+        # Some encoders derive positions from the padding id, so it matters even under the mask.
         self._pad_token_id = getattr(config.encoder_config, "pad_token_id", None) or 0
         quantised = precision == "int8"
         self._process = os.getpid()
@@ -100,12 +101,12 @@ class OpenVinoEncoder:
             core.read_model(files["model.xml"], files["model.bin"]),
             "CPU",
             {
-                # What is not int8 in an int8 model has no need of more than bfloat16.
+                # The non-int8 parts of an int8 model need no more than bfloat16.
                 "INFERENCE_PRECISION_HINT": "bf16" if native_bf16 and precision != "float32" else "f32",
                 "PERFORMANCE_HINT": "THROUGHPUT",
                 "NUM_STREAMS": self.num_threads,
                 "INFERENCE_NUM_THREADS": self.num_threads,
-                # Pinned, the workers of several processes would all sit on the same first cores.
+                # With pinning, several processes would all use the same first cores.
                 "ENABLE_CPU_PINNING": False,
             },
         )
@@ -114,14 +115,14 @@ class OpenVinoEncoder:
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        Encode N tokenised texts. The result does not depend on which thread is done first.
+        Encode N tokenised texts. The result does not depend on the order in which threads finish.
 
         Args:
             token_ids (`Sequence[Sequence[int]]`): ids with special tokens, without padding.
-            on_batch (`Callable`, *optional*): called, in the calling thread, with the positions of the texts that are done.
+            on_batch (`Callable`, *optional*): called in the calling thread with the positions of finished texts.
 
         Returns:
-            `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in the given order.
+            `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in input order.
         """
         if os.getpid() != self._process:
             raise RuntimeError(
@@ -131,7 +132,7 @@ class OpenVinoEncoder:
         firsts = np.empty((len(token_ids), self.hidden_size), dtype=np.float32)
         forms = np.empty_like(firsts)
         batches = list(batches_by_tokens([self._padded(len(ids)) for ids in token_ids], self.tokens_per_batch))
-        # Twice as many requests as threads, so that none waits while results are read here.
+        # Twice as many requests as threads, so that no thread waits while results are read here.
         idle = [self._compiled.create_infer_request() for _ in range(min(2 * self.num_threads, len(batches)))]
         running: deque[tuple[Any, list[int]]] = deque()
 
@@ -159,7 +160,7 @@ class OpenVinoEncoder:
         return firsts, forms
 
     def _padded(self, length: int) -> int:
-        """The length that a text is padded to, at most what the ranker reads."""
+        """Return the padded length of a text, at most the ranker's maximum."""
         rounded = max(1, -(-length // _LENGTH_STEP)) * _LENGTH_STEP
         return min(rounded, max(self._max_length, length))
 
@@ -173,7 +174,7 @@ class OpenVinoEncoder:
 
 
 class _Traceable(torch.nn.Module):
-    """[`ScarModel.encode`] for texts padded on the right, so that token states never leave the graph."""
+    """[`ScarModel.encode`] for right-padded texts, traceable and with pooling inside the graph."""
 
     def __init__(self, model: ScarModel):
         super().__init__()
@@ -188,19 +189,21 @@ class _Traceable(torch.nn.Module):
             text = states.masked_fill(padding, 0.0).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).to(states.dtype)
         else:
             text = output.pooler_output if self.use_pooler else states[:, 0]
-        # As low as bfloat16 and float32 both go.
+        # Low enough for a maximum, and representable in bfloat16.
         return text, states.masked_fill(padding, -1e38).amax(dim=1)
 
 
 def _convert(ov: ModuleType, path: str, revision: str | None, quantised: bool) -> dict[str, bytes]:
-    """Convert a ranker's encoder, check it against PyTorch, and quantise it; the files of the OpenVINO model."""
+    """Convert a ranker's encoder, check it against PyTorch, quantise it, and return the files of the OpenVINO model."""
     nncf = _import("nncf") if quantised else None
     logger.warning(
-        "Converting the encoder of %s for OpenVINO, once: this takes about %s.", path, "half a minute" if quantised else "10 s"
+        "Converting the encoder of %s for OpenVINO. This happens once and takes about %s.",
+        path,
+        "half a minute" if quantised else "10 s",
     )
     begin = time.monotonic()
     model = load_ranker(path, revision)
-    # Conversion and quantisation print bars and warn of each condition that they trace; the check is what counts.
+    # Conversion and quantisation print progress bars and tracing warnings; the check below is decisive.
     with _quiet():
         converted = _traced(ov, model, path)
     if nncf is not None:
@@ -222,9 +225,9 @@ def _convert(ov: ModuleType, path: str, revision: str | None, quantised: bool) -
 
 @torch.no_grad()
 def _traced(ov: ModuleType, model: ScarModel, path: str) -> Any:
-    """Trace the encoder, and compare the graph with it on other lengths than it was traced with."""
+    """Trace the encoder, and compare the graph with PyTorch on lengths other than those traced."""
     kind = model.config.encoder_config.model_type
-    advice = f'The encoder of {path!r}, of type {kind!r}, cannot be converted for OpenVINO: use backend="torch"'
+    advice = f'The encoder of {path!r} (type {kind!r}) cannot be converted for OpenVINO. Use backend="torch"'
     traceable = _Traceable(model)
     failures: tuple[type[Exception], ...] = (
         *(RuntimeError, ValueError, TypeError, LookupError, AttributeError),
@@ -237,14 +240,14 @@ def _traced(ov: ModuleType, model: ScarModel, path: str) -> Any:
         for port, name in zip(converted.inputs, ("input_ids", "attention_mask"), strict=True):
             port.get_tensor().set_names({name})
         compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        # One text of full length, past any window of local attention, and one of few tokens.
+        # Texts longer than any local attention window, and a short one.
         for lengths in ((300, 17), (7,)):
             example = _example(model, lengths)
             outputs = compiled([tensor.numpy() for tensor in example])
             for found, wanted in zip((outputs[0], outputs[1]), traceable(*example), strict=True):
                 error = float(np.abs(found - wanted.numpy()).max())
                 if not error <= 1e-2 * float(wanted.abs().max()):
-                    raise ValueError(f"{advice}. Converted, its vectors are off by {error:.2g}.")
+                    raise ValueError(f"{advice}. The converted model's vectors differ by {error:.2g}.")
     except failures as error:
         if str(error).startswith(advice):
             raise
@@ -254,7 +257,7 @@ def _traced(ov: ModuleType, model: ScarModel, path: str) -> Any:
 
 
 def _example(model: ScarModel, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask of texts of these lengths, or the longest that the ranker reads."""
+    """Return random token ids and a mask for texts of these lengths, capped at the ranker's maximum."""
     encoder = model.config.encoder_config
     padding = getattr(encoder, "pad_token_id", None) or 0
     lengths = [min(length, model.config.max_length) for length in lengths]
@@ -265,29 +268,29 @@ def _example(model: ScarModel, lengths: Sequence[int]) -> tuple[torch.Tensor, to
 
 
 def _calibration_ids(path: str, revision: str | None, max_length: int) -> list[list[int]]:
-    """The texts whose activations set the ranges of int8; always the same, so that everybody has the same model."""
+    """Tokenise the calibration texts for int8 ranges. They are fixed, so that everyone gets the same model."""
     texts = [json.loads(line)["text"] for line in _CALIBRATION.read_text(encoding="utf-8").splitlines()]
     tokenizer = load_tokenizer(path, revision)
     return tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
 
 
 def _alone(token_ids: list[int]) -> dict[str, np.ndarray]:
-    """One text as a batch."""
+    """Make a batch of one text."""
     ids = np.array([token_ids], dtype=np.int64)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
 def conversion_key(checkpoint: str, revision: str | None = None, precision: str = "int8") -> str:
     """
-    Tell a converted model from all others, without converting it.
+    Compute the cache key of a converted model without converting it.
 
     Args:
         checkpoint (`str`): a folder or Hub id.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
-        precision (`str`, *optional*, defaults to `"int8"`): as for [`OpenVinoEncoder`].
+        precision (`str`, *optional*, defaults to `"int8"`): as in [`OpenVinoEncoder`].
 
     Returns:
-        `str`: SHA-256 over checkpoint, quantisation and versions; the precision counts only where it means to quantise.
+        `str`: SHA-256 over checkpoint, quantisation and versions. Precisions without quantisation share a key.
 
     Raises:
         `ImportError`: if OpenVINO is not installed.
@@ -305,23 +308,23 @@ def conversion_key(checkpoint: str, revision: str | None = None, precision: str 
 
 
 def _read(folder: Path) -> dict[str, bytes] | None:
-    """Read a converted model; `None` where there is none, or its files are not as they were written."""
+    """Read a converted model; return `None` if it is missing or its files have changed."""
     try:
         hashes = json.loads((folder / "hashes.json").read_text(encoding="utf-8"))
         files = {name: (folder / name).read_bytes() for name in _FILES}
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.warning("The converted model in %s cannot be read (%s); it is made again.", folder, error)
+        logger.warning("The converted model in %s cannot be read (%s) and will be converted again.", folder, error)
         return None
     if hashes != _hashes(files):
-        logger.warning("The converted model in %s is damaged; it is made again.", folder)
+        logger.warning("The converted model in %s is damaged and will be converted again.", folder)
         return None
     return files
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    """Keep a converted model, whole or not at all; where that cannot be done, it is made again next time."""
+    """Cache a converted model atomically. If writing fails, it is converted again next time."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
@@ -331,12 +334,12 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
                 (made / name).write_bytes(content)
             (made / "hashes.json").write_text(json.dumps(_hashes(files)), encoding="utf-8")
             if folder.exists():
-                # A damaged one, or another process was faster; either way nobody holds its files open.
+                # It is damaged, or another process was faster. In either case, its files are not open.
                 os.replace(folder, Path(temporary) / "old")
             os.replace(made, folder)
     except OSError as error:
         if _read(folder) is None:
-            logger.warning("The converted model cannot be kept in %s (%s).", folder, error)
+            logger.warning("The converted model cannot be cached in %s (%s).", folder, error)
 
 
 def _hashes(files: dict[str, bytes]) -> dict[str, str]:
@@ -345,7 +348,7 @@ def _hashes(files: dict[str, bytes]) -> dict[str, str]:
 
 def _import(name: str) -> ModuleType:
     """Import a package of the extra `cpu`."""
-    # OpenVINO and NNCF report their use to their makers at import if this package is there, and do without if not.
+    # OpenVINO and NNCF send usage data at import if this package is installed, and work without it.
     hidden = "openvino_telemetry" not in sys.modules
     if hidden:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -360,7 +363,7 @@ def _import(name: str) -> ModuleType:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let nothing below an error through."""
+    """Suppress all output below errors."""
     loggers = [logging.getLogger(name) for name in ("nncf", "transformers")]
     levels = [each.level for each in loggers]
     for each in loggers:

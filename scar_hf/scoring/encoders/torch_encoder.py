@@ -1,4 +1,4 @@
-"""The encoder in PyTorch, on CPU threads or a GPU."""
+"""Runs the encoder in PyTorch, on CPU threads or a GPU."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -13,20 +13,20 @@ from ..chunks import batches_by_tokens
 from .forking import restart_after_fork
 
 logger = logging.getLogger(__name__)
-# Measured with MiniLM on a CPU: more tokens bring more padding and no more speed, fewer leave threads waiting for Python.
+# Measured with MiniLM on a CPU: more tokens add padding without speed; fewer leave threads waiting for Python.
 _CPU_TOKENS, _GPU_TOKENS = 1024, 16_384
 
 
 class TorchEncoder:
     """
-    Encodes texts with a ranker in PyTorch. On a CPU each core takes a batch of its own: the small matrices of an encoder
-    leave cores waiting for each other when they share one.
+    Encodes texts with a ranker in PyTorch. On a CPU, each core processes its own batch, because an encoder's matrices are
+    too small to share among cores.
 
     Args:
-        model ([`ScarModel`]): on its device, in its precision.
-        pad_token_id (`int`): the tokenizer's.
-        tokens_per_batch (`int`, *optional*): tokens, padding included, that pass through at once.
-        num_threads (`int`, *optional*): cores of a CPU that are used, by default as many as PyTorch does.
+        model ([`ScarModel`]): the ranker, on its device and in its precision.
+        pad_token_id (`int`): the tokenizer's padding id.
+        tokens_per_batch (`int`, *optional*): tokens per batch, including padding.
+        num_threads (`int`, *optional*): number of CPU cores, by default as many as PyTorch uses.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TorchEncoder:
         restart_after_fork(self)
 
     def start_workers(self) -> None:
-        """Start threads; a forked process, such as a worker of a DataLoader, has none of those of its parent."""
+        """Start threads. A forked process, such as a DataLoader worker, does not inherit those of its parent."""
         if self.model.device.type == "cpu":
             self._workers = ThreadPoolExecutor(self._threads, "scar-encoder", initializer=torch.set_num_threads, initargs=(1,))
         else:
@@ -56,10 +56,10 @@ class TorchEncoder:
 
         Args:
             token_ids (`Sequence[Sequence[int]]`): ids with special tokens, without padding.
-            on_batch (`Callable`, *optional*): called with the positions of the texts that are done.
+            on_batch (`Callable`, *optional*): called with the positions of finished texts.
 
         Returns:
-            `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in the given order.
+            `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in input order.
 
         Raises:
             `torch.OutOfMemoryError`: if a single text does not fit into memory.
@@ -79,15 +79,15 @@ class TorchEncoder:
         return firsts, forms
 
     def _encode_batch(self, token_ids: list[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Encode one batch; where it does not fit into memory, its halves, and smaller batches from then on."""
+        """Encode one batch. If it does not fit in memory, encode its halves, and use smaller batches from then on."""
         try:
             return self._forward(token_ids)
         except torch.OutOfMemoryError:
             if len(token_ids) == 1:
                 raise
-            # Out of the handler first: the exception's frames hold the tensors that must go.
+            # Leave the handler first: the exception's frames keep the tensors alive.
         self.tokens_per_batch = max(1, min(self.tokens_per_batch, len(token_ids) * len(token_ids[0])) // 2)
-        logger.warning("Out of memory: going on with batches of %d tokens.", self.tokens_per_batch)
+        logger.warning("Out of memory: continuing with batches of %d tokens.", self.tokens_per_batch)
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(token_ids) // 2
@@ -103,7 +103,7 @@ class TorchEncoder:
             ids[row, : len(text)] = text
             mask[row, : len(text)] = 1
         device = self.model.device
-        # Without padding no mask: attention then takes the fastest kernel.
+        # Without padding, omit the mask, so that attention uses the fastest kernel.
         full = bool(mask.all())
         first, form = self.model.encode(torch.from_numpy(ids).to(device), None if full else torch.from_numpy(mask).to(device))
         return first.float().cpu().numpy(), form.float().cpu().numpy()
@@ -111,7 +111,7 @@ class TorchEncoder:
 
 @contextmanager
 def one_thread_per_operation() -> Iterator[None]:
-    """While cores take a batch each, keep the libraries below from giving each of them all cores again."""
+    """Limit libraries to one thread per operation while each core processes its own batch."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
