@@ -232,7 +232,7 @@ def edit_weights(folder, change):
     [
         (lambda w: w.pop("score_head.dense.weight"), "1 missing keys: score_head.dense.weight"),
         (lambda w: w.update(extra=torch.zeros(2)), "1 unexpected keys: extra"),
-        (lambda w: w.update({"score_head.dense.bias": torch.zeros(7)}), "another shape|mismatched"),
+        (lambda w: w.update({"score_head.dense.bias": torch.zeros(7)}), "wrong shape|mismatched"),
     ],
 )
 def test_half_loaded_weights_are_refused(copy, change, message):
