@@ -75,7 +75,7 @@ def test_rows_without_a_response_are_listed_or_an_error(rows, write_jsonl, tmp_p
     assert not (tmp_path / "o.jsonl").exists()
     assert run("select", data, "-k", "1.0", "-o", tmp_path / "o.jsonl") == 0
     assert len(read_dataset(tmp_path / "o.jsonl")) == 9
-    assert "Not scored, and so not kept: 1 rows" in capsys.readouterr().out
+    assert "Skipped without a score: 1 rows" in capsys.readouterr().out
     skipped = read_dataset(tmp_path / "o.jsonl.skipped.jsonl").to_list()
     assert skipped == [{"shard": "data.jsonl", "row": 3, "reason": "the response is empty"}]
 
@@ -161,7 +161,7 @@ def test_backend_and_engine_say_what_is_missing(rows, write_jsonl, tmp_path, mon
     assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--backend", "openvino") == 1
     assert 'pip install "scar-hf[cpu]"' in capsys.readouterr().err
     assert run("select", data, "-k", "2", "-o", tmp_path / "o.jsonl", "--ray-address", "auto") == 2
-    assert "--ray-address is of --engine ray" in capsys.readouterr().err
+    assert "--ray-address requires --engine ray" in capsys.readouterr().err
 
 
 def test_export_refuses_what_it_would_spoil(tmp_path, capsys, encoder_folder):

@@ -59,7 +59,7 @@ def test_rows_are_left_out_with_their_reasons(data, tiny_ranker, tmp_path, write
     assert [step["threshold"] for step in manifest["options"]["curation"] if "threshold" in step] == [0.7]
     assert all(check.passed is not False for check in verify_manifest(tmp_path / "out" / "o.jsonl"))
     said = capsys.readouterr().out
-    assert f"Left out by curation: {len(reasons)} rows" in said and "near-duplicate" in said
+    assert f"Dropped by curation: {len(reasons)} rows" in said and "near-duplicate" in said
 
     assert run("explain", data, "-k", "1.0", "--row", 13, *options) == 0
     said = capsys.readouterr().out

@@ -229,7 +229,7 @@ def test_the_command_prints_markdown_by_domain(triples_file, tiny_ranker, capsys
     ("args", "message"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
-        (["TRIPLES", "--model", "a", "--model", "a"], "names a ranker twice"),
+        (["TRIPLES", "--model", "a", "--model", "a"], "must not name a ranker twice"),
         (["TRIPLES", "--max-rows", "0"], "at least 1, got 0"),
         (["TRIPLES", "-o", "metrics.txt"], "must be a .json file"),
         (["TRIPLES", "--model", "no/such-ranker"], "no/such-ranker"),

@@ -214,7 +214,7 @@ def test_ratings_of_humans_come_from_columns(tmp_path, write_jsonl):
         (["--ratings-from", "human=x"], "no column 'x' of ratings"),
         (["--ratings-from", "human=colour", "--ratings-scale", "5,1"], "must begin below its end"),
         (["--model", "m"], "No endpoint"),
-        (["--model", "m", "--model", "n"], "One model judges"),
+        (["--model", "m", "--model", "n"], "a single model judges"),
     ],
 )
 def test_bad_input_is_told_clearly(tmp_path, triples, capsys, arguments, message):

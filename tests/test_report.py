@@ -143,7 +143,7 @@ def test_a_selection_by_hand_is_found_and_said(selection, tmp_path):
 def test_a_selection_takes_no_criteria_besides(selection, tmp_path, capsys, more):
     data, out, *_ = selection
     assert main(["report", str(data), str(out), "-o", str(tmp_path / "page.html"), *more]) in (1, 2)
-    assert "out.jsonl is a selection already" in capsys.readouterr().err
+    assert "out.jsonl is already a selection" in capsys.readouterr().err
 
 
 def test_of_a_curated_selection_the_reasons_are_told(selection, tmp_path):

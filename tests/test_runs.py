@@ -243,7 +243,7 @@ def test_a_finished_output_is_found_by_its_own_command_only(name, tmp_path, smal
     capsys.readouterr()
     assert main([str(a) for a in command]) == 0
     said = capsys.readouterr().out
-    assert "is the finished output of this command already" in said and "rows (9.0%), found in" in said
+    assert "is already the complete output of this command" in said and "rows (9.0%), found in" in said
     assert contents(tmp_path) == before
     for other in (["-k", "8"], ["--explain"], ["--turn", "last"], ["--max-length", "40"]):
         assert main([*(str(a) for a in command), *other]) in (1, 2)

@@ -118,7 +118,7 @@ def test_a_budget_that_ends_is_continued(recipe, tmp_path, capsys):
             {"synthesis": {"data": "human.jsonl", "modle": "m"}},
             r"section `synthesis` of the recipe has unknown options: ['modle']",
         ),
-        ({"synthesis": {"model": "m"}}, "section `synthesis` of the recipe names no `data`"),
+        ({"synthesis": {"model": "m"}}, "section `synthesis` of the recipe needs `data`"),
         (
             {"judge": {"concurrency": "many"}},
             "section `judge` of the recipe: argument --concurrency: invalid int value",

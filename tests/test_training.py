@@ -372,8 +372,8 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("train_files: [t.jsonl]\nlerning_rate: 1", r"not understood: \['lerning_rate'\]"),
-        ("- a list", "not understood: list"),
+        ("train_files: [t.jsonl]\nlerning_rate: 1", r"unknown options: \['lerning_rate'\]"),
+        ("- a list", "must map options to values, got list"),
         ("a: [", "not valid YAML"),
         ("train_files: [t.jsonl]\nheld_out_sources: [moon]", r"does not have: \['moon'\]"),
         ("train_files: [nowhere.jsonl]", "nowhere.jsonl does not exist"),

@@ -1,4 +1,4 @@
-"""The command line: what `scar-hf --help` lists."""
+"""The command line `scar-hf`."""
 
 import argparse
 import logging
@@ -44,7 +44,7 @@ _COMMANDS = {
     "sft": sft,
     "ablate": ablate,
 }
-# These read what is not theirs by themselves: their options are fields of dataclasses, known once torch is loaded.
+# These parse the remaining arguments themselves: their options are dataclass fields, known only once torch is loaded.
 _TAKING_THE_REST = ("train", "sft")
 
 
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command; without one, print the help.
 
     Args:
-        argv (`Sequence[str]`, *optional*): the arguments; by default those of the process.
+        argv (`Sequence[str]`, *optional*): the arguments, by default `sys.argv[1:]`.
 
     Returns:
-        `int`: the exit status: 0 if all went well, 2 if the command was called wrongly, 1 for all other errors, and for a
+            `int`: the exit status: 0 if all went well, 2 if the command was called wrongly, 1 for all other errors, and for a
         `verify` that failed.
     """
     parser = _parser()

@@ -1,4 +1,4 @@
-"""`scar-hf card`: write or amend the card of a selection, a ranker, or a model that was fine-tuned on a selection."""
+"""`scar-hf card`: write or update the card of a selection, a ranker, or a model fine-tuned on a selection."""
 
 import argparse
 from pathlib import Path
@@ -6,45 +6,47 @@ from typing import Any
 
 from .errors import UsageError
 
-HELP = "write the card of a selection or a ranker, or amend the one that is there"
+HELP = "write or update the card of a selection, a ranker or a fine-tuned model"
 EXAMPLE = "scar-hf card selected/ --license cc-by-sa-3.0 --language en --group-by source"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="an output of scar-hf select, a ranker, or a fine-tuned model's folder"
+        "source", metavar="SOURCE", help="output of scar-hf select, a ranker, or the folder of a fine-tuned model"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="the card; by default README.md in the folder SOURCE")
-    parser.add_argument("--manifest", metavar="FILE", help="of the selection that SOURCE, a model, was fine-tuned on")
+    parser.add_argument("-o", "--output", metavar="FILE", help="card to write; by default README.md in the folder SOURCE")
+    parser.add_argument("--manifest", metavar="FILE", help="if SOURCE is a fine-tuned model: manifest of its selection")
     add_card_arguments(parser)
 
 
 def add_card_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a card says and cannot know by itself."""
-    parser.add_argument("--license", metavar="ID", help="id of the Hub, or a name; by default that of the source's card")
+    """Add the options for card contents that cannot be derived."""
+    parser.add_argument(
+        "--license", metavar="ID", help="Hub id or name of the license; by default the one on the card of the source"
+    )
     parser.add_argument("--language", action="append", metavar="CODE", help="ISO 639 code; repeatable")
     group = parser.add_argument_group("selections")
-    group.add_argument("--data", metavar="DATA", help="what was selected from, if it is not where the manifest says")
-    group.add_argument("--group-by", metavar="COLUMN", help="column whose values rows are counted by, e.g. source")
-    group.add_argument("--style", action="store_true", help="measure the consistency of style before and after")
-    group.add_argument("--lm", metavar="MODEL", help="language model for surprisal, with --style")
+    group.add_argument("--data", metavar="DATA", help="source data of the selection, if it is not where the manifest says")
+    group.add_argument("--group-by", metavar="COLUMN", help="column by which to count rows, e.g. source")
+    group.add_argument("--style", action="store_true", help="measure style consistency before and after the selection")
+    group.add_argument("--lm", metavar="MODEL", help="language model for surprisal; requires --style")
     group.add_argument(
-        "--trust-remote-code", action="store_true", help="run code that the language model of --lm brings (default: never)"
+        "--trust-remote-code", action="store_true", help="allow the --lm model to run its own code (default: no)"
     )
     group = parser.add_argument_group("rankers")
-    group.add_argument("--licences", metavar="FILE", help="YAML: the licence of each source of the training data")
+    group.add_argument("--licences", metavar="FILE", help="YAML file that maps sources of training data to licences")
 
 
 def is_ranker(source: str) -> bool:
-    """Whether a source is a ranker, and not a selection."""
+    """Whether a source is a ranker rather than a selection."""
     from ..scoring.settings import BUNDLED_RANKER
 
     return source == BUNDLED_RANKER or (Path(source) / "config.json").is_file()
 
 
 def ranker_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What the arguments say of a ranker's card."""
+    """Convert the arguments to options of a ranker's card."""
     options: dict[str, Any] = {"license": args.license, "language": args.language}
     if args.licences:
         import yaml
@@ -59,7 +61,7 @@ def ranker_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def selection_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What the arguments say of a selection's card; counts and style are taken from the data, where that is there."""
+    """Convert the arguments to options of a selection's card; count and measure the data if it is available."""
     from ..hub_cards.contents import count_groups, read_selection
 
     _, manifest = read_selection(args.source)
@@ -68,10 +70,10 @@ def selection_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.group_by:
         options["counts"] = count_groups(args.group_by, args.source, data)
     if args.lm and not args.style:
-        raise UsageError("--lm is of --style: pass both.")
+        raise UsageError("--lm requires --style.")
     if args.style:
         if data is None:
-            raise ValueError(f"--style needs what was selected from, and {manifest['data']} is not there: pass --data.")
+            raise ValueError(f"--style needs the source data, but {manifest['data']} does not exist. Pass --data.")
         from ..files import read_dataset
         from ..style import compare
 
@@ -85,7 +87,7 @@ def selection_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the card, with its pictures beside it."""
+    """Write the card, with its images next to it."""
     from tempfile import TemporaryDirectory
 
     from ..hub_cards import amend_model_card, ranker_contents, selection_contents
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
     source = Path(resolve_checkpoint(args.source))
     if args.output is None and not source.is_dir():
-        raise ValueError(f"{source} is no folder: say with -o which card is meant.")
+        raise ValueError(f"{source} is not a folder. Pass the card to write with -o.")
     output = Path(args.output or source / CARD)
     if args.manifest:
         amend_model_card(output, read_selection(args.manifest)[1])

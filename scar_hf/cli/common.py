@@ -13,35 +13,43 @@ _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of everything that scores."""
-    parser.add_argument("data", metavar="DATA", help=f"{_FORMATS}, an Arrow folder, or a dataset's id on the Hub")
-    parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
+    """Add the options shared by all commands that score."""
+    parser.add_argument("data", metavar="DATA", help=f"{_FORMATS}, an Arrow folder, or a Hub dataset id")
+    parser.add_argument("--split", help="split of a Hub dataset (default: train) or of a saved DatasetDict")
     add_options(parser)
-    parser.add_argument("--no-cache", action="store_true", help="keep no scores on disk: a run cannot be resumed then")
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on several machines or GPUs")
+    parser.add_argument("--no-cache", action="store_true", help="do not cache scores; an interrupted run then starts over")
     parser.add_argument(
-        "--ray-address", metavar="ADDRESS", help="a running Ray cluster, e.g. auto; by default one on this machine"
+        "--engine", choices=("local", "ray"), default="local", help="ray uses several machines or GPUs (default: local)"
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="address of a running Ray cluster, or auto; by default, start Ray on this machine",
     )
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of everything that writes rows."""
+    """Add the options shared by all commands that write rows."""
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{_FORMATS}, or a folder")
     parser.add_argument(
-        "--arrow", action="store_true", help="write an output folder as Dataset.save_to_disk does; by default like the data"
+        "--arrow",
+        action="store_true",
+        help="write an output folder in the format of Dataset.save_to_disk; by default in that of the data",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    parser.add_argument("--overwrite-scores", action="store_true", help="replace a column scar_score that the data has")
+    parser.add_argument("--overwrite-scores", action="store_true", help="replace an existing column scar_score")
     parser.add_argument("--explain", action="store_true", help="add the columns scar_rank, scar_decision and scar_reason")
-    parser.add_argument("--push-to-hub", metavar="REPO", help="upload the rows as a dataset to this repository, too")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="also upload the rows as a dataset to this repository")
     parser.add_argument("--private", action="store_true", help="make the repository private")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors: no summary, notices or bars")
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `-k` and one option for each field of [`~scar_hf.selecting.criteria.CriteriaOptions`]."""
-    group = parser.add_argument_group("criteria", "which rows to keep; languages and near-duplicates need the extra [curation]")
-    group.add_argument("-k", type=number, metavar="K", help="share in (0, 1] like 0.1 or 1.0, or a count >= 1 like 500")
+    group = parser.add_argument_group(
+        "criteria", "which rows to keep; --languages and --drop-near-duplicates require the extra [curation]"
+    )
+    group.add_argument("-k", type=number, metavar="K", help="share in (0, 1], such as 0.1 or 1.0, or count >= 1, such as 500")
     for found in fields(CriteriaOptions):
         meta, flag = found.metadata, f"--{found.name.replace('_', '-')}"
         if meta["type"] is bool:
@@ -54,20 +62,20 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def criteria_of(args: argparse.Namespace) -> Criteria:
-    """What the arguments want."""
+    """Convert the arguments to criteria."""
     if args.k is None and args.threshold is None:
-        raise UsageError("Say what to keep: -k, a share or a count, or --threshold, the lowest score.")
+        raise UsageError("Pass -k (a share or count of rows to keep) or --threshold (the lowest score to keep).")
     with usage():
         return criteria_options_of(args).criteria(args.k)
 
 
 def criteria_options_of(args: argparse.Namespace) -> CriteriaOptions:
-    """The same as options, those that were not given by their defaults."""
+    """Collect the criteria options, with defaults for those not given."""
     return CriteriaOptions(**{found.name: getattr(args, found.name) for found in fields(CriteriaOptions)})
 
 
 def number(text: str) -> float:
-    """A count where the text is a whole number, else a share: 1 is one row, 1.0 is all of them."""
+    """Parse a whole number as a count, anything else as a share: 1 is one row, 1.0 is all rows."""
     try:
         return int(text)
     except ValueError:
@@ -94,7 +102,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
-    """Load the ranker, so that what is wrong with it or the options shows before the data is read."""
+    """Load the ranker first, so that errors in it or in the options show before the data is read."""
     from ..methods import method_scorer
     from ..scoring.scorer import ScarScorer
 
@@ -111,13 +119,13 @@ def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
 
 
 def engine_of(args: argparse.Namespace) -> Any:
-    """What scores the shards: this process, or Ray."""
+    """Return the function that scores the shards, in this process or on Ray."""
     from functools import partial
 
     from ..runs import score_shards
 
     if args.ray_address and args.engine != "ray":
-        raise UsageError("--ray-address is of --engine ray: pass both.")
+        raise UsageError("--ray-address requires --engine ray.")
     if args.engine == "local":
         return score_shards
     from ..distributed import score_shards_on_ray
@@ -126,7 +134,7 @@ def engine_of(args: argparse.Namespace) -> Any:
 
 
 def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
-    """Score, select and write as the arguments say."""
+    """Score, select and write according to the arguments."""
     from ..files import check_output
     from ..manifest.sidecars import find_manifest
     from ..runs import select_files
@@ -146,7 +154,7 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
         **settings,
     )
     if result.found and not args.quiet:
-        print(f"{args.output} is the finished output of this command already; nothing was written.")
+        print(f"{args.output} is already the complete output of this command; nothing was written.")
     if args.push_to_hub:
         _upload(args, every_row=settings.get("all_rows", False))
         if not args.quiet:
@@ -155,7 +163,7 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
 
 
 def _upload(args: argparse.Namespace, every_row: bool) -> None:
-    """A selection goes with its manifest, card and pictures; rows that were only scored go as they are."""
+    """Upload a selection with manifest, card and images, or scored rows alone."""
     if every_row:
         from ..files import read_dataset
 

@@ -1,24 +1,24 @@
-"""`scar-hf convert`: turn a published checkpoint of scar-tool into a native ranker."""
+"""`scar-hf convert`: convert a scar-tool checkpoint to a native ranker."""
 
 import argparse
 
-HELP = "convert a checkpoint of scar-tool, such as the published ones, into a ranker of scar-hf"
+HELP = "convert a scar-tool checkpoint, such as the published ones, to a scar-hf ranker"
 EXAMPLE = "scar-hf convert lizhuang144/scar-gte-base -o scar-gte-base"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="its Hub id or folder, e.g. lizhuang144/scar-roberta-base")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where to")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="Hub id or folder, e.g. lizhuang144/scar-roberta-base")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="output folder")
     parser.add_argument(
-        "--encoder", help="folder, Hub id or config.json of the base encoder; by default the one the checkpoint names"
+        "--encoder", help="folder, Hub id or config.json of the base encoder; by default the one that the checkpoint names"
     )
     parser.add_argument("--revision", help="branch, tag or commit of a checkpoint on the Hub")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert, and save."""
+    """Convert and save."""
     from ..modeling.convert_scar_tool_checkpoint import convert_scar_tool_checkpoint
     from ..scoring.checkpoints import check_ranker_folder
     from ..training.saving import save_ranker

@@ -1,4 +1,4 @@
-"""`scar-hf evaluate`: measure rankers, side by side."""
+"""`scar-hf evaluate`: compare rankers on held-out triples."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from typing import Any
 from ..scoring.settings import add_options
 from .errors import UsageError
 
-HELP = "measure how well rankers order responses that they were not trained on, side by side"
+HELP = "measure and compare how well rankers order held-out responses"
 EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"
 _SETTINGS = ("device", "dtype", "backend", "max_length", "tokens_per_batch")
 
@@ -24,16 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         metavar="RANKER",
-        help="the bundled ranker by name, a folder or a Hub id; repeatable: the others are compared with the first "
+        help="name of the bundled ranker, a folder or a Hub id; repeatable: the first is the baseline for the others "
         "(default: scar-ranker)",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", help="write everything measured to this JSON file")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write all results to this JSON file")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.add_argument("--max-rows", type=int, metavar="N", help="evaluate at most N rows of each source, evenly spread")
-    parser.add_argument("--by", choices=("all", "source", "domain"), default="source", help="what to print a table for each of")
+    parser.add_argument(
+        "--by",
+        choices=("all", "source", "domain"),
+        default="source",
+        help="print one table for each of these (default: %(default)s)",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="draws of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="bootstrap seed (default: %(default)s)")
     add_options(parser, _SETTINGS)
 
 
@@ -45,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
-    """The same on triples in memory."""
+    """Evaluate on triples in memory."""
     from .._version import __version__
     from ..files import check_output
     from ..scoring.scorer import ScarScorer
@@ -54,7 +59,7 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
 
     models = args.model or ["scar-ranker"]
     if len(set(models)) < len(models):
-        raise UsageError(f"--model names a ranker twice: {models}.")
+        raise UsageError(f"--model must not name a ranker twice, got {models}.")
     if args.output:
         if not args.output.endswith(".json"):
             raise UsageError(f"The output must be a .json file, got {args.output}.")
@@ -62,7 +67,7 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
     if args.max_rows is not None:
         triples = spread_rows(triples, args.max_rows)
     settings: dict[str, Any] = {name: getattr(args, name) for name in _SETTINGS}
-    # All are loaded first, so that a wrong name shows before the others have scored for minutes.
+    # Load all rankers first, so that a wrong name fails before the others have scored for minutes.
     scorers = {model: ScarScorer.from_pretrained(model, **settings) for model in models}
     evaluations = {
         model: evaluate(scorer, triples, progress=True, samples=args.samples, seed=args.seed)

@@ -1,10 +1,10 @@
-"""`scar-hf explain`: why a row is kept or not."""
+"""`scar-hf explain`: explain why a row is kept or dropped."""
 
 import argparse
 
 from .common import add_choice_arguments, add_method_arguments, add_scoring_arguments, criteria_of, engine_of, load_scorer
 
-HELP = "say where rows stand in a selection, and why they are kept or not"
+HELP = "show how rows rank in a selection and why they are kept or dropped"
 EXAMPLE = "scar-hf explain data.jsonl -k 0.1 --row 17"
 
 
@@ -14,12 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_method_arguments(parser)
     add_choice_arguments(parser)
     parser.add_argument(
-        "--row", type=int, required=True, action="append", metavar="N", help="number of a row, counted from 0; may be repeated"
+        "--row", type=int, required=True, action="append", metavar="N", help="row number, counted from 0; repeatable"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score (the scores of a selection before are found again) and explain."""
+    """Score, reusing cached scores of an earlier selection, and explain."""
     from ..runs import explain_rows
     from .terminal import printable
 

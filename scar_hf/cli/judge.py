@@ -6,7 +6,7 @@ from typing import Any
 from .errors import UsageError
 from .synthesize import add_backend_arguments, add_sampling_arguments, backends_of, sampling_of
 
-HELP = "rate the responses of triples for helpfulness and correctness, from 0 to 9, by a language model or from columns"
+HELP = "rate the responses of triples for helpfulness and correctness from 0 to 9, with a language model or from columns"
 EXAMPLE = "scar-hf judge triples.jsonl -o rated.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-32B --check"
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="the rated rows, .jsonl(.gz, .zst) or a folder; the same command continues it",
+        help="rated rows: .jsonl(.gz, .zst) or a folder; rerun the command to continue an interrupted run",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that this command did not write")
     add_backend_arguments(parser, required=False)
@@ -32,28 +32,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MEMBER=COLUMN[,COLUMN]",
         help="take a member's rating from columns, e.g. human=helpfulness,correctness; repeatable",
     )
-    group.add_argument("--ratings-scale", default="0,9", metavar="LOW,HIGH", help="of those columns (default: %(default)s)")
+    group.add_argument(
+        "--ratings-scale", default="0,9", metavar="LOW,HIGH", help="range of those columns (default: %(default)s)"
+    )
     group.add_argument(
         "--check",
         type=int,
         nargs="?",
         const=50,
         metavar="N",
-        help="first see whether the judge agrees with itself and tells bad answers apart, on N answers (without a number: "
-        "%(const)s); a useless judge rates nothing, and the exit status is 1",
+        help="first test on N answers (default: %(const)s) whether the judge is consistent and recognises bad answers; if not, "
+        "rate nothing and exit with status 1",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the judge if asked to, rate, write, and report what could not be read."""
+    """Optionally check the judge, then rate, write, and report unreadable ratings."""
     from ..synthesis import HumanRatings, Usage, judge_files
     from ..synthesis.judging import JUDGE_PLACEHOLDERS
     from ..synthesis.prompts import load_prompt
 
     if args.model and len(args.model) > 1:
-        raise UsageError(f"One model judges; got {', '.join(args.model)}.")
+        raise UsageError(f"Pass --model once: a single model judges. Got {', '.join(args.model)}.")
     if args.check is not None and not args.model:
-        raise UsageError("--check is about a model that judges: pass --model, too.")
+        raise UsageError("--check requires --model.")
     result, check = judge_files(
         args.data,
         args.output,
@@ -83,7 +85,7 @@ def _summary(result: Any) -> str:
     lines.append(f"this run: {result.usage.requests:,} requests, {result.usage.tokens:,} tokens")
     lines += [f"{n:,} requests failed: {error}" for error, n in result.usage.failed.items()]
     if result.usage.exhausted:
-        lines.append("The budget is used up. The same command with a larger one continues.")
+        lines.append("The budget is used up. Rerun the command with a larger budget to continue.")
     return "\n".join(lines)
 
 

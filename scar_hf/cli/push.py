@@ -6,29 +6,32 @@ from typing import Any
 
 from .card import add_card_arguments, is_ranker, ranker_options, selection_options
 
-HELP = "upload a selection or a ranker to the Hub, with manifest, card and pictures, in one commit"
+HELP = "upload a selection or ranker to the Hub in one commit, with manifest, card and figures"
 EXAMPLE = "scar-hf push selected/ me/dolly-scar-10pct --license cc-by-sa-3.0 --dry-run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("source", metavar="SOURCE", help="an output of scar-hf select, or a ranker")
-    parser.add_argument("repo", metavar="REPO", help="the repository, like me/dolly-scar-10pct")
-    parser.add_argument("--type", choices=("dataset", "model"), help="of the repository; by default what SOURCE is")
+    parser.add_argument("source", metavar="SOURCE", help="output of scar-hf select, or a ranker")
+    parser.add_argument("repo", metavar="REPO", help="repository, such as me/dolly-scar-10pct")
+    parser.add_argument("--type", choices=("dataset", "model"), help="repository type; by default that of SOURCE")
     visibility = parser.add_mutually_exclusive_group()
     visibility.add_argument(
-        "--private", action="store_true", default=None, help="of a new repository; by default as your settings on the Hub say"
+        "--private",
+        action="store_true",
+        default=None,
+        help="make a new repository private; by default as in your Hub settings",
     )
-    visibility.add_argument("--public", dest="private", action="store_false", help="of a new repository")
-    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to, made if there is none (default: main)")
-    parser.add_argument("--message", metavar="TEXT", help="of the commit")
-    parser.add_argument("--dry-run", action="store_true", help="list what would be uploaded, and send nothing")
-    parser.add_argument("--overwrite", action="store_true", help="push into a repository that scar-hf did not make, too")
+    visibility.add_argument("--public", dest="private", action="store_false", help="make a new repository public")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if needed (default: main)")
+    parser.add_argument("--message", metavar="TEXT", help="commit message")
+    parser.add_argument("--dry-run", action="store_true", help="list the files without uploading them")
+    parser.add_argument("--overwrite", action="store_true", help="allow pushing to a repository that scar-hf did not create")
     add_card_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Gather, upload and say what was done."""
+    """Collect the files, upload them and print a summary."""
     from ..hub_cards import push, ranker_contents, selection_contents
 
     found = "model" if is_ranker(args.source) else "dataset"
@@ -58,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{'removed':>14}  {path}")
     count = f"{len(report.files)} files, {sum(report.files.values()):,} bytes"
     if args.dry_run:
-        print(f"{count} would go to {report.url}; nothing was sent.")
+        print(f"{count} would be uploaded to {report.url}; nothing was sent.")
     elif report.changed:
         print(f"{count} are in commit {report.commit} of {report.url}.")
     else:
-        print(f"{count} are in {report.url} already; nothing was changed.")
+        print(f"{count} are already in {report.url}; nothing was changed.")
     return 0

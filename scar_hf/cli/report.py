@@ -1,4 +1,4 @@
-"""`scar-hf report`: a page that shows what a selection did."""
+"""`scar-hf report`: write an HTML page about a selection."""
 
 import argparse
 import shlex
@@ -16,7 +16,7 @@ from .common import (
 )
 from .errors import UsageError
 
-HELP = "show what a selection kept, and why, on one page that opens offline"
+HELP = "write an HTML page, readable offline, that shows what a selection kept and why"
 EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"
 
 
@@ -24,40 +24,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
     parser.add_argument(
-        "after", metavar="AFTER", nargs="?", help="what scar-hf select wrote from DATA; its manifest says with which settings"
+        "after", metavar="AFTER", nargs="?", help="output of scar-hf select from DATA; its settings are read from its manifest"
     )
     add_choice_arguments(parser)
-    parser.add_argument("-o", "--output", default="report.html", metavar="PAGE", help="the page (default: %(default)s)")
+    parser.add_argument("-o", "--output", default="report.html", metavar="PAGE", help="page to write (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace the page if it exists")
-    parser.add_argument("--group-by", metavar="COLUMN", help="column to break the selection down by, e.g. source")
-    parser.add_argument("--lm", metavar="MODEL", help="causal language model, a folder, GGUF file or Hub id: adds surprisal")
+    parser.add_argument("--group-by", metavar="COLUMN", help="column by which to break down the selection, e.g. source")
+    parser.add_argument("--lm", metavar="MODEL", help="causal language model for surprisal: a folder, GGUF file or Hub id")
     parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run code that the language model of --lm brings (default: never)"
+        "--trust-remote-code", action="store_true", help="allow the --lm model to run its own code (default: no)"
     )
     parser.add_argument(
-        "--lm-rows", type=int, default=400, metavar="N", help="rows it reads of either set (default: %(default)s)"
+        "--lm-rows", type=int, default=400, metavar="N", help="rows of each set that --lm reads (default: %(default)s)"
     )
-    parser.add_argument("--language", default="en", metavar="CODE", help="of the responses (default: %(default)s)")
+    parser.add_argument("--language", default="en", metavar="CODE", help="language of the responses (default: %(default)s)")
     parser.add_argument(
-        "--sample", type=int, default=20_000, metavar="N", help="rows measured of either set (default: %(default)s)"
+        "--sample", type=int, default=20_000, metavar="N", help="rows of each set to measure (default: %(default)s)"
     )
     parser.add_argument("--map-rows", type=int, default=2000, metavar="N", help="rows on the map (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the samples (default: %(default)s)")
-    parser.add_argument("--figures", metavar="FOLDER", help="write the figures as PNG, too")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON, too")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="sampling seed (default: %(default)s)")
+    parser.add_argument("--figures", metavar="FOLDER", help="also write the figures as PNG")
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find the scores (those of a selection before are in the cache), measure samples, and write the page."""
+    """Score, reusing cached scores of an earlier selection, measure samples, and write the page."""
     from ..manifest.commands import method_arguments
     from ..manifest.sidecars import manifest_of
     from ..report import report_files
 
     page = Path(args.output)
     if page.is_dir() or (page.exists() and not args.overwrite):
-        raise ValueError(f"{page} exists. Name another page with -o, or pass --overwrite.")
+        raise ValueError(f"{page} exists. Pass --overwrite to replace it, or another path with -o.")
     if args.after is not None and (args.k is not None or criteria_options_of(args) != CriteriaOptions()):
-        raise UsageError(f"{args.after} is a selection already: leave out -k and the other criteria, or leave it out.")
+        raise UsageError(f"{args.after} is already a selection. Omit either AFTER, or -k and the other criteria.")
     manifest = None if args.after is None else manifest_of(args.after)
     _take_settings(args, manifest)
     from ..style import Surprisal
@@ -91,21 +91,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _take_settings(args: argparse.Namespace, manifest: dict | None) -> None:
-    """Score as the selection did, but for what the command line says."""
+    """Take over the selection's settings, except those given on the command line."""
     if manifest is None:
         return
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     settings, ranker = manifest.get("settings") or {}, manifest.get("ranker") or {}
     if settings.get("formatting_func") is not None:
-        raise ValueError("The selection was read by a `formatting_func` of Python: use ranking.report() there.")
+        raise ValueError("The selection used a Python `formatting_func`. Create the report in Python with ranking.report().")
     for name, value in python_arguments({**settings, **ranker}).items():
         if getattr(args, name) == parser.get_default(name):
             setattr(args, name, value)
 
 
 def _command(args: argparse.Namespace) -> str:
-    """The command line of this report."""
+    """Return the command line that reproduces this report."""
     parts = ["scar-hf", "report", args.data, *([args.after] if args.after else ["-k", str(args.k)]), "-o", args.output]
     for name in ("group_by", "lm"):
         if getattr(args, name) is not None:

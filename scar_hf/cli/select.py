@@ -11,7 +11,7 @@ from .common import (
     run_and_write,
 )
 
-HELP = "keep the best k of an instruction set, all columns, in their order"
+HELP = "keep the best rows of an instruction set, with all columns and in their original order"
 EXAMPLE = "scar-hf select data.jsonl -k 0.1 -o selected.jsonl"
 
 
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sft-format",
         action="store_true",
-        help="write rows as TRL's SFTTrainer reads them: messages, or prompt and completion",
+        help="write rows in a format that TRL's SFTTrainer accepts: messages, or prompt and completion",
     )
-    parser.add_argument("--group-by", metavar="COLUMN", help="column to break the summary down by, e.g. source")
+    parser.add_argument("--group-by", metavar="COLUMN", help="column by which to break down the summary, e.g. source")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rank, select, write and show."""
+    """Rank, select, write and print a summary."""
     result = run_and_write(
         args,
         k=criteria_of(args),

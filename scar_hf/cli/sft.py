@@ -1,9 +1,9 @@
-"""`scar-hf sft`: TRL's fine-tuning on the best k of its data."""
+"""`scar-hf sft`: TRL's supervised fine-tuning on the best rows of the data."""
 
 import argparse
 from typing import Any
 
-HELP = "fine-tune a language model on the best k of its data: every option of `trl sft`, and --scar_k"
+HELP = "fine-tune a language model on the best rows of its data; takes all options of `trl sft` plus --scar_k"
 EXAMPLE = (
     "scar-hf sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name trl-lib/Capybara --scar_k 0.1 --output_dir out\n"
     "  accelerate launch -m scar_hf sft --config sft.yaml --scar_k 0.1"
@@ -11,7 +11,7 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is known without torch; all else are fields of TRL's and our arguments."""
+    """Add the options known without torch; all others are dataclass fields of TRL and scar-hf."""
     parser.add_argument("-h", "--help", action="store_true", help="show all options and exit")
 
 
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     try:
         from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
     except ImportError as error:
-        raise ImportError('scar-hf sft needs TRL: pip install "scar-hf[trl]"') from error
+        raise ImportError('scar-hf sft requires TRL: pip install "scar-hf[trl]"') from error
     from ..trainer_callbacks import ScarArguments
     from ..trainer_callbacks.fine_tuning import fine_tune
 

@@ -1,4 +1,4 @@
-"""A recipe with sections: synthesise, judge, train, evaluate, write the card; stages that are done are skipped."""
+"""Runs a recipe with sections: synthesise, judge, train, evaluate, write the card. Finished stages are skipped."""
 
 import argparse
 import json
@@ -15,10 +15,10 @@ from ..training.trainer import ScarTrainingArguments
 from . import evaluate, judge, synthesize
 
 SECTIONS = ("synthesis", "judge", "evaluation", "card")
-# How models are reached, and what a run may cost, does not change what they answer.
+# How models are reached and what a run may cost do not affect their answers.
 _NO_EFFECT = ("base_url", "provider", "key_variable", "concurrency", "timeout", "max_requests", "max_total_tokens")
 _CARD_OPTIONS = ("license", "language", "licences")
-# Where the optimisation runs and what it reports does not change the ranker.
+# The settings that affect the ranker, unlike those for hardware and logging.
 _TRAINING_SETTINGS = (
     "seed",
     "num_train_epochs",
@@ -42,21 +42,21 @@ _TRAINING_SETTINGS = (
 
 def run_staged(sections: Mapping[str, Any], recipe: RecipeArguments, training: ScarTrainingArguments) -> None:
     """
-    Run the stages of a recipe. What they make besides the ranker goes to the folder `OUTPUT_DIR-data`.
+    Run the stages of a recipe. All their outputs except the ranker go to the folder `OUTPUT_DIR-data`.
 
     Args:
         sections (`Mapping[str, Any]`):
-            `synthesis` and `judge` have options of these commands, with `data` in `recipe.data_dir`; `evaluation` has
-            options of `scar-hf evaluate`, on the recipe's test rows unless it names `triples`; `card` has `license`,
-            `language` and `licences` as [`~scar_hf.hub_cards.ranker_card`] takes them.
-        recipe ([`RecipeArguments`]): the data and the ranker's settings; what was synthesised joins its `train_files`.
-        training ([`ScarTrainingArguments`]): the optimisation.
+            `synthesis` and `judge` hold options of `scar-hf synthesize` and `scar-hf judge`, with `data` in
+            `recipe.data_dir`; `evaluation` holds options of `scar-hf evaluate`, by default on the recipe's test rows;
+            `card` holds `license`, `language` and `licences` for [`~scar_hf.hub_cards.ranker_card`].
+        recipe ([`RecipeArguments`]): data and settings of the ranker; synthesised triples are added to its `train_files`.
+        training ([`ScarTrainingArguments`]): the training arguments.
 
     Raises:
         `ValueError`: if a section or an option is wrong, or several processes run it.
     """
     if training.world_size > 1:
-        raise ValueError("A recipe with stages runs in one process. For several, train from the triples that it made.")
+        raise ValueError("A recipe with stages runs in one process. To use several, train from the triples that it created.")
     output = Path(training.output_dir)
     made = output.with_name(f"{output.name}-data")
     stages, triples = [], None
@@ -65,7 +65,7 @@ def run_staged(sections: Mapping[str, Any], recipe: RecipeArguments, training: S
             section = _section(sections, name)
             data = _in_folder(recipe.data_dir, str(section["data"])) if section.get("data") else triples
             if data is None:
-                raise ValueError(f"The section `{name}` of the recipe names no `data`.")
+                raise ValueError(f"The section `{name}` of the recipe needs `data`.")
             triples = made / file
             stages.append(_command_stage(name, module, section, data, triples))
     if triples is not None:
@@ -108,7 +108,7 @@ def _parse(name: str, module: ModuleType, section: Mapping[str, Any]) -> argpars
 
 
 def _section(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A section's options, written with - or _."""
+    """Return a section's options, which may be written with - or _."""
     found = sections.get(name) or {}
     if not isinstance(found, dict):
         raise ValueError(f"The section `{name}` of the recipe must map options to values, got {found!r}.")
@@ -116,7 +116,7 @@ def _section(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _in_folder(folder: str, name: str) -> Path:
-    """A file in the data folder or, if it is not there, where its name says."""
+    """Return a file in the data folder or, if it is not there, the path itself."""
     path = Path(folder) / name
     return path if path.exists() or not Path(name).exists() else Path(name)
 
@@ -126,7 +126,7 @@ def _command_stage(name: str, module: ModuleType, section: dict[str, Any], data:
 
     def run(began: float) -> bool:
         if module.run(args):
-            # The judge is of no use: the filters alone decide.
+            # The judge failed its check: continue with the unrated triples.
             shutil.copyfile(data, output)
             return True
         return not _has_missing(json.loads(output.with_name(f"{output.name}.manifest.json").read_text(encoding="utf-8")))
@@ -155,7 +155,7 @@ def _training_stage(recipe: RecipeArguments, training: ScarTrainingArguments) ->
     inputs = [_in_folder(recipe.data_dir, name) for name in names]
     inputs += [Path(name) for name in (*recipe.excluded_files, recipe.encoder) if Path(name).exists()]
     settings = vars(recipe) | {"training": {name: getattr(training, name) for name in _TRAINING_SETTINGS}}
-    # Not by where its config says that it stands: the training stage alone decides what is in these.
+    # Files that only the training stage writes.
     outputs = [output / "model.safetensors", output / "metrics.json"]
     return Stage("training", settings, inputs, outputs, run)
 

@@ -1,4 +1,4 @@
-"""The summary that `scar-hf select` prints: the rows kept and left out, and how the style of the set changed."""
+"""The summary that `scar-hf select` prints: rows kept and dropped, and changes in style."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ..style import BASELINES, MEASURES, StyleMeasures, compare
 from ..style.tables import number, percent
 from .terminal import printable
 
-# The run names what it observes for its tables.
+# Names of the run's measures -> names in `scar_hf.style`.
 _NAMES = dict(zip((name for name, _ in OBSERVED), ("words", "ttr"), strict=True))
 
 
@@ -26,7 +26,7 @@ def print_summary(result: RunResult) -> None:
     Print a summary of a selection.
 
     Args:
-        result ([`~scar_hf.runs.RunResult`]): of a run that was observed.
+        result ([`~scar_hf.runs.RunResult`]): the result of a run with `observe=True`.
     """
     console = Console(soft_wrap=False)
     n, skipped, seen = result.rows, result.scored.skipped, result.observations
@@ -37,17 +37,17 @@ def print_summary(result: RunResult) -> None:
     if result.kept:
         console.print(f"Threshold (the lowest score kept): [bold]{result.threshold:.3f}[/]")
     if skipped:
-        console.print(_shown(f"Not scored, and so not kept: {len(skipped):,} rows: {reasons_in_words(skipped)}", "yellow"))
+        console.print(_shown(f"Skipped without a score: {len(skipped):,} rows: {reasons_in_words(skipped)}", "yellow"))
     if result.dropped:
         kinds = {number: kind_of_reason(reason) for number, reason in result.dropped.items()}
-        console.print(_shown(f"Left out by curation: {len(result.dropped):,} rows: {reasons_in_words(kinds)}"))
+        console.print(_shown(f"Dropped by curation: {len(result.dropped):,} rows: {reasons_in_words(kinds)}"))
     if not n or seen is None:
         return
     if seen.refusals:
         sampled = "" if seen.measured_kept == result.kept else f" of a sample of {seen.measured_kept:,}"
         counted = ", ".join(f"{count:,} {kind}" for kind, count in seen.refusals.most_common())
         console.print(
-            Text(f"{seen.refusals.total():,} rows kept{sampled} look like a refusal or an empty phrase: {counted}", "yellow")
+            Text(f"{seen.refusals.total():,} kept rows{sampled} look like refusals or empty phrases: {counted}", "yellow")
         )
     console.print(_examples("Best", seen.best, result))
     console.print(_examples("Worst", seen.worst, result))
@@ -69,14 +69,14 @@ def _examples(title: str, numbers: Sequence[int], result: RunResult) -> Table:
     for i in numbers:
         row, group = seen.examples[i]
         pair = (" ".join(text.split())[:300] for text in (row.instruction, row.response))
-        # Text of the data is data: never read as markup.
+        # Text from the data is never read as markup.
         cells = [str(group)] if seen.group_by is not None else []
         table.add_row(f"{result.scored.scores[i]:.3f}", *map(_shown, [*cells, "\n".join(pair)]))
     return table
 
 
 def _shown(text: str, style: str = "") -> Text:
-    """Text of the data: neither markup nor commands to the terminal."""
+    """Wrap text from the data, so that it contains neither markup nor terminal commands."""
     return Text(printable(text), style)
 
 
@@ -92,7 +92,7 @@ def _counts(seen: Observations, kept: int) -> Table:
 
 
 def _spread(seen: Observations) -> Table | None:
-    """Means and standard deviations of two measures of linguistic form, with what draws without a ranker give."""
+    """Tabulate mean and spread of two measures of linguistic form, next to baselines without a ranker."""
     before, after = (
         StyleMeasures({_NAMES[name]: np.array(values, dtype=float) for name, values in found.items()}, _rows(found))
         for found in (seen.before, seen.after)
@@ -111,7 +111,7 @@ def _spread(seen: Observations) -> Table | None:
         )
         baselines = (percent(d.change) if (d := change.baselines[baseline].get(name)) else "-" for baseline in drawn)
         table.add_row(MEASURES[name].title.split(" (")[0], mean, spread, percent(c.spread_change), *baselines)
-    table.caption = "spread: standard deviation; the last columns: draws of as many rows without a ranker"
+    table.caption = "spread: standard deviation; last columns: change for the same number of rows chosen without a ranker"
     return table if table.rows else None
 
 

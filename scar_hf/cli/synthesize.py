@@ -1,4 +1,4 @@
-"""`scar-hf synthesize`: let language models answer instructions and rewrite their human responses."""
+"""`scar-hf synthesize`: have language models answer instructions and rewrite human responses."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from .errors import UsageError
 
-HELP = "let language models answer instructions and rewrite their human responses, for triples to train a ranker with"
+HELP = "create triples for training a ranker: language models answer instructions and rewrite human responses"
 EXAMPLE = "scar-hf synthesize human.jsonl -o triples.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct"
 
 
@@ -20,79 +20,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="the triples, .jsonl(.gz, .zst) or a folder; the same command continues it",
+        help="triples: .jsonl(.gz, .zst) or a folder; rerun the command to continue an interrupted run",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an output that this command did not write")
-    parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
-    parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of no known format")
-    parser.add_argument("--turn", default="first", choices=("first", "last"), help="of a conversation (default: %(default)s)")
+    parser.add_argument("--split", help="split of a Hub dataset (default: train) or of a saved DatasetDict")
+    parser.add_argument("--columns", metavar="INSTRUCTION,RESPONSE", help="the two columns, for data of an unknown format")
+    parser.add_argument(
+        "--turn",
+        default="first",
+        choices=("first", "last"),
+        help="assistant turn of a conversation to use (default: %(default)s)",
+    )
     add_backend_arguments(parser)
     add_sampling_arguments(parser, temperature=0.7, max_tokens=512)
-    group = parser.add_argument_group("what is asked")
-    group.add_argument("--kinds", default="direct,referenced", metavar="KINDS", help="of response (default: %(default)s)")
-    group.add_argument("--direct-prompt", metavar="FILE", help="prompt file with {instruction}, in place of the bundled one")
-    group.add_argument("--referenced-prompt", metavar="FILE", help="prompt file with {response}, and {instruction} if wanted")
+    group = parser.add_argument_group("responses")
+    group.add_argument("--kinds", default="direct,referenced", metavar="KINDS", help="kinds of response (default: %(default)s)")
+    group.add_argument("--direct-prompt", metavar="FILE", help="prompt file with {instruction}; replaces the bundled one")
+    group.add_argument("--referenced-prompt", metavar="FILE", help="prompt file with {response} and, optionally, {instruction}")
     group.add_argument(
         "--trim",
         action="store_true",
-        help="keep responses that were cut off at --max-tokens, up to their last whole sentence; by default they are left out",
+        help="trim responses cut off at --max-tokens to their last whole sentence; by default they are dropped",
     )
     group = parser.add_argument_group("rows")
-    group.add_argument("--rows", type=int, metavar="N", help="answer N rows drawn at random; more later keep these")
-    group.add_argument("--draw-seed", type=int, default=0, metavar="N", help="of that draw (default: %(default)s)")
-    group.add_argument("--max-instruction-words", type=int, metavar="N", help="pass over rows with longer instructions")
-    group.add_argument("--min-response-words", type=int, metavar="N", help="pass over rows with shorter human responses")
-    group.add_argument("--max-response-words", type=int, metavar="N", help="pass over rows with longer human responses")
-    group = parser.add_argument_group("columns of the output", "by default those of the data, where it has them")
+    group.add_argument(
+        "--rows", type=int, metavar="N", help="use N random rows; a later run with a larger N keeps these and adds more"
+    )
+    group.add_argument("--draw-seed", type=int, default=0, metavar="N", help="seed for choosing them (default: %(default)s)")
+    group.add_argument("--max-instruction-words", type=int, metavar="N", help="skip rows with longer instructions")
+    group.add_argument("--min-response-words", type=int, metavar="N", help="skip rows with shorter human responses")
+    group.add_argument("--max-response-words", type=int, metavar="N", help="skip rows with longer human responses")
+    group = parser.add_argument_group("columns of the output", "by default taken from the data, if it has them")
     for name in ("source", "domain", "licence"):
-        group.add_argument(f"--{name}", metavar="TEXT", help=f"the {name} of all rows")
+        group.add_argument(f"--{name}", metavar="TEXT", help=f"{name} of all rows")
 
 
 def add_backend_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the options that name models, and what they may cost."""
+    """Add the options for models and their budget."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model",
         action="append",
         required=required,
         metavar="NAME",
-        help="its name at the endpoint; without one, a folder or GGUF file that is run on this machine; repeatable",
+        help="model name at the endpoint; or, without an endpoint, a folder or GGUF file to run on this machine; repeatable",
     )
     group.add_argument(
         "--base-url",
         action="append",
         metavar="URL",
-        help="an OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; one for all models, or one for each",
+        help="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1; one for all models, or one for each",
     )
-    group.add_argument("--provider", metavar="NAME", help="instead: an inference provider that huggingface_hub knows, or auto")
+    group.add_argument(
+        "--provider", metavar="NAME", help="inference provider known to huggingface_hub, or auto; instead of --base-url"
+    )
     group.add_argument(
         "--key-variable",
         default="SCAR_HF_API_KEY",
         metavar="NAME",
         help="environment variable that holds the API key (default: %(default)s)",
     )
-    group.add_argument("--concurrency", type=int, default=4, metavar="N", help="requests at a time (default: %(default)s)")
+    group.add_argument("--concurrency", type=int, default=4, metavar="N", help="concurrent requests (default: %(default)s)")
     group.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="seconds for one answer (default: %(default)s)"
+        "--timeout", type=float, default=600.0, metavar="S", help="timeout of a request in seconds (default: %(default)s)"
     )
     group.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="chats at a time on this machine (default: %(default)s)"
+        "--batch-size", type=int, default=8, metavar="N", help="batch size of models on this machine (default: %(default)s)"
     )
-    group.add_argument("--max-requests", type=int, metavar="N", help="stop after N requests; 0 writes what there is")
-    group.add_argument("--max-total-tokens", type=int, metavar="N", help="stop before prompts and answers exceed N tokens")
+    group.add_argument(
+        "--max-requests", type=int, metavar="N", help="stop after N requests; 0 only writes the answers collected so far"
+    )
+    group.add_argument(
+        "--max-total-tokens", type=int, metavar="N", help="stop before prompts and answers together exceed N tokens"
+    )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, temperature: float, max_tokens: int) -> None:
-    """Add the options of sampling."""
+    """Add the sampling options."""
     group = parser.add_argument_group("sampling")
-    group.add_argument("--temperature", type=float, default=temperature, metavar="T", help="(default: %(default)s)")
-    group.add_argument("--top-p", type=float, metavar="P", help="share of the probability that is sampled from")
-    group.add_argument("--max-tokens", type=int, default=max_tokens, metavar="N", help="of an answer (default: %(default)s)")
-    group.add_argument("--seed", type=int, metavar="N", help="sent with each request")
+    group.add_argument(
+        "--temperature", type=float, default=temperature, metavar="T", help="sampling temperature (default: %(default)s)"
+    )
+    group.add_argument("--top-p", type=float, metavar="P", help="probability mass for nucleus sampling")
+    group.add_argument(
+        "--max-tokens", type=int, default=max_tokens, metavar="N", help="maximum length of an answer (default: %(default)s)"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="sampling seed, sent with each request")
 
 
 def backends_of(args: argparse.Namespace) -> list[Any]:
-    """The models that the arguments name."""
+    """Return the models that the arguments name."""
     from ..synthesis import EndpointBackend, local_backend
 
     if not args.base_url and not args.provider:
@@ -115,14 +132,14 @@ def backends_of(args: argparse.Namespace) -> list[Any]:
 
 
 def sampling_of(args: argparse.Namespace, **settings: Any) -> Any:
-    """The sampling that the arguments ask for."""
+    """Return the sampling settings from the arguments."""
     from ..synthesis import Sampling
 
     return Sampling(args.temperature, args.top_p, args.max_tokens, args.seed, **settings)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, filter, write, and report what was left out."""
+    """Query the models, filter, write, and report what was dropped."""
     from ..rows.pairs import PairReader
     from ..synthesis import RowChoice, Usage, synthesize_files
     from ..synthesis.synthesizing import load_prompts
@@ -149,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(result: Any) -> str:
-    """Tell what became of rows and responses, in lines."""
+    """Summarise the results for rows and responses, line by line."""
     lines = []
     for kind, models in result.counts.items():
         for model, counts in models.items():
@@ -167,7 +184,7 @@ def summary(result: Any) -> str:
     lines.append(f"this run: {usage.requests:,} requests, {usage.tokens:,} tokens")
     lines += [f"{n:,} requests failed: {error}" for error, n in usage.failed.items()]
     if usage.exhausted:
-        lines.append("The budget is used up. The same command with a larger one continues.")
+        lines.append("The budget is used up. Rerun the command with a larger budget to continue.")
     elif result.missing:
-        lines.append("Some requests failed. The same command tries them again.")
+        lines.append("Some requests failed. Rerun the command to retry them.")
     return "\n".join(lines)

@@ -13,12 +13,12 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is known without torch; all else are fields of RecipeArguments and ScarTrainingArguments."""
+    """Add the options known without torch; all others are fields of RecipeArguments and ScarTrainingArguments."""
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="YAML file with any of the options; the command line wins. Sections: synthesis, judge, evaluation, card",
+        help="YAML file with options, which the command line overrides; sections: synthesis, judge, evaluation, card",
     )
     parser.add_argument("-h", "--help", action="store_true", help="show all options and exit")
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         sections = {name: values.pop(name) for name in SECTIONS if name in values}
         if set(values) - known:
             unknown = sorted(set(values) - known)
-            raise ValueError(f"The recipe {args.config} must map options to values; not understood: {unknown}.")
+            raise ValueError(f"The recipe {args.config} has unknown options: {unknown}.")
         for action in parser._actions:
             if action.dest in values or (action.dest == "train_files" and sections.keys() & {"synthesis", "judge"}):
                 action.default, action.required = values.get(action.dest, []), False
@@ -68,5 +68,5 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"The recipe {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"The recipe {path} must map options to values; not understood: {type(values).__name__}.")
+        raise ValueError(f"The recipe {path} must map options to values, got {type(values).__name__}.")
     return values

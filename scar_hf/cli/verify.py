@@ -2,17 +2,17 @@
 
 import argparse
 
-HELP = "check that an output and its inputs are byte for byte what its manifest names"
+HELP = "check that an output and its inputs match the manifest byte for byte"
 EXAMPLE = "scar-hf verify selected.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("path", metavar="OUT", help="what scar-hf score or select wrote, or its manifest.json")
+    parser.add_argument("path", metavar="OUT", help="output of scar-hf score or select, or its manifest.json")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check and say what was found; 1 if something is not as it should be."""
+    """Check and print the results; return 1 if a check failed."""
     from ..runs import verify_manifest
     from .terminal import printable
 

@@ -44,7 +44,7 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
     """
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(
-            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` creates a ranker folder."
+            f"{path!r} is not a SCAR ranker: the folder has no config.json. `scar-hf export scar-ranker` writes one."
         )
     try:
         values, _ = ScarConfig.get_config_dict(path, revision=revision)
