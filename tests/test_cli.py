@@ -122,7 +122,7 @@ def test_verify(rows, write_jsonl, tmp_path, capsys):
         (("-k", "0.1", "--model", "/no/such/folder"), "No SCAR ranker found at '/no/such/folder'", 1),
         (("-k", "0.1", "--max-length", "9999"), "at most 512", 1),
         (("-k", "0.1", "--no-such-option"), "unrecognized arguments", SystemExit),
-        (("--quiet",), "Say what to keep", 2),
+        (("--quiet",), "Pass -k", 2),
     ],
 )
 def test_errors_say_what_to_do_and_write_nothing(args, message, status, rows, write_jsonl, tmp_path, capsys):
