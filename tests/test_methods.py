@@ -49,7 +49,7 @@ def rows() -> Dataset:
 def lm(tiny_lm, tmp_path_factory) -> str:
     """The tiny language model with opinions, where random weights have next to none."""
     folder = tmp_path_factory.mktemp("opinionated")
-    model = AutoModelForCausalLM.from_pretrained(tiny_lm, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(tiny_lm, dtype=torch.float32, max_position_embeddings=2048)
     with torch.no_grad():
         model.lm_head.weight.mul_(30)
     model.save_pretrained(folder)
