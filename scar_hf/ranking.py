@@ -1,4 +1,4 @@
-"""Datasets -> the rows kept."""
+"""Ranks and selects the rows of datasets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .hub_cards import PushReport
     from .report import SelectionReport
 
-# Selections of a ranking that are not computed again.
+# Number of selections that a ranking caches.
 _REMEMBERED = 4
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
 
@@ -42,13 +42,13 @@ class ScarRanking:
 
     Args:
         dataset ([`~datasets.Dataset`]): n rows, all columns of the input, plus `scar_score`.
-        scores (`np.ndarray` of shape `(n,)`, float32): the scores in the order of the rows; NaN where a row was skipped.
-        skipped (`dict[int, str]`): why a row has no score, by its number.
+        scores (`np.ndarray` of shape `(n,)`, float32): the scores in row order; NaN for skipped rows.
+        skipped (`dict[int, str]`): the reasons of the rows without a score, by row number.
         truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`.
-        settings (`dict`): what was scored with what.
-        source (`tuple(str, list[dict])`): the data's name, and what identifies it.
-        scorer ([`ScarScorer`], *optional*): what scored them; `diversity` compares rows by its vectors.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a bar while it does.
+        settings (`dict`): the scorer's settings.
+        source (`tuple(str, list[dict])`): the data's name and identity.
+        scorer ([`ScarScorer`], *optional*): the scorer; `diversity` needs it to compare rows by their vectors.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar during that comparison.
     """
 
     dataset: Dataset
@@ -65,7 +65,7 @@ class ScarRanking:
         return len(self.scores)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but a scorer that is only in memory, which cannot be sent anywhere."""
+        """Pickle everything except a scorer that exists only in memory."""
         portable = self.scorer is not None and not self.scorer.in_memory
         return self.__dict__ | {"scorer": self.scorer if portable else None, "_selected": []}
 
@@ -83,16 +83,16 @@ class ScarRanking:
 
         Args:
             k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
-                All that is wanted, or a share in (0, 1] or a count >= 1 of the best rows. Ties go to the earlier row.
-            threshold, stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`].
+                A share in (0, 1] or a count >= 1 of the best rows, or complete criteria. Ties go to the earlier row.
+            threshold, stratify_by, diversity, curation: see [`~scar_hf.selecting.criteria.Criteria`].
 
         Returns:
-            [`~scar_hf.selection.Selection`]: fewer rows than asked for only where fewer rows, or fewer of the groups
-            named, have a score.
+            [`~scar_hf.selection.Selection`]: it has fewer rows than requested only if too few rows, or too few in the
+            listed groups, have a score.
 
         Raises:
-            `ValueError`: if the criteria are out of range, name a column that the data has not, or need a scorer that the
-            ranking has not.
+            `ValueError`: if the criteria are out of range, name a column that does not exist, or need a scorer and the
+            ranking has none.
 
         Example:
 
@@ -107,7 +107,7 @@ class ScarRanking:
             check_k(k)
         criteria.check_columns(self.dataset.column_names)
         for known, selection in self._selected:
-            # 1 is a row and 1.0 all of them, though Python has them equal.
+            # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
             if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
                 return selection
         reader = PairReader() if self.scorer is None else self.scorer.reader
@@ -117,7 +117,7 @@ class ScarRanking:
         return self.remember(criteria, kept, criteria.describe(), curated)
 
     def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:
-        """Take what another process has decided as the selection by these criteria."""
+        """Cache a selection that another process made by these criteria."""
         chosen = Selection(self.dataset, self._scored(), kept, options, dict(curated), self.settings, self.source, self.scorer)
         self._selected = [*self._selected, (criteria, chosen)][-_REMEMBERED:]
         return chosen
@@ -128,40 +128,40 @@ class ScarRanking:
             return self.scorer.embed_rows(DatasetRows(self.dataset, self.scorer.reader).rows(rows), bar)
 
     def indices(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
-        """Numbers of the rows that [`ScarRanking.select`] keeps, ascending, int64."""
+        """Return the numbers of the rows that [`ScarRanking.select`] keeps, ascending, int64."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).indices.copy()
 
     def order(self) -> np.ndarray:
-        """Numbers of all rows from best to worst, ties in the order of the input, rows without a score last."""
+        """Return the numbers of all rows, best first. Ties keep the input order; rows without a score come last."""
         return order_of(self.scores)
 
     def top(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
         """
-        The rows that [`ScarRanking.select`] keeps, in their original order. A `ValueError` with the reasons if no row has a
-        score.
+        Return the rows that [`ScarRanking.select`] keeps, in their original order. Raises a `ValueError` with the reasons if
+        nothing can be selected.
         """
         selection = self.select(k, stratify_by=stratify_by, diversity=diversity)
         check_selected(selection.indices, len(self), self.skipped, selection.curated)
         return selection.dataset
 
     def above(self, threshold: float) -> Dataset:
-        """The rows that score at least `threshold`, in their original order."""
+        """Return the rows that score at least `threshold`, in their original order."""
         return self.select(threshold=threshold).dataset
 
     def dropped(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
-        """The rows that [`ScarRanking.top`] leaves out, in their original order, those without a score included."""
+        """Return the rows that [`ScarRanking.top`] drops, in their original order, including those without a score."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).dropped
 
     def threshold(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> float:
-        """The lowest score that [`ScarRanking.top`] keeps; NaN where there is nothing to keep."""
+        """Return the lowest score that [`ScarRanking.top`] keeps, or NaN if it keeps nothing."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).threshold
 
     def explained(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
-        """All rows with rank, decision and reason: [`~scar_hf.selection.Selection.explain`]."""
+        """Return all rows with rank, decision and reason; see [`~scar_hf.selection.Selection.explain`]."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).explain()
 
     def manifest(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
-        """What a selection was made of and with: [`~scar_hf.selection.Selection.manifest`]."""
+        """Return a selection's manifest; see [`~scar_hf.selection.Selection.manifest`]."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).manifest
 
     def _scored(self) -> ScoredRows:
@@ -170,10 +170,10 @@ class ScarRanking:
 
     def save(self, folder: str | Path) -> None:
         """
-        Save the scored rows (`Dataset.save_to_disk`) with `ranking.json`, the settings and the skipped rows.
+        Save the scored rows with `Dataset.save_to_disk`, and settings and skipped rows in `ranking.json`.
 
         Args:
-            folder (`str` or `Path`): where to; made if it does not exist.
+            folder (`str` or `Path`): the output folder, created if needed.
         """
         self.dataset.save_to_disk(str(folder))
         report = {**self.settings, "rows": len(self), "skipped": {str(row): why for row, why in self.skipped.items()}}
@@ -190,15 +190,15 @@ class ScarRanking:
         **kwargs: Any,
     ) -> "SelectionReport":
         """
-        Show what a selection keeps and why, on one page that opens offline.
+        Report what a selection keeps and why, on an HTML page that opens offline.
 
         Args:
-            path (`str` or `Path`, *optional*): where the page is written; without it none is.
-            k, stratify_by, diversity: as for [`ScarRanking.select`].
-            group_by, kwargs: as for [`~scar_hf.selection.Selection.report`].
+            path (`str` or `Path`, *optional*): the page to write; by default none is written.
+            k, stratify_by, diversity: see [`ScarRanking.select`].
+            group_by, kwargs: see [`~scar_hf.selection.Selection.report`].
 
         Returns:
-            [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
+            [`~scar_hf.report.SelectionReport`]: the report, with `.numbers` and `.save_figures(folder)`.
 
         Example:
 
@@ -219,12 +219,12 @@ class ScarRanking:
         **kwargs: Any,
     ) -> "PushReport":
         """
-        Upload the best rows to the Hub, as a dataset with manifest, card and pictures, in one commit.
+        Upload the best rows to the Hub in one commit, as a dataset with manifest, card and figures.
 
         Args:
-            repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
-            k, stratify_by, diversity: as for [`ScarRanking.select`].
-            card, kwargs: as for [`~scar_hf.selection.Selection.push_to_hub`].
+            repo_id (`str`): the repository, such as `"me/dolly-scar-10pct"`.
+            k, stratify_by, diversity: see [`ScarRanking.select`].
+            card, kwargs: see [`~scar_hf.selection.Selection.push_to_hub`].
 
         Returns:
             [`~scar_hf.hub_cards.PushReport`].
@@ -257,28 +257,28 @@ def scar_rank(
     Score every row of an instruction set once.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
+        ds ([`~datasets.Dataset`]): the rows, in any format that [`~scar_hf.rows.pairs.PairReader`] reads.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
-            The bundled ranker by its name, a folder, a Hub id, or a scorer, whose own settings then hold.
+            The name of the bundled ranker, a folder, a Hub id, or a scorer, which brings its own settings.
         method (`str` or `Mapping`, *optional*, defaults to `"scar"`):
-            Instead of the ranker `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"` or a column of numbers of
-            which higher is better; or several with weights, `{"scar": 1, "ifd": 0.5}`. See docs/methods.md.
+            Method to rank by instead of SCAR: `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"` or a numeric
+            column (higher is better); or several with weights, `{"scar": 1, "ifd": 0.5}`. See docs/methods.md.
         lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`], *optional*):
-            The language model of `"perplexity"` and `"ifd"`.
-        seed (`int`, *optional*, defaults to 0): of `"random"` and `"diversity"`.
+            The language model for `"perplexity"` and `"ifd"`.
+        seed (`int`, *optional*, defaults to 0): seed for `"random"` and `"diversity"`.
         combine (`str`, *optional*, defaults to `"reciprocal_rank"`):
-            How several methods make one score, or `"z_score"`; see [`~scar_hf.methods.CombinedScorer`].
-        overwrite (`bool`, *optional*, defaults to `False`): whether a column `scar_score` may be replaced.
+            How to combine several methods, or `"z_score"`; see [`~scar_hf.methods.CombinedScorer`].
+        overwrite (`bool`, *optional*, defaults to `False`): whether to replace an existing column `scar_score`.
         cache (`bool`, *optional*, defaults to `True`):
-            Whether scores are kept on disk, by the content of the rows and the ranker, and found again.
-        progress (`bool`, *optional*, defaults to `True`): whether to show a bar with rows per second.
-        settings: as for [`ScarScorer`].
+            Whether to cache scores on disk, keyed by row content and ranker.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
+        settings: further arguments of [`ScarScorer`].
 
     Returns:
         [`ScarRanking`].
 
     Raises:
-        `ValueError`: if the columns fit no format, `scar_score` exists, or there is no such method.
+        `ValueError`: if the columns match no format, `scar_score` exists, or the method does not exist.
 
     Example:
 
@@ -294,7 +294,7 @@ def scar_rank(
     if SCORE_COLUMN in ds.column_names and not overwrite:
         raise ValueError(
             f"The data already has a column {SCORE_COLUMN!r}. Remove it, or pass overwrite=True (--overwrite-scores on the "
-            "command line) to score anew."
+            "command line) to replace it."
         )
     scorer = _scorer_of(ds, model, method, {"lm": lm, "seed": seed, "combine": combine}, settings)
     score = score_source if isinstance(scorer, MethodScorer) else score_dataset
@@ -321,26 +321,26 @@ def scar_select(
 
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]):
-            The rows, as for [`scar_rank`]; of several splits each by itself.
+            The rows, as in [`scar_rank`]. Each split of a `DatasetDict` is selected separately.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
-            All that is wanted, or a share in (0, 1], floor(k·n) and at least 1, or a count >= 1.
-        stratify_by, diversity, curation: as for [`~scar_hf.selecting.criteria.Criteria`].
+            A share in (0, 1] (floor(k·n), at least 1), a count >= 1, or complete criteria.
+        stratify_by, diversity, curation: see [`~scar_hf.selecting.criteria.Criteria`].
         sft_format (`bool`, *optional*, defaults to `False`):
-            Whether to return rows as TRL's SFTTrainer reads them, as [`~scar_hf.trainer_callbacks.to_sft_format`] makes them.
-        kwargs: as for [`scar_rank`].
+            Whether to convert the rows for TRL's `SFTTrainer` with [`~scar_hf.trainer_callbacks.to_sft_format`].
+        kwargs: further arguments of [`scar_rank`].
 
     Returns:
-        [`~datasets.Dataset`] or [`~datasets.DatasetDict`]: the rows kept in their original order, all columns, plus
+        [`~datasets.Dataset`] or [`~datasets.DatasetDict`]: the kept rows in their original order, with all columns and
         `scar_score`.
 
     Raises:
-        `ValueError`: if the criteria are out of range or name a column that the data has not, and as [`scar_rank`].
+        `ValueError`: if the criteria are out of range or name a column that does not exist, or as in [`scar_rank`].
 
     Example:
 
     ```python
     >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1, sft_format=True))
-    >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # sources as in the data, and no near-duplicates
+    >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # keeps source shares, avoids near-duplicates
     ```
     """
     if not isinstance(k, Criteria):
@@ -354,7 +354,7 @@ def scar_select(
     scorer = kwargs.get("model")
     given = scorer.settings.formatting_func if isinstance(scorer, ScarScorer) else kwargs.get("formatting_func")
     if sft_format and given is not None:
-        SftRows.of(ds.column_names, PairReader(formatting_func=given))  # refuses before the rows are scored
+        SftRows.of(ds.column_names, PairReader(formatting_func=given))  # raises before the rows are scored
     ranking = scar_rank(ds, **kwargs)
     best = ranking.top(criteria)
     return for_trl(best, ranking.scorer.reader) if sft_format and ranking.scorer is not None else best
@@ -381,7 +381,7 @@ def _check_dataset(ds: Any) -> None:
         raise TypeError(f"scar_rank takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
     if isinstance(ds, (IterableDataset, IterableDatasetDict)):
         raise TypeError(
-            "scar_rank takes a datasets.Dataset, got a stream, of which no best share is known before its end. Filter it, "
+            "scar_rank takes a datasets.Dataset, got a stream, whose best rows are unknown before its end. Filter it with "
             "ds.filter(scar_filter(k=0.1), batched=True), or load it with streaming=False."
         )
     raise TypeError(f"scar_rank takes a datasets.Dataset, got {type(ds).__name__}.")

@@ -1,4 +1,4 @@
-"""The settings of a selection before training, for the API and for the command line."""
+"""Arguments for the selection before training, in Python and on the command line."""
 
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
@@ -24,22 +24,22 @@ _SharedArguments: Any = make_dataclass(
 @dataclass
 class ScarArguments(_SharedArguments):
     r"""
-    What [`ScarSFTTrainer`] selects, and with what. The names carry a prefix so that they stand beside those of `SFTConfig`
-    and `ModelConfig` on one command line.
+    Arguments for the selection in [`ScarSFTTrainer`]. Their prefix distinguishes them from those of `SFTConfig` and
+    `ModelConfig` on the same command line.
 
     Args:
         scar_k (`float` or `int`, *optional*):
-            What to train on: up to 1.0 a share of the rows, above it a count. By default a tenth, unless there is a
-            `scar_threshold`.
+            How much to train on: values up to 1.0 are a share of the rows, larger ones a count. By default a tenth, unless
+            `scar_threshold` is given.
         {criteria}
         {settings}
         scar_start_k (`float` or `int`, *optional*):
-            For a curriculum: begin with so many of the best rows and widen to `scar_k`, in the unit of `scar_k`.
+            For a curriculum: share or count of the best rows to start with, before widening to `scar_k`.
         scar_widen (`float`, *optional*, defaults to 0.5):
-            Share of the training, in (0, 1], after which the curriculum has reached all that was selected.
+            Share of the training, in (0, 1], after which the curriculum covers all selected rows.
 
     Raises:
-        `ValueError`: if a value is out of its range.
+        `ValueError`: if a value is out of range.
 
     Example:
 
@@ -52,13 +52,15 @@ class ScarArguments(_SharedArguments):
 
     scar_k: float | None = field(
         default=None,
-        metadata={"help": "What to train on: up to 1.0 a share of the rows, above it a count. A tenth by default."},
+        metadata={
+            "help": "How much to train on: values up to 1.0 are a share of the rows, larger ones a count. By default a tenth."
+        },
     )
     scar_start_k: float | None = field(
-        default=None, metadata={"help": "Curriculum: begin with so many of the best rows and widen to scar_k."}
+        default=None, metadata={"help": "Curriculum: share or count of the best rows to start with, before widening to scar_k."}
     )
     scar_widen: float = field(
-        default=0.5, metadata={"help": "Share of the training after which the curriculum has reached all that was selected."}
+        default=0.5, metadata={"help": "Share of the training after which the curriculum covers all selected rows."}
     )
 
     def __post_init__(self):
@@ -72,15 +74,15 @@ class ScarArguments(_SharedArguments):
             raise ValueError(f"`scar_widen` must be a share in (0, 1], got {self.scar_widen!r}.")
 
     def criteria(self) -> Criteria:
-        """Make the [`~scar_hf.selecting.criteria.Criteria`] that these settings mean."""
+        """Create the [`~scar_hf.selecting.criteria.Criteria`] from these arguments."""
         return CriteriaOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _CRITERIA}).criteria(self.scar_k)
 
     def scorer(self, **kwargs: Any) -> ScarScorer:
         """
-        Make the [`ScarScorer`] that these settings mean.
+        Create the [`ScarScorer`] from these arguments.
 
         Args:
-            kwargs: what they leave open, passed to [`ScarScorer`].
+            kwargs: further arguments of [`ScarScorer`].
 
         Returns:
             [`ScarScorer`].
@@ -94,7 +96,7 @@ ScarArguments.__doc__ = (ScarArguments.__doc__ or "").replace("{criteria}", "\n 
 
 
 def _share_or_count(name: str, k: float) -> float:
-    """Whole numbers above 1 are counts, also where a command line has made them floats."""
+    """Read whole numbers above 1 as counts, even if the command line parsed them as floats."""
     if isinstance(k, float) and k > 1 and k.is_integer():
         k = int(k)
     try:

@@ -1,4 +1,4 @@
-"""A curriculum: the best rows first, then more and more of the others."""
+"""A curriculum that starts with the best rows and gradually adds the others."""
 
 import math
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from ..selecting.top_k import order_of
 
 def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 0.5, seed: int = 0) -> np.ndarray:
     """
-    Plan which row is drawn when. The pool begins with the `start` best rows and grows linearly to all of them. It is gone
-    through pass by pass, each pass a new shuffle of the pool as it then is, so that all rows of a pool are drawn equally often.
+    Plan the order in which rows are drawn. The pool starts with the `start` best rows and grows linearly to all rows. Each
+    pass shuffles the current pool and draws every row in it once.
 
     Args:
         scores (`np.ndarray` of shape `(n,)`): higher is better; NaN comes last.
-        draws (`int`): how many rows the whole training draws.
-        start (`int`): rows in the pool at the beginning, 1 to n.
-        widen (`float`, *optional*, defaults to 0.5): share of the draws, in (0, 1], after which the pool has all rows.
-        seed (`int`, *optional*, defaults to 0): of the shuffles.
+        draws (`int`): number of rows drawn in the whole training.
+        start (`int`): size of the pool at the start, 1 to n.
+        widen (`float`, *optional*, defaults to 0.5): share of the draws, in (0, 1], after which the pool contains all rows.
+        seed (`int`, *optional*, defaults to 0): seed for shuffling.
 
     Returns:
         `np.ndarray` of shape `(draws,)`, int64: numbers of rows; the same for the same arguments.
@@ -52,16 +52,16 @@ def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 
 
 class ScarCurriculumSampler(Sampler[int]):
     """
-    Draws the rows of a training set in the order of [`curriculum_order`]. An epoch has as many draws as there are rows, so
-    that a run takes the steps that it would take without a curriculum. What is drawn depends on nothing but the arguments and
-    the epoch: a resumed run goes on with the same rows, and every process of a distributed run plans the same.
+    Samples the rows of a training set in the order of [`curriculum_order`]. An epoch draws n rows, so a run takes the same
+    number of steps as without a curriculum. The order depends only on the arguments and the epoch, so it is the same for a
+    resumed run and in every process of a distributed run.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): of the rows of the training set, as it is when it is sampled.
-        start (`int`): rows in the pool at the beginning.
-        epochs (`float`): epochs of the whole training, at least a part of one.
-        widen (`float`, *optional*, defaults to 0.5): as for [`curriculum_order`].
-        seed (`int`, *optional*, defaults to 0): as for [`curriculum_order`].
+        scores (`np.ndarray` of shape `(n,)`): scores of the rows of the training set that is sampled.
+        start (`int`): size of the pool at the start.
+        epochs (`float`): number of epochs of the whole training, above 0.
+        widen (`float`, *optional*, defaults to 0.5): see [`curriculum_order`].
+        seed (`int`, *optional*, defaults to 0): see [`curriculum_order`].
 
     Example:
 
@@ -83,9 +83,9 @@ class ScarCurriculumSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         begin = self.epoch * self.rows
-        # A trainer that is asked for more epochs than planned goes on with all rows, as the last one did.
+        # Epochs beyond the plan repeat the last one, with all rows.
         yield from (self.plan[begin : begin + self.rows] if begin < len(self.plan) else self.plan[-self.rows :]).tolist()
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch, counted from 0; trainers call this."""
+        """Set the epoch, counted from 0. Trainers call this."""
         self.epoch = epoch

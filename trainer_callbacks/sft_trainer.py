@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer that selects before it trains."""
+"""An `SFTTrainer` that selects its training data."""
 
 import inspect
 import logging
@@ -33,22 +33,22 @@ logger = logging.getLogger(__name__)
 
 class ScarSFTTrainer(SFTTrainer):
     r"""
-    [`~trl.SFTTrainer`] on the best k of its training data. The data is ranked once, by the main process, before it is
-    tokenised; evaluation data is left alone. Rows of formats that SFTTrainer does not know by itself (vicuna, alpaca, Dolly)
-    are brought into one that it does.
+    [`~trl.SFTTrainer`] that trains on the best rows of its training data. The main process ranks the data once, before
+    tokenisation. Evaluation data is not filtered. Formats that `SFTTrainer` does not accept (Vicuna, Alpaca, Dolly) are
+    converted.
 
     Args:
         args, kwargs:
-            As for [`~trl.SFTTrainer`], all of them. With a [`ScarDataCollator`] the selection is made inside each batch
-            instead, and with `train_dataset` a stream it has to be.
+            All arguments of [`~trl.SFTTrainer`]. With a [`ScarDataCollator`], rows are selected within each batch instead;
+            this is required if `train_dataset` is a stream.
         scar_args ([`ScarArguments`], *optional*):
-            What is selected, and with what; by default a tenth by the bundled ranker.
+            Arguments for the selection; by default, the best tenth by the bundled ranker.
 
     Attributes:
         scar_ranking ([`ScarRanking`]): the ranking of all rows; `None` with a [`ScarDataCollator`].
-        scar_selection ([`~scar_hf.selection.Selection`]): what was selected; `None` likewise.
-        scar_too_long (`int`): rows selected that SFTTrainer dropped, as their prompts fill `max_length`; also logged as
-            `scar/too_long`.
+        scar_selection ([`~scar_hf.selection.Selection`]): the selection; `None` with a [`ScarDataCollator`].
+        scar_too_long (`int`): number of selected rows that `SFTTrainer` dropped because their prompts fill `max_length`;
+            also logged as `scar/too_long`.
 
     Raises:
         `TypeError`: if `train_dataset` is a stream and there is no [`ScarDataCollator`].
@@ -71,7 +71,7 @@ class ScarSFTTrainer(SFTTrainer):
         bound = inspect.signature(SFTTrainer.__init__).bind(self, *args, **kwargs)
         given = {name: value for name, value in bound.arguments.items() if name != "self"}
         config = given.get("args")
-        if config is None:  # as SFTTrainer does, but before ranking, as it sets up the processes of a distributed run
+        if config is None:  # as in SFTTrainer, but before ranking, because it sets up distributed processes
             model = given.get("model")
             name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
             config = given["args"] = SFTConfig(f"{Path(str(name)).name}-SFT")
@@ -101,10 +101,10 @@ class ScarSFTTrainer(SFTTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
-        As [`~transformers.Trainer.train`]. A checkpoint to resume from must have been trained on the same selection.
+        Train as [`~transformers.Trainer.train`] does.
 
         Raises:
-            `ValueError`: if it was not.
+            `ValueError`: if the checkpoint to resume from was trained on another selection.
         """
         if self.scar_ranking is not None and resume_from_checkpoint:
             folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
@@ -113,11 +113,11 @@ class ScarSFTTrainer(SFTTrainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As [`~trl.SFTTrainer.evaluate`], with rows of any format that the training data may have."""
+        """Evaluate as [`~trl.SFTTrainer.evaluate`] does, on rows of any format supported for training data."""
         return super().evaluate(self._for_trl(eval_dataset), *args, **kwargs)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        """As [`~transformers.Trainer.get_train_dataloader`], with batches from which a [`ScarDataCollator`] can choose."""
+        """Return the training dataloader, with larger batches for a [`ScarDataCollator`] to choose from."""
         if not isinstance(self.data_collator, ScarDataCollator):
             return super().get_train_dataloader()
         asked = self._train_batch_size
@@ -128,7 +128,7 @@ class ScarSFTTrainer(SFTTrainer):
             self._train_batch_size = asked
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
-        """As [`~transformers.Trainer.get_eval_dataloader`]; nothing is chosen from evaluation data."""
+        """Return the evaluation dataloader, without selection."""
         chosen = self.data_collator
         if isinstance(chosen, ScarDataCollator):
             self.data_collator = chosen.collator

@@ -84,20 +84,20 @@ def number(text: str) -> float:
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of methods other than SCAR."""
-    group = parser.add_argument_group("method", "what ranks the rows; see docs/methods.md")
+    group = parser.add_argument_group("method", "how to rank rows; see docs/methods.md")
     group.add_argument(
         "--method",
         default="scar",
         metavar="METHOD",
         help="scar, random, longest, perplexity, ifd, diversity, a column of numbers, or several: scar=1,ifd=0.5",
     )
-    group.add_argument("--lm", metavar="LM", help="language model of perplexity and ifd: a Hub id, a folder, a GGUF file")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of random and diversity (default: 0)")
+    group.add_argument("--lm", metavar="LM", help="language model for perplexity and ifd: a Hub id, folder or GGUF file")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed for random and diversity (default: 0)")
     group.add_argument(
         "--combine",
         choices=("reciprocal_rank", "z_score"),
         default="reciprocal_rank",
-        help="how several methods make one score (default: reciprocal_rank)",
+        help="how to combine several methods into one score (default: reciprocal_rank)",
     )
 
 
