@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 PIPELINE_TASK = "scar-ranking"
 POOLINGS = ("first_token", "mean")
 SURPRISAL_FEATURES = ("concat", "interaction")
-# Where those who have no scar-hf find the classes: in the files ..._scar.py, saved beside the weights.
+# Classes for loading without scar-hf, in the files ..._scar.py that are saved with the weights.
 _AUTO_MAP = {"AutoConfig": "configuration_scar.ScarConfig", "AutoModel": "modeling_scar.ScarModel"}
 _CUSTOM_PIPELINES = {PIPELINE_TASK: {"impl": "pipeline_scar.ScarRankingPipeline", "pt": ["AutoModel"], "type": "text"}}
 
@@ -22,7 +22,7 @@ class ScarConfig(PreTrainedConfig):
 
     Args:
         encoder_config (`dict` or [`~transformers.PreTrainedConfig`], *optional*, defaults to a [`~transformers.BertConfig`]):
-            Configuration of the encoder, of any encoder type that transformers has natively.
+            Configuration of the encoder, of any type that transformers supports natively.
         head_size (`int`, *optional*, defaults to the encoder's hidden size):
             Width of both MLPs.
         surprisal_size (`int`, *optional*, defaults to `head_size`):
@@ -31,14 +31,14 @@ class ScarConfig(PreTrainedConfig):
             Whether a text's first-token vector is the encoder's `pooler_output` instead of its last hidden state at
             the first token. A model whose encoder has no pooler sets this to `False`.
         pooling (`str`, *optional*, defaults to `"first_token"`):
-            What stands for a text in the surprisal head: `"first_token"`, the paper's form, or `"mean"`, the mean of its
-            last hidden states. With `"mean"` no pooler is used.
+            The text vector for the surprisal head: `"first_token"`, as in the paper, or `"mean"`, the mean of the last
+            hidden states. `"mean"` does not use the pooler.
         surprisal_features (`str`, *optional*, defaults to `"concat"`):
-            What the surprisal head reads of instruction x and response y: `"concat"`, the paper's `[h_x; h_y]`, or
-            `"interaction"`, `[h_x; h_y; h_x * h_y; |h_x - h_y|]` of vectors scaled to unit variance. Only the latter was
-            seen to learn whether the response answers the instruction.
+            The input of the surprisal head for instruction x and response y: `"concat"`, the paper's `[h_x; h_y]`, or
+            `"interaction"`, `[h_x; h_y; h_x * h_y; |h_x - h_y|]` of vectors scaled to unit variance. In our experiments,
+            only the latter learned whether the response answers the instruction.
         max_length (`int`, *optional*, defaults to 512):
-            Tokens of an instruction, and of a response, that are read. Longer texts are cut at the end.
+            Maximum number of tokens of each instruction and response. Longer texts are truncated.
         alpha (`float`, *optional*, defaults to 0.5):
             Margin of the ranking loss (paper, section 3).
         triplet_margin (`float`, *optional*, defaults to 1.0):
@@ -46,17 +46,17 @@ class ScarConfig(PreTrainedConfig):
         triplet_weight (`float`, *optional*, defaults to 0.1):
             Weight lambda of the triplet losses.
         cross_instruction_weight (`float`, *optional*, defaults to 0.0):
-            Weight of an in-batch ranking loss that the paper does not have: each direct response above the human responses
-            to other instructions, which is what selection compares.
+            Weight of an in-batch ranking loss that is not in the paper: it ranks each direct response above the human
+            responses to other instructions, as selection compares them.
         sigma (`float`, *optional*, defaults to 5.0):
-            Quality both members of a pair must exceed for the pair to count, in [0, 9]. Read only where ratings are given.
+            Quality, in [0, 9], that both members of a pair must exceed for the pair to count. Used only with ratings.
         calibration (`dict`, *optional*):
-            `quantiles`, the scores at evenly spaced shares from the lowest (share 0) to the highest (share 1) over a
-            reference set, `num_rows` and `data`, the size and description of that set.
+            `quantiles`, scores of a reference set at evenly spaced quantiles from 0 to 1, and `num_rows` and `data`, the
+            size and description of that set.
         training (`dict`, *optional*):
-            Where the weights come from: base encoder, data with licences, recipe and metrics.
+            The origin of the weights: base encoder, data with licences, recipe and metrics.
         probe (`dict`, *optional*):
-            A pair of texts with its token ids and its score, by which a damaged ranker is known when it is loaded.
+            A pair of texts with its token ids and score, used to detect damaged rankers when loading.
 
     Example:
 
@@ -70,7 +70,7 @@ class ScarConfig(PreTrainedConfig):
 
     model_type = "scar"
     sub_configs = {"encoder_config": AutoConfig}
-    # Handed in by scar-hf, of which this file knows nothing, as it travels without.
+    # Set by scar-hf. This file is saved with rankers and must work without it.
     when_made: ClassVar[Callable[[], Any] | None] = None
 
     encoder_config: dict | PreTrainedConfig | None = None
@@ -108,21 +108,20 @@ class ScarConfig(PreTrainedConfig):
         self.head_size = self.head_size or self.hidden_size
         self.surprisal_size = self.surprisal_size or self.head_size
         if not __name__.startswith("transformers_modules."):
-            # The installed package needs no code of a checkpoint; transformers would still run the pipeline named there.
+            # The installed package needs no code from a checkpoint, but transformers would still run its custom pipeline.
             kwargs.pop("auto_map", None)
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
         """
-        Save the config, as of every transformers model, and with it the code that `auto_map` and `custom_pipelines` in it
-        name, so that `trust_remote_code=True` loads the ranker where scar-hf is not installed. Saving a model saves its
-        config, so that every saved ranker has both.
+        Save the config together with the code that its `auto_map` and `custom_pipelines` refer to, so that the ranker loads
+        with `trust_remote_code=True` where scar-hf is not installed. Saving a model calls this method.
 
         Args:
-            save_directory (`str` or `os.PathLike`): where to; made if it does not exist.
-            push_to_hub (`bool`, *optional*, defaults to `False`): whether to upload the config, too.
-            kwargs: as for [`~transformers.PreTrainedConfig.save_pretrained`].
+            save_directory (`str` or `os.PathLike`): the output folder, created if needed.
+            push_to_hub (`bool`, *optional*, defaults to `False`): whether to upload the config as well.
+            kwargs: see [`~transformers.PreTrainedConfig.save_pretrained`].
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +138,7 @@ class ScarConfig(PreTrainedConfig):
 
 
 def _encoder_config(values: dict[str, Any]) -> PreTrainedConfig:
-    """Build the encoder's config from its saved dict; only types that transformers itself knows, so no code is fetched."""
+    """Build the encoder's config from its saved dict. Only native types of transformers are allowed, so no code is fetched."""
     values = dict(values)
     model_type = values.pop("model_type", None)
     if model_type is None:

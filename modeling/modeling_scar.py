@@ -53,7 +53,7 @@ class ScarMLP(nn.Module):
         return self.out_proj(F.relu(self.dense(hidden_states)))
 
 
-# What `from_pretrained` takes to find a config, which must not ask for more than it did.
+# Arguments of `from_pretrained` that locate a config.
 _READING = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -65,7 +65,7 @@ class ScarPreTrainedModel(PreTrainedModel):
     main_input_name = "instruction_input_ids"
     input_modalities = ("text",)
     supports_gradient_checkpointing = True
-    # The encoder does the attention: whatever it supports, we do, and it is the one that refuses the rest.
+    # Attention happens in the encoder, which rejects implementations that it does not support.
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -74,10 +74,10 @@ class ScarPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # Layer by layer, as loading visits the layers whose weights are missing, and not the heads that hold them.
+        # Initialise single layers, because loading visits layers with missing weights, not the heads that contain them.
         heads = [head for head in self.children() if isinstance(head, ScarMLP)]
         if isinstance(module, nn.Linear) and any(module in (head.dense, head.out_proj) for head in heads):
-            # PyTorch's own initialisation, as the paper's heads have it: N(0, 0.02) would start with all scores equal.
+            # PyTorch's default, as in the paper. With N(0, 0.02), all scores would start almost equal.
             bound = 1 / math.sqrt(module.in_features)
             init.uniform_(module.weight, -bound, bound)
             init.uniform_(module.bias, -bound, bound)
@@ -109,7 +109,7 @@ class ScarModel(ScarPreTrainedModel):
     ```
     """
 
-    # Handed in by scar-hf, of which this file knows nothing, as it travels without.
+    # Set by scar-hf. This file is saved with rankers and must work without it.
     uploader: ClassVar[Callable[..., Any] | None] = None
     _UPLOADER_TAKES = frozenset(("tokenizer", "private", "revision", "token", "commit_message", "card", "dry_run", "overwrite"))
 

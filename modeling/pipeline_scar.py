@@ -1,4 +1,4 @@
-"""Texts -> scores for those who have only the model: the function behind `ScarModel.score`, and the pipeline."""
+"""Scores texts without the rest of scar-hf: the function behind `ScarModel.score`, and the pipeline."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,17 +21,17 @@ def score_pairs(
     max_length: int | None = None,
 ) -> torch.Tensor:
     """
-    Score n pairs of texts, batches of similar lengths together.
+    Score n pairs of texts in batches of similar length.
 
     Args:
-        model ([`ScarModel`]): the ranker, on any device; left in the mode that it was in.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): its tokenizer.
+        model ([`ScarModel`]): the ranker, on any device. Its training mode is restored afterwards.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the ranker's tokenizer.
         instructions, responses (`Sequence[str]`): the texts; an instruction may be empty, a response may not.
-        batch_size (`int`, *optional*, defaults to 32): pairs that pass through the encoder at once.
-        max_length (`int`, *optional*, defaults to the config's): tokens of each text that are read.
+        batch_size (`int`, *optional*, defaults to 32): pairs per batch.
+        max_length (`int`, *optional*, defaults to the config's): maximum number of tokens per text.
 
     Returns:
-        `torch.FloatTensor` of shape `(n,)`: float32 on the CPU, in the order of the input.
+        `torch.FloatTensor` of shape `(n,)`: float32 on the CPU, in input order.
 
     Raises:
         `ValueError`: if the lengths differ, a pair cannot be scored, or a setting is out of range.
@@ -66,7 +66,7 @@ def score_pairs(
 
 
 class _Rows(Dataset):
-    """A dataset of the library datasets as one of PyTorch, which the base class knows."""
+    """Wraps a `datasets.Dataset` as a PyTorch dataset, which the base class supports."""
 
     def __init__(self, rows: Any):
         self.rows = rows
@@ -82,8 +82,8 @@ class ScarRankingPipeline(Pipeline):
     r"""
     The pipeline `scar-ranking`: scores instruction-response pairs, higher is better.
 
-    Takes `{"instruction": str, "response": str}`, or a list, generator or dataset of these; gives `{"score": float}` for
-    each. `max_length` (`int`, *optional*, defaults to the config's) is the tokens of each text that are read.
+    Takes `{"instruction": str, "response": str}`, or a list, generator or dataset of these, and returns `{"score": float}`
+    for each. `max_length` (`int`, *optional*, defaults to the config's) is the maximum number of tokens per text.
 
     Example:
 
@@ -125,12 +125,12 @@ class ScarRankingPipeline(Pipeline):
         return {"scores": self.model(**model_inputs).scores}
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Give the score as a number."""
+        """Return the score as a number."""
         return {"score": model_outputs["scores"].item()}
 
 
 def _checked_length(model: PreTrainedModel, max_length: int | None) -> int:
-    """The tokens to read, by default the config's."""
+    """Return the maximum number of tokens, by default the config's."""
     if max_length is None:
         return model.config.max_length
     limit = getattr(model.config.encoder_config, "max_position_embeddings", None) or max_length
@@ -148,13 +148,13 @@ def _check_pair(instruction: Any, response: Any, where: str) -> None:
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list[list[int]]:
-    # Halves of surrogate pairs, which no encoding has, are joined or read as U+FFFD.
+    # Surrogate pairs are combined, and lone surrogates, which cannot be encoded, become U+FFFD.
     texts = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
     return tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
 
 
 def _padded(token_ids: list[list[int]], name: str) -> dict[str, torch.Tensor]:
-    """Token ids and their mask, as the model's arguments of that name."""
+    """Pad token ids and build their mask, as the model's arguments with this prefix."""
     rows = [torch.tensor(ids) for ids in token_ids]
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     return {f"{name}_input_ids": pad_sequence(rows, batch_first=True), f"{name}_attention_mask": mask}
