@@ -25,13 +25,13 @@ from scar_hf.files import read_dataset
 from scar_hf.rows.pairs import PairReader, RowPairs
 
 NGRAM = 3
-# One row in so many has a twin.
+# One row in this many has a near-copy (twin).
 _TWIN_EVERY = 10
 _LOWEST, _HIGHEST = 0.4, 0.95
 _BIN = 0.05
 _WORD = re.compile(r"\w+")
-# What scar-tool's Python runs: its function as it is, on texts from stdin. NLTK's word_tokenize wants data that only a download
-# brings; where it is missing, the same tokenizer runs without splitting sentences first.
+# The program for scar-tool's Python: its unmodified function on texts from stdin. NLTK's word_tokenize needs data that must be
+# downloaded; if it is missing, the same tokenizer runs without splitting sentences first.
 _SCAR_TOOL = """
 import contextlib, json, os, sys, time
 from functools import partial
@@ -66,7 +66,7 @@ class Planted:
 
 
 def ngrams(row: RowPairs) -> set[tuple[str, ...]]:
-    """The word n-grams of a row, counted here without any of the hashes that are tested."""
+    """The word n-grams of a row, computed without the hashes under test."""
     words = _WORD.findall(f"{row.instruction}\n{row.response}".lower())
     return {tuple(words[i : i + NGRAM]) for i in range(max(1, len(words) - NGRAM + 1))}
 
@@ -111,7 +111,7 @@ def plant(count: int, instructions: Sequence[str], sentences: Sequence[str], see
 
 
 def edited(row: RowPairs, target: float, vocabulary: Sequence[str], rng: random.Random) -> RowPairs:
-    """Replace words of a row one by one until it is no more similar to it than `target`."""
+    """Replace words of a row one by one until its similarity to the original is at most `target`."""
     instruction, response = row.instruction.split(), row.response.split()
     places = list(range(len(instruction) + len(response)))
     rng.shuffle(places)
@@ -126,7 +126,7 @@ def edited(row: RowPairs, target: float, vocabulary: Sequence[str], rng: random.
 
 
 def measure(planted: Planted, threshold: float, seed: int) -> dict[str, Any]:
-    """Find the near-duplicates of the rows, and compare with what was planted."""
+    """Find the near-duplicates of the rows, and compare them with the planted copies."""
     began, cpu = time.perf_counter(), time.process_time()
     finder = NearDuplicates(threshold, ngram=NGRAM, seed=seed)
     finder.add(planted.rows)
@@ -136,7 +136,7 @@ def measure(planted: Planted, threshold: float, seed: int) -> dict[str, Any]:
     members: dict[int, list[int]] = {}
     for row, label in enumerate(labels.tolist()):
         members.setdefault(label, []).append(row)
-    # A row is dropped rightly if it is so similar to any other of its group.
+    # Dropping a row is correct if its similarity to any other row of its group reaches the threshold.
     right = sum(
         any(jaccard(planted.rows[row], planted.rows[other]) >= threshold for other in members[int(labels[row])] if other != row)
         for row in dropped
@@ -232,10 +232,10 @@ def main() -> None:
     args = parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120)
     instructions, sentences = read_sentences(args.data)
-    # What a first call loads and compiles belongs to no size.
+    # Warm up, so that loading and compiling are not counted.
     measure(plant(1000, instructions, sentences, args.seed), 0.8, args.seed)
     sets = [plant(count, instructions, sentences, args.seed) for count in args.rows]
-    # Sizes in turns, so that all see the same machine; the fastest of several is the least disturbed.
+    # Alternate sizes, so that all see the same machine load; use the fastest of several runs.
     results = [
         min(
             (measure(planted, threshold, args.seed) for _ in range(args.repeats)),

@@ -1,5 +1,5 @@
 """
-What `diversity` costs and brings: time, scores kept and near-duplicates kept, compared with score alone and chance.
+Cost and effect of `diversity`: time, scores and near-duplicates kept, compared with selection by score alone and at random.
 
     python benchmarks/diversity.py --rows 100000                          # made-up vectors: how the choice scales
     python benchmarks/diversity.py --data FILE.jsonl --rows 5000          # real rows, with twins planted among them
@@ -26,9 +26,9 @@ from scar_hf.rows.source import rows_of
 from scar_hf.selecting.criteria import count_of
 from scar_hf.selecting.diversity import choose, content_space
 
-# One row in so many has a twin, in which this share of the words is another.
+# One row in this many has a near-copy (twin), in which this share of the words is replaced.
 _TWIN_EVERY, _REPLACED = 10, 0.15
-# Rows of the made-up set are of so many topics, of very unequal sizes.
+# Number of topics of the synthetic set, with very unequal sizes.
 _TOPICS, _WIDTH = 3000, 384
 _NEAR = 0.6
 _WORD = re.compile(r"\w+")
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--diversity", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0])
     parser.add_argument("--model", default="scar-ranker")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write what was found here")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     if args.data:
         scores, vectors, twins, words = real(args.data, args.rows, args.model, args.seed)
@@ -91,7 +91,7 @@ def planted(rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def real(data: str, rows: int, model: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[set[str]]]:
-    """The same of real rows, scored and encoded, and the words of each."""
+    """The same for real rows, scored and encoded, and the words of each."""
     rng = random.Random(seed)
     ds, reader = read_dataset(data), PairReader()
     found = [row for row in rows_of(ds, reader) if row.problem is None]
@@ -112,14 +112,14 @@ def real(data: str, rows: int, model: str, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def replaced(text: str, vocabulary: list[str], rng: random.Random) -> str:
-    """A text in which some words are others."""
+    """A text with some words replaced."""
     return " ".join(rng.choice(vocabulary) if rng.random() < _REPLACED else word for word in text.split()) or text
 
 
 def quality(
     kept: np.ndarray, scores: np.ndarray, space: np.ndarray, twins: np.ndarray, words: list[set[str]] | None
 ) -> dict[str, Any]:
-    """What a selection is like: its scores, how near its rows are to each other, and how many are kept with their twins."""
+    """Describe a selection: its scores, the similarity of its rows, and the number kept together with their twins."""
     near = nearest(space[kept])
     found = {
         "mean score": float(scores[kept].mean()),

@@ -1,4 +1,4 @@
-"""Kill a selection at random moments until it has survived so many, and compare what it writes with an undisturbed run."""
+"""Kill a selection at random moments a given number of times, and compare its output with that of an undisturbed run."""
 
 import argparse
 import os
@@ -46,7 +46,7 @@ def main() -> int:
             if process.returncode:
                 print(f"a run ended with status {process.returncode}")
                 return process.returncode
-            # It came to its end before it was killed: compare, and begin anew, so that the next kill finds work.
+            # The run finished before it was killed: compare, and start again, so that the next kill interrupts something.
             finished += 1
             if not _same(quiet, disturbed):
                 print("the output is not the same")
@@ -67,7 +67,7 @@ def _run(data: str, folder: Path, output: str, options: list[str]) -> subprocess
 
 
 def _same(quiet: Path, disturbed: Path) -> bool:
-    """Whether both wrote the same files, hidden ones that a kill left excepted, with the same bytes."""
+    """Whether both wrote the same files with the same bytes, ignoring hidden files that a kill left behind."""
     found = []
     for folder in (quiet / "out", disturbed / "out"):
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""What the measured times are compared with: the machine's matrix-multiply peak, the work in a text, a rank correlation."""
+"""Reference values for measured times: the machine's matrix-multiply peak, the operations per text, a rank correlation."""
 
 import time
 from collections.abc import Callable, Sequence

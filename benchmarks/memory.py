@@ -24,7 +24,7 @@ _SHARD_ROWS = 50_000
 
 
 def main() -> int:
-    """Write the folders, select from each in a process of its own, print what it took."""
+    """Write the folders, select from each in a separate process, and print time and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="real texts, which are repeated with variations")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="(default: %(default)s)")
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _write(folder: Path, texts: list[tuple[str, str]], rows: int) -> Path:
-    """Rows that all differ, so that no score is found in the cache and no text is encoded twice."""
+    """Distinct rows, so that no score is in the cache and no text is encoded twice."""
     folder.mkdir()
     for shard, start in enumerate(range(0, rows, _SHARD_ROWS)):
         table = [_variation(texts, i) for i in range(start, min(rows, start + _SHARD_ROWS))]
@@ -70,7 +70,7 @@ def _variation(texts: list[tuple[str, str]], i: int) -> dict:
 
 
 def _small_ranker(folder: Path) -> Path:
-    """A ranker with random weights that reads 32 tokens: all but the encoder's work is as with a real one."""
+    """A ranker with random weights that reads 32 tokens: apart from the encoder, all work is as with a real one."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
     encoder = BertConfig(
@@ -83,7 +83,7 @@ def _small_ranker(folder: Path) -> Path:
 
 
 def _measure(arguments: list[str], cache: Path) -> tuple[float, float]:
-    """Seconds and peak resident megabytes of a command in a process of its own."""
+    """Seconds and peak resident megabytes of a command in a separate process."""
     code = (
         "import json, resource, sys\nfrom scar_hf.cli import main\nstatus = main(sys.argv[1:])\n"
         "print(json.dumps([status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"

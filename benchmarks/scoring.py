@@ -51,7 +51,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Worker:
-    """A system in its process, and what it measured, one entry a round."""
+    """A system in its process, and its measurements, one entry per round."""
 
     name: str
     process: subprocess.Popen
@@ -71,7 +71,7 @@ class Worker:
 
     def receive(self) -> dict[str, Any]:
         """Read one answer; raises `RuntimeError` with the system's own words if it failed."""
-        # Without an end a system that hangs would keep this run waiting for ever.
+        # Without a timeout, a system that hangs would block this run forever.
         timer = threading.Timer(self.timeout, self.process.kill)
         timer.start()
         line = self.process.stdout.readline()  # type: ignore[union-attr]
@@ -87,7 +87,7 @@ class Worker:
         return f"its process ended: {self.log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
 
     def score(self, start: int, stop: int) -> dict[str, Any]:
-        """Have the rows from `start` to before `stop` scored and timed."""
+        """Score and time the rows from `start` up to, but not including, `stop`."""
         self.process.stdin.write(json.dumps({"start": start, "stop": stop}) + "\n")  # type: ignore[union-attr]
         self.process.stdin.flush()  # type: ignore[union-attr]
         return self.receive()
@@ -117,7 +117,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads (default: torch's)")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for a system to answer (default: 1800)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
     args = parser.parse_args()
     args.block = args.block or args.rows
     if min(args.rows, args.rounds, args.block, args.threads) < 1:
@@ -152,7 +152,7 @@ def start_worker(name: str, python: str, options: dict[str, Any], folder: Path, 
     """Start a system's process; it loads while others are started."""
     log = folder / f"{name}.log"
     command = [python, str(Path(__file__).with_name("worker.py")), json.dumps(options | SYSTEMS[name][1])]
-    # Everything is in local folders: a try to reach a hub would only wait.
+    # Everything is in local folders, and attempts to reach a hub would only cost time.
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     if python != sys.executable:
         # Another environment must not see this one's packages.
@@ -225,7 +225,7 @@ def summarize(
     lengths: list[tuple[int, ...]],
     peaks: dict[str, float | None],
 ) -> dict[str, Any]:
-    """Turn what a system measured into the numbers of its line."""
+    """Turn a system's measurements into the numbers of its line."""
     config = ranker_config().encoder_config
     shape = (matmul_parameters(config), config.hidden_size, config.num_hidden_layers)
     texts = [[n for pair in lengths[start:stop] for n in pair] for start, stop in blocks]
@@ -299,7 +299,7 @@ def main() -> None:
     logging.disable_progress_bar()
     log, console = Console(stderr=True), Console()
     if not console.is_terminal:
-        # A table in a file or a pipe must not be cut to 80 columns.
+        # Do not truncate tables to 80 columns in files and pipes.
         console = Console(width=140)
     torch.set_num_threads(args.threads)
     try:

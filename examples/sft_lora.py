@@ -1,4 +1,4 @@
-"""LoRA fine-tuning on the best tenth of an instruction set: the line with `scar_args` is all that is new.
+"""LoRA fine-tuning on the best tenth of an instruction set: only the line with `scar_args` is new.
 
 python examples/sft_lora.py MODEL DATA.jsonl OUTPUT, or under `accelerate launch`.
 """

@@ -1,4 +1,4 @@
-"""Write a model whose weights are GGUF as a folder of safetensors, which can be fine-tuned.
+"""Convert a GGUF model to a folder with safetensors, which can be fine-tuned.
 
 python examples/unpack_gguf.py FOLDER FILE.gguf OUTPUT
 """

@@ -1,5 +1,5 @@
 """
-The paper's ablations on data of your own: what each part of the training, and of the style representation, is worth.
+The paper's ablations on your own data: the contribution of each part of the training and of the style representation.
 
     python recipes/ablations.py --data_dir data --files pairs.jsonl triples_rewrites.jsonl --encoder ENCODER -o out/ablations
 
@@ -47,7 +47,7 @@ COLUMNS = (
     "refusal_below_llm",
 )
 IN_FIGURE = ("llm_human", "length_matched", "cross_instruction")
-# The paper's form of the ranker, and an optimisation for few rows on a CPU. --config replaces any of it.
+# The paper's form of the ranker, with optimiser settings for few rows on a CPU. --config overrides any of them.
 RANKER: dict[str, Any] = {"use_pooler": False, "max_length": 256}
 TRAINING: dict[str, Any] = {
     "num_train_epochs": 1,
@@ -155,7 +155,7 @@ def run_cell(
     settings: tuple[Mapping[str, Any], Mapping[str, Any]],
     parts: Sequence[Sequence[Triple]],
 ) -> dict[str, Any]:
-    """Train and measure one ranker; the ranker itself is not kept."""
+    """Train and measure one ranker; the ranker itself is discarded."""
     train, test = experiment.rows(parts[0]), list(parts[1])
     started = time.perf_counter()
     set_seed(seed)
@@ -174,7 +174,7 @@ def run_cell(
 
 
 def run_cells(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Run what is not there yet; the cells of each experiment, one for each seed."""
+    """Run missing cells; return the cells of each experiment, one per seed."""
     settings = read_settings(args.config)
     triples = read_rows([args.data_dir / name for name in args.files], args.rows)
     parts = split_by_prompt(triples, (0.75, 0.25), seed=0)
@@ -225,7 +225,7 @@ def summary(cells: Sequence[Mapping[str, Any]], metric: str, *group: str) -> tup
 
 
 def markdown(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The ablations over all held-out rows, and below them the domains trained on against those tested on."""
+    """Tables of the ablations over all held-out rows, and of training domains against test domains."""
     tables = []
     for groups in (("all",), ("domain", "code"), ("domain", "open")):
         titles = {("all",): "all rows", ("domain", "code"): "code", ("domain", "open"): "open domain"}

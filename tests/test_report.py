@@ -133,7 +133,7 @@ def test_a_selection_by_hand_is_found_and_said(selection, tmp_path):
     assert n["counts"]["kept"] == 3 and n["counts"]["by_score"] is False
     assert [row["row"] for row in sorted(n["examples"], key=lambda r: r["row"]) if row["decision"] == "kept"] == [3, 20, 53]
     notes = " ".join(n["notes"])
-    assert "no manifest" in notes and "not just the 3 best" in notes and "1 rows of the selection are not in the data" in notes
+    assert "no manifest" in notes and "not simply the 3" in notes and "1 rows of the selection are not in the data" in notes
     by_hand.write_text(json.dumps({"instruction": "Other?", "response": "Yes."}) + "\n")
     with pytest.raises(ValueError, match=r"None of the 1 rows .* is in the data"):
         report_files(data, by_hand, scorer, progress=False)

@@ -1,6 +1,6 @@
 """
-Put together mixed_styles.jsonl: Dolly's human answers, and a language model's answers to other prompts of Dolly. No instruction
-comes twice, so that nothing is compared with an answer to the same question.
+Build mixed_styles.jsonl from Dolly's human answers and a language model's answers to other prompts of Dolly. No instruction
+occurs twice, so no two rows answer the same question.
 
 Example:
 
@@ -30,12 +30,12 @@ RESPONSE = range(12, 101)
 
 
 def key_of(instruction: str) -> str:
-    """What instructions are told apart by: their words, whatever the case and the spaces."""
+    """The key of an instruction: its words, ignoring case and spaces."""
     return " ".join(instruction.lower().split())
 
 
 def most_frequent_model(triples: Sequence[Mapping[str, Any]]) -> str:
-    """The model that gave the most responses, of equally many the first by name."""
+    """The model with the most responses; on ties, the first by name."""
     counts = Counter(model for triple in triples for kind in ("direct", "referenced") for model in triple.get(kind) or {})
     if not counts:
         raise ValueError("The triples have no direct or referenced response; give the file that `scar-hf synthesize` wrote.")

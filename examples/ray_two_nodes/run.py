@@ -1,4 +1,4 @@
-"""Select on a Ray cluster of two nodes, kill an actor meanwhile, and compare with one process, byte for byte."""
+"""Select on a Ray cluster of two nodes, kill an actor during the run, and compare with one process, byte for byte."""
 
 import json
 import logging
@@ -77,7 +77,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def main() -> int:
-    """Run both, and say whether they agree."""
+    """Run both, and report whether they agree."""
     # Started again after the kill, an actor loads its libraries anew; one thread each is what a node of one CPU has.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="scar-hf-ray-") as name:
