@@ -1,4 +1,4 @@
-"""The result of a selection: what was kept, what was not, why, and everything to do with it."""
+"""The result of a selection: the rows kept and dropped, the reasons, and methods to save, report and share it."""
 
 import json
 from collections import Counter
@@ -35,17 +35,17 @@ _MANIFEST, _SCORES = "manifest.json", "selection.safetensors"
 @dataclass(eq=False)
 class Selection:
     """
-    What [`ScarRanking.select`] returns.
+    The result of [`ScarRanking.select`].
 
     Args:
         all_rows ([`~datasets.Dataset`]): n rows with all columns and `scar_score`.
-        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): their scores.
-        indices (`np.ndarray`): int64, the numbers of the rows kept, ascending.
-        options (`dict`): the criteria, as the manifest has them.
-        curated (`dict[int, str]`): why curation left rows out whatever their score, by number.
-        settings (`dict`): with what the rows were scored.
-        source (`tuple(str, list[dict])`): the data's name, and what identifies it.
-        scorer ([`ScarScorer`], *optional*): what scored them; the map of a report needs it.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of these rows.
+        indices (`np.ndarray`): int64, the numbers of the kept rows, ascending.
+        options (`dict`): the criteria, as stored in the manifest.
+        curated (`dict[int, str]`): the reasons of the rows that curation dropped, by row number.
+        settings (`dict`): the scorer's settings.
+        source (`tuple(str, list[dict])`): the data's name and identity.
+        scorer ([`ScarScorer`], *optional*): the scorer; required for the map in a report.
 
     Example:
 
@@ -71,27 +71,27 @@ class Selection:
 
     @property
     def dataset(self) -> Dataset:
-        """The rows kept, in their original order."""
+        """The kept rows, in their original order."""
         return self.all_rows.select(self.indices)
 
     @property
     def dropped(self) -> Dataset:
-        """The other rows, in their original order, those without a score included."""
+        """All other rows, including those without a score, in their original order."""
         return self.all_rows.select(np.setdiff1d(np.arange(len(self.all_rows)), self.indices))
 
     @property
     def threshold(self) -> float:
-        """The lowest score kept; NaN where nothing was."""
+        """The lowest score kept, or NaN if nothing was kept."""
         return threshold_of(self.scored.scores, self.indices)
 
     @property
     def reasons(self) -> dict[int, str]:
-        """Why each row that is not kept is not, by its number."""
+        """The reason of each row that was not kept, by row number."""
         return {i: self._explainer.reason(i) for i in np.flatnonzero(~self._explainer.is_kept).tolist()}
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Data, ranker, settings, versions, counts and threshold, as `manifest.json` has them; nothing of the rows' texts."""
+        """Data, ranker, settings, versions, counts and threshold, as in `manifest.json`; contains no text from the rows."""
         counts = describe_selection(self.scored, self.indices)
         if self.options.get("curation"):
             counts["dropped"] = len(self.curated)
@@ -99,10 +99,10 @@ class Selection:
 
     def explain(self) -> Dataset:
         """
-        All rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
+        Return all rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
 
         Raises:
-            `ValueError`: if the data has such a column.
+            `ValueError`: if the data already has one of these columns.
         """
         ds = self.all_rows
         for name, values in self._explainer.columns(0, len(ds)).items():
@@ -113,19 +113,19 @@ class Selection:
         return ds
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The rows kept as a data frame, indexed by their numbers in the data."""
+        """Return the kept rows as a data frame, indexed by their row numbers in the data."""
         frame = self.dataset.to_pandas()
         frame.index = self.indices
         return frame
 
     def report(self, path: str | Path | None = None, *, group_by: str | None = None, **kwargs: Any) -> "SelectionReport":
         """
-        Show what was kept and why, on one page that opens offline.
+        Report what was kept and why, on an HTML page that opens offline.
 
         Args:
-            path (`str` or `Path`, *optional*): where the page is written; without it none is.
-            group_by (`str`, *optional*): a column, such as `source`, to count rows by.
-            kwargs: as for [`~scar_hf.report.report_of`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
+            path (`str` or `Path`, *optional*): the page to write; by default none is written.
+            group_by (`str`, *optional*): a column by which to count rows, such as `source`.
+            kwargs: see [`~scar_hf.report.report_of`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
 
         Returns:
             [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.

@@ -1,4 +1,4 @@
-"""Selection inside each batch, for data that nobody can rank beforehand."""
+"""Selection within each batch, for streaming data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from ..scoring.scorer import SCORE_COLUMN
 from ..selecting.criteria import check_k, count_of
 from ..selecting.top_k import order_of
 
-# The batch's entry with the examples' weights; ScarSFTTrainer takes it out again before the model is called.
+# Key of the examples' weights in a batch. ScarSFTTrainer removes it before calling the model.
 WEIGHT_KEY = "scar_weight"
 _MODES = ("select", "weight")
 _INSTEAD = (
@@ -21,26 +21,25 @@ _INSTEAD = (
 
 class ScarDataCollator:
     r"""
-    Wraps any collator of supervised fine-tuning and chooses among the rows of each batch by their column `scar_score`. Made
-    for streams and for mixtures put together on the fly: `stream.map(scar_score(), batched=True)` scores as the rows come.
+    Wraps any collator for supervised fine-tuning and selects rows within each batch by their column `scar_score`. Intended
+    for streams and mixtures built on the fly: `stream.map(scar_score(), batched=True)` scores rows as they arrive.
 
-    With [`ScarSFTTrainer`] all is set up: it draws batches 1/k times as large, so that the optimiser sees the batch size
-    that was asked for, keeps the column as far as here, and leaves evaluation alone. With TRL's own `SFTTrainer` set
-    `remove_unused_columns=False`, and a `per_device_train_batch_size` 1/k times as large.
+    [`ScarSFTTrainer`] needs no further setup: it draws batches 1/k times as large, so that the optimiser sees the requested
+    batch size, keeps the column, and does not filter evaluation data. With TRL's own `SFTTrainer`, set
+    `remove_unused_columns=False` and a `per_device_train_batch_size` that is 1/k times as large.
 
     Args:
         collator (`Callable`):
-            Makes a batch of a list of rows, like TRL's `DataCollatorForLanguageModeling(pad_token_id=...)`.
+            Builds a batch from a list of rows, such as TRL's `DataCollatorForLanguageModeling(pad_token_id=...)`.
         k (`float` or `int`, *optional*, defaults to 0.5):
-            What stays of a batch: a share in (0, 1], or a count. With `mode="weight"` it is not used.
+            How much of a batch to keep: a share in (0, 1], or a count. Ignored with `mode="weight"`.
         mode (`str`, *optional*, defaults to `"select"`):
-            `"select"` keeps the best k, and of a batch in which no row has a score the first one. `"weight"` keeps all rows
-            and multiplies their losses by weights that fall linearly with their rank in the batch, 1 on average; rows
-            without a score weigh nothing. It needs [`ScarSFTTrainer`].
+            `"select"` keeps the best k rows; if no row of a batch has a score, it keeps the first. `"weight"` keeps all rows
+            and multiplies their losses by weights that decrease linearly with their rank in the batch, with a mean of 1;
+            rows without a score get weight 0. It requires [`ScarSFTTrainer`].
 
     Raises:
-        `ValueError`: if `k` or `mode` are out of range, or the collator is one without padding, which has no rows left to
-        choose from.
+        `ValueError`: if `k` or `mode` is out of range, or the collator is padding-free, because it merges the rows.
 
     Example:
 
@@ -61,12 +60,12 @@ class ScarDataCollator:
         self.collator = collator
         self.k = k
         self.mode = mode
-        # Set by the trainer that knows what to do with them: to any other, weights would be one more input of the model.
+        # Set by a trainer that supports weights; any other trainer would pass them to the model as an input.
         self.weights_are_used = False
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """
-        Choose, and make the batch.
+        Select rows and build the batch.
 
         Args:
             features (`list[dict]`): rows with `scar_score`, which may be `None`.

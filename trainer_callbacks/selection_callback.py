@@ -1,4 +1,4 @@
-"""What a training run keeps of its selection: in its logs, its checkpoints and its model card."""
+"""Records a selection in the logs, checkpoints and model card of a training run."""
 
 import functools
 from pathlib import Path
@@ -18,19 +18,18 @@ _QUANTILES = (0.1, 0.5, 0.9)
 
 class ScarSelectionCallback(TrainerCallback):
     r"""
-    Logs what was selected to the trackers that are on, stores its manifest and scores in every checkpoint, and adds a
-    section "Data selection" to the model's card, however often the trainer rewrites that.
+    Logs the selection to the active trackers, stores its manifest and scores in every checkpoint, and adds a section "Data
+    selection" to the model card each time the trainer writes it.
 
     Args:
-        trainer ([`~transformers.Trainer`]): the trainer; logs go through its own `log`.
+        trainer ([`~transformers.Trainer`]): the trainer; its `log` method is used for logging.
         selection ([`~scar_hf.selection.Selection`], [`ScarRanking`], `dict` or `str`):
-            What the training set is: a selection, or the ranking that it was selected from; or the manifest of a selection on
-            disk, or its path.
-        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): what was selected; with a ranking.
-        too_long (`int`, *optional*, defaults to 0): rows selected that are not trained on, as their prompts fill `max_length`.
+            The selection to train on, the ranking that it was made from, or the manifest of a selection on disk or its path.
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): the criteria; required with a ranking.
+        too_long (`int`, *optional*, defaults to 0): selected rows that are dropped because their prompts fill `max_length`.
 
     Raises:
-        `ValueError`: if `k` is missing with a ranking, or the manifest is none.
+        `ValueError`: if `k` is missing with a ranking, or the manifest is invalid.
 
     Example:
 
