@@ -1,4 +1,4 @@
-"""What manifests and the cards of sources say, as cards show it, in metadata that the Hub's validator accepts."""
+"""Converts manifests and source cards to card metadata that the Hub's validator accepts."""
 
 import logging
 import re
@@ -126,7 +126,7 @@ def source_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def choice_in_words(manifest: Mapping[str, Any]) -> str:
-    """What else decided besides the scores; empty if nothing did."""
+    """Name the criteria other than the score; empty if there are none."""
     options = manifest.get("options", {})
     return criteria_in_words(options.get("stratify_by"), options.get("diversity") or 0.0)
 

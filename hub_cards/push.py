@@ -73,7 +73,7 @@ def push(
             them in, to paths by their paths in the repository.
         repo_id (`str`): `"me/name"`, or `"name"` for the user's own.
         repo_type (`str`): `"dataset"` or `"model"`.
-        private (`bool`, *optional*): of a new repository; by default as the user's or organization's settings say.
+        private (`bool`, *optional*): whether a new repository is private; by default as in the user's settings.
         revision (`str`, *optional*): a branch, made if there is none; by default `main`.
         token (`str`, *optional*): by default that of `hf auth login` or `$HF_TOKEN`.
         message (`str`, *optional*): of the commit.

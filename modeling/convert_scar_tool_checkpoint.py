@@ -70,7 +70,7 @@ def convert_scar_tool_checkpoint(
         its tokenizer.
 
     Raises:
-        `ValueError`: if it is no such checkpoint, the encoder's config cannot be read or is not supported, the weights are
+        `ValueError`: if it is not such a checkpoint, the encoder's config cannot be read or is not supported, the weights are
         damaged, or a key is missing, unexpected or of another shape.
 
     Example:

@@ -7,7 +7,7 @@ from ._lazy import lazy_names
 from ._version import __version__
 from .registration import register_when_needed
 
-# In a source checkout the sub-packages `modeling`, `trainer_callbacks` and `hub_cards` are folders beside this one.
+# In a source checkout the sub-packages `modeling`, `trainer_callbacks` and `hub_cards` are folders next to this one.
 _root = Path(__file__).resolve().parent.parent
 if (_root / "setup.cfg").is_file() and (_root / "modeling").is_dir():
     __path__.append(str(_root))

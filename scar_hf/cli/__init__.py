@@ -128,7 +128,7 @@ def _completion(parser: argparse.ArgumentParser, shell: str) -> str:
 
 @contextmanager
 def _said_as_asked(args: argparse.Namespace) -> Iterator[None]:
-    """Show notices and bars as the options say, for as long as the command runs."""
+    """Show notices and progress bars according to the options while the command runs."""
     if args.command in _TAKING_THE_REST:
         yield
         return

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..training.evaluation import METRICS, Evaluation
 from ..training.intervals import Measure, difference
 
-_WIDTH = 160  # where the output is no terminal
+_WIDTH = 160  # if the output is not a terminal
 _NOTE = (
     "Shares in [0, 1], higher is better, ties counting half, with 95 % intervals from a bootstrap over instructions. "
     "* differs from the first ranker: the interval of the difference excludes 0."

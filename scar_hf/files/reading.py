@@ -169,7 +169,7 @@ def read_dataset(
     Args:
         path (`str` or `Path`): what [`open_shards`] takes.
         split (`str`, *optional*): as for [`open_shards`].
-        max_rows (`int`, *optional*): read about so many rows of files and no more.
+        max_rows (`int`, *optional*): maximum number of rows to read from files, approximately.
         max_bytes (`int`, *optional*): refuse files whose texts take more once they are decompressed.
 
     Returns:

@@ -231,7 +231,7 @@ def _write_arrow_files(path: Path, folder: Path, tables: Iterator[pa.Table], sch
 
 
 def _write_arrow_stream(output: OutputFile, tables: Iterator[pa.Table], schema: pa.Schema) -> bool:
-    """Write one file, and say whether it took the last of the tables."""
+    """Write one file, and return whether it took the last of the tables."""
     with pa.ipc.new_stream(pa.PythonFile(output, mode="w"), schema) as stream:
         for table in tables:
             stream.write_table(table.combine_chunks())

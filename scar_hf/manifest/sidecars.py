@@ -1,4 +1,4 @@
-"""What stands beside an output: where its rows come from, with what they were chosen, and which were skipped."""
+"""Files next to an output: the manifest, and the lists of skipped and dropped rows."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
         run (`Mapping`): from [`describe_files`].
 
     Returns:
-        `bool`: false, too, where there is no readable manifest.
+        `bool`: also `False` if there is no readable manifest.
     """
     file = find_manifest(output)
     try:

@@ -112,7 +112,7 @@ class OutputWriter:
                 pass
 
     def _write_part(self, target: Path, i: int) -> dict[str, Any]:
-        """Write a shard's rows to a file of its name, unless a run before has: its digest then stands beside it."""
+        """Write a shard's rows to a file of its name, unless an earlier run did and stored the digest next to it."""
         path = target / self.shards[i].name
         mark = path.with_name(f".{path.name}.sha256")
         if path.is_file() and mark.is_file():

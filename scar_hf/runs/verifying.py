@@ -168,7 +168,7 @@ def _check_file(kind: str, path: Path, digest: str) -> Check:
 
 
 def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") -> Check:
-    """Inputs may have been moved or deleted since: that is said, but is no fault of the output."""
+    """Inputs that were moved or deleted are reported, but are not a failure of the output."""
     if "sha256" not in entry:
         return Check(f"{kind} {entry['path']}", None, "is on the Hub and was not fetched")
     named = Path(entry["path"])
