@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Json, Value, load_dataset, load_from_disk
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Json, Value, load_dataset
 
 from scar_hf.files import (
     add_columns,
@@ -24,7 +24,6 @@ from scar_hf.files import (
     read_dataset,
     schema_of,
     take,
-    write_arrow_folder,
     write_dataset,
     write_shard,
 )
@@ -64,19 +63,16 @@ def test_round_trip(suffix, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [f"out{suffix}"]
 
 
-@pytest.mark.parametrize("suffix", [*JSON_LINES, ".json", ".csv", ".parquet", ""])
+@pytest.mark.parametrize("suffix", [*JSON_LINES, ".json", ".csv", ".parquet"])
 def test_no_rows(suffix, tmp_path):
     path = tmp_path / f"empty{suffix}"
     schema = pa.schema([("instruction", pa.string()), ("response", pa.string())])
-    if suffix:
-        write_shard(path, [], schema)
-    else:
-        write_arrow_folder(path, [], schema)
+    write_shard(path, [], schema)
     ds = read_dataset(path)
     assert len(ds) == 0
     if ".json" not in suffix:
         assert ds.column_names == open_shards(path)[0].column_names() == schema.names
-    copy = tmp_path / f"copy{suffix or '.parquet'}"
+    copy = tmp_path / f"copy{suffix}"
     write_shard(copy, open_shards(path)[0].batches(), schema if suffix == ".csv" else None)
     assert all_rows(copy) == []
 
@@ -87,8 +83,10 @@ def test_batches_have_the_size_asked_for(suffix, tmp_path):
     table = pa.table({"a": [str(i) for i in range(103)], "b": ["x"] * 103, "c.d": ["y"] * 103})
     if suffix == ".parquet":
         pq.write_table(table, path, row_group_size=17)
-    else:
+    elif suffix:
         write_dataset(Dataset(table), path)
+    else:
+        Dataset(table).save_to_disk(path)
     (shard,) = open_shards(path)
     for size in (1, 10, 103, 500):
         lengths = [len(batch) for batch in shard.batches(size)]
@@ -123,7 +121,8 @@ def test_bytes_depend_on_the_rows_alone(suffix, tmp_path):
 @pytest.mark.parametrize("suffix", [*JSON_LINES, ".json", ".csv", ".parquet", ""])
 def test_a_file_cut_in_the_middle(suffix, tmp_path):
     rows = [{"id": str(i), "text": f'"{hashlib.sha256(str(i).encode()).hexdigest()}"'} for i in range(3000)]
-    path = write_dataset(Dataset.from_list(rows), tmp_path / f"cut{suffix}")
+    path = tmp_path / f"cut{suffix}"
+    write_dataset(Dataset.from_list(rows), path) if suffix else Dataset.from_list(rows).save_to_disk(path)
     file = path if suffix else next(path.glob("*.arrow"))
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2 - 3])
@@ -239,29 +238,13 @@ def test_shards_of_differing_schemas(tmp_path):
         read_dataset(tmp_path)
 
 
-def test_arrow_folders_are_as_datasets_has_them(tmp_path, monkeypatch):
+def test_arrow_folders_of_datasets_are_read_and_none_is_written(tmp_path):
     ds = Dataset.from_list(NESTED * 2000, split="train")
-    ds.info.description = "two chats"
-    ds.select(range(4000)).save_to_disk(tmp_path / "theirs", num_shards=3)
+    ds.save_to_disk(tmp_path / "theirs", num_shards=3)
     assert all_rows(tmp_path / "theirs", rows=999) == NESTED * 2000
     assert len(open_shards(tmp_path / "theirs")[0].files()) == 5
-    monkeypatch.setattr("scar_hf.files.writing._ARROW_FILE", 100_000)
-    for _ in range(2):
-        write_dataset(ds, tmp_path / "ours", overwrite=True)
-        ours = load_from_disk(tmp_path / "ours")
-        assert ours.to_list() == ds.to_list() and ours.features == ds.features
-        assert (str(ours.split), ours.info.description) == ("train", "two chats")
-    assert len(list((tmp_path / "ours").glob("data-*-of-0000?.arrow"))) > 1
-    names = {p.name for p in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=r"column 'c'"):
-        write_arrow_folder(tmp_path / "bad", [[{"c": 1}]], pa.schema([("a", pa.int64())]))
-    assert {p.name for p in tmp_path.iterdir()} == names
-    with pytest.raises(ValueError, match=r"did not write, so it is not replaced"):
-        write_dataset(ds, tmp_path, overwrite=True)
-    (tmp_path / "ours" / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match=r"so it is not replaced: it holds thesis.txt"):
-        write_dataset(ds, tmp_path / "ours", overwrite=True)
-    assert (tmp_path / "ours" / "thesis.txt").read_text() == "precious"
+    with pytest.raises(ValueError, match=r"is a folder; expected a file: .*Dataset.save_to_disk"):
+        write_dataset(ds, tmp_path / "ours")
 
 
 def test_splits(tmp_path):
@@ -277,7 +260,7 @@ def test_splits(tmp_path):
 
 def test_an_existing_output_needs_overwrite(tmp_path):
     ds = Dataset.from_list(NESTED)
-    for name in ("a.jsonl", "folder"):
+    for name in ("a.jsonl", "a.parquet"):
         write_dataset(ds, tmp_path / name)
         with pytest.raises(ValueError, match=r"exists. Pass --overwrite"):
             write_dataset(ds, tmp_path / name)
@@ -325,22 +308,21 @@ def test_a_dataset_of_the_hub(monkeypatch, tmp_path):
 def test_a_full_disk_leaves_nothing_behind(tmp_path):
     code = """
 import resource, sys
-sys.argv[0] = 'scar-hf'  # as whose command line the package imports no torch
 from pathlib import Path
 import pyarrow as pa
-from scar_hf.files import write_arrow_folder, write_shard
+from scar_hf.files import write_shard
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 table = pa.table({"a": [str(i ** 9) for i in range(50_000)]})
-for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.csv", "a.parquet", "a"):
+for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.csv", "a.parquet"):
     path = Path(sys.argv[1]) / name
     try:
-        write_shard(path, [table]) if path.suffix else write_arrow_folder(path, [table], table.schema)
+        write_shard(path, [table])
     except OSError as error:
         print(name, error)
 """
     (tmp_path / "a.csv").write_text("what was there\n")
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert run.stderr == "" and run.stdout.count("File too large: '") == 7, run
+    assert run.stderr == "" and run.stdout.count("File too large: '") == 6, run
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"] and (tmp_path / "a.csv").read_text() == "what was there\n"
 
 

@@ -16,6 +16,7 @@ from scar_hf.trainer_callbacks import (
     ScarArguments,
     ScarSelectionCallback,
     ScarSFTTrainer,
+    SelectionCardMixin,
     to_sft_format,
 )
 from trl import SFTTrainer
@@ -295,7 +296,8 @@ def test_the_callback_tells_trackers_checkpoints_and_the_card(tiny_lm, sft_confi
     rows = rows_of_format("messages")
     rows[3]["messages"][1]["content"] = ""
     ranking = scar_rank(Dataset.from_list(rows), model=str(tiny_ranker), progress=False)
-    trainer = SFTTrainer(tiny_lm, sft_config(save_strategy="steps", save_steps=1), train_dataset=ranking.top(0.4))
+    config = sft_config(save_strategy="steps", save_steps=1)
+    trainer = type("Ours", (SelectionCardMixin, SFTTrainer), {})(tiny_lm, config, train_dataset=ranking.top(0.4))
     trainer.add_callback(ScarSelectionCallback(trainer, ranking, k=0.4))
     trained(trainer)
     (logged,) = [entry for entry in trainer.state.log_history if "scar/kept" in entry]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .arguments import ScarArguments
     from .curriculum import ScarCurriculumSampler, curriculum_order
     from .data_collator import ScarDataCollator
-    from .selection_callback import ScarSelectionCallback
+    from .selection_callback import ScarSelectionCallback, SelectionCardMixin
     from .sft_trainer import ScarSFTTrainer
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "ScarDataCollator",
     "ScarSFTTrainer",
     "ScarSelectionCallback",
+    "SelectionCardMixin",
     "curriculum_order",
     "to_sft_format",
 ]
@@ -30,7 +31,7 @@ __getattr__, __dir__ = lazy_names(
         "arguments": ["ScarArguments"],
         "curriculum": ["ScarCurriculumSampler", "curriculum_order"],
         "data_collator": ["ScarDataCollator"],
-        "selection_callback": ["ScarSelectionCallback"],
+        "selection_callback": ["ScarSelectionCallback", "SelectionCardMixin"],
         "sft_trainer": ["ScarSFTTrainer"],
     },
     extra={"trl": "trl", "peft": "trl"},

@@ -1,11 +1,11 @@
 """Records a selection in the logs, checkpoints and model card of a training run."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
 
 from ..hub_cards import amend_model_card
 from ..ranking import ScarRanking
@@ -19,7 +19,8 @@ _QUANTILES = (0.1, 0.5, 0.9)
 class ScarSelectionCallback(TrainerCallback):
     r"""
     Logs the selection to the active trackers, stores its manifest and scores in every checkpoint, and adds a section "Data
-    selection" to the model card each time the trainer writes it.
+    selection" to the model card when training ends. Trainers with [`SelectionCardMixin`], such as [`ScarSFTTrainer`], also
+    keep the section whenever they rewrite the card.
 
     Args:
         trainer ([`~transformers.Trainer`]): the trainer; its `log` method is used for logging.
@@ -62,7 +63,6 @@ class ScarSelectionCallback(TrainerCallback):
             self.metrics = {f"scar/{name}": float(counts[name]) for name in names}
         if too_long:
             self.manifest, self.metrics["scar/too_long"] = {**self.manifest, "too_long": too_long}, float(too_long)
-        self._amend_what_the_trainer_writes()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Log the selection, once in a run however often it is resumed."""
@@ -79,25 +79,52 @@ class ScarSelectionCallback(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """See to the model's card a last time."""
-        if state.is_world_process_zero and Path(args.output_dir or ".").is_dir():
-            amend_model_card(Path(args.output_dir or ".", "README.md"), self.manifest)
+        self.amend_card(args.output_dir)
 
-    def _amend_what_the_trainer_writes(self) -> None:
-        # TRL writes the card anew at each checkpoint and push, PEFT when it saves, and no event comes after either.
-        for name in ("create_model_card", "save_model"):
-            setattr(self.trainer, name, self._amended(getattr(self.trainer, name)))
+    def on_push_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """See to the card that is about to be uploaded."""
+        self.amend_card(args.output_dir)
 
-    def _amended(self, method: Any) -> Any:
-        @functools.wraps(method)
-        def write(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
-            output_dir = (kwargs.get("output_dir") or next(iter(args), None)) if method.__name__ == "save_model" else None
-            card = Path(output_dir or self.trainer.args.output_dir, "README.md")
-            if self.trainer.is_world_process_zero() and card.is_file():
-                amend_model_card(card, self.manifest)
-            return result
+    def amend_card(self, folder: str | Path | None = None) -> None:
+        """
+        Add the section "Data selection" to a model's card, or replace it there.
 
-        return write
+        Args:
+            folder (`str` or `Path`, *optional*, defaults to the trainer's `output_dir`): where the card is, if there is one.
+        """
+        card = Path(folder or self.trainer.args.output_dir or ".", "README.md")
+        if self.trainer.is_world_process_zero() and card.is_file():
+            amend_model_card(card, self.manifest)
+
+
+class SelectionCardMixin:
+    r"""
+    A trainer whose model card keeps the section of its [`ScarSelectionCallback`]: TRL writes the card anew at each push, PEFT
+    whenever it saves, and no event of a trainer comes after either.
+
+    Example:
+
+    ```python
+    >>> class MyTrainer(SelectionCardMixin, DPOTrainer): ...
+    ```
+    """
+
+    callback_handler: CallbackHandler
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the model's card, the selection included."""
+        super().create_model_card(*args, **kwargs)  # type: ignore[misc]
+        self._amend_cards(None)
+
+    def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        """Save the model, and see to the card that PEFT writes with it."""
+        super().save_model(output_dir, *args, **kwargs)  # type: ignore[misc]
+        self._amend_cards(output_dir)
+
+    def _amend_cards(self, folder: str | None) -> None:
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ScarSelectionCallback):
+                callback.amend_card(folder)
 
 
 def selection_metrics(selection: Selection) -> dict[str, float]:

@@ -25,13 +25,13 @@ from ..selection import Selection
 from .arguments import ScarArguments
 from .curriculum import ScarCurriculumSampler
 from .data_collator import WEIGHT_KEY, ScarDataCollator, check_collator
-from .selection_callback import ScarSelectionCallback
+from .selection_callback import ScarSelectionCallback, SelectionCardMixin
 from .stored_selection import check_same_selection, stored_ranking
 
 logger = logging.getLogger(__name__)
 
 
-class ScarSFTTrainer(SFTTrainer):
+class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
     r"""
     [`~trl.SFTTrainer`] that trains on the best rows of its training data. The main process ranks the data once, before
     tokenisation. Evaluation data is not filtered. Formats that `SFTTrainer` does not accept (Vicuna, Alpaca, Dolly) are

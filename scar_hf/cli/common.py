@@ -31,11 +31,6 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options shared by all commands that write rows."""
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=f"{_FORMATS}, or a folder")
-    parser.add_argument(
-        "--arrow",
-        action="store_true",
-        help="write an output folder in the format of Dataset.save_to_disk; by default in that of the data",
-    )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     parser.add_argument("--overwrite-scores", action="store_true", help="replace an existing column scar_score")
     parser.add_argument("--explain", action="store_true", help="add the columns scar_rank, scar_decision and scar_reason")
@@ -145,7 +140,6 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
         args.output,
         load_scorer(args),
         explain=args.explain,
-        arrow=args.arrow,
         split=args.split,
         overwrite=args.overwrite,
         overwrite_scores=args.overwrite_scores,

@@ -5,7 +5,7 @@ from .names import file_named
 from .reading import Shard, is_arrow_folder, open_shards, read_dataset
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, atomic_write, suffix_of
 from .text import read_json_rows
-from .writing import check_output, write_arrow_folder, write_dataset, write_shard
+from .writing import check_output, write_dataset, write_shard
 
 __all__ = [
     "Batch",
@@ -29,7 +29,6 @@ __all__ = [
     "suffix_of",
     "take",
     "without_empty_objects",
-    "write_arrow_folder",
     "write_dataset",
     "write_shard",
 ]

@@ -1,21 +1,15 @@
-"""Files and folders that appear whole or not at all, the same bytes for the same rows."""
+"""Files that appear whole or not at all, the same bytes for the same rows."""
 
-import hashlib
 import itertools
-import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetInfo, Features
+from datasets import Dataset
 
 from .batches import Batch, conform, rechunk, rows_of
-from .reading import NOT_DATA, NOT_DATA_ENDINGS, Shard, is_arrow_folder
+from .reading import NOT_DATA, NOT_DATA_ENDINGS, Shard
 from .streams import (
     OUTPUT_FORMATS,
     OUTPUT_SUFFIXES,
@@ -23,15 +17,11 @@ from .streams import (
     atomic_write,
     compressed,
     import_zstandard,
-    part_of,
     suffix_of,
-    sync_folder,
 )
 from .text import format_rows
 
 _ROW_GROUP = 5000  # rows of a Parquet row group, which is what is held in memory
-_ARROW_BATCH = 1000  # rows, as `datasets` has it
-_ARROW_FILE = 500_000_000  # bytes after which an Arrow folder begins its next file, as `datasets` has it
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> Path:
@@ -68,22 +58,19 @@ def write_dataset(ds: Dataset, path: str | Path, overwrite: bool = False) -> Pat
 
     Args:
         ds ([`~datasets.Dataset`]): the rows.
-        path (`str` or `Path`): as for [`check_output`]; a folder is written as `Dataset.save_to_disk` would.
+        path (`str` or `Path`): a file, as for [`check_output`]; for a folder there is `Dataset.save_to_disk`.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace what exists.
 
     Returns:
         `Path`: where it was written.
 
     Raises:
-        `ValueError`: as [`check_output`], [`write_shard`] and [`write_arrow_folder`].
+        `ValueError`: if it is not a file's name, or as [`check_output`] and [`write_shard`].
     """
+    if not suffix_of(Path(path)):
+        raise ValueError(f"The output {path} is a folder; expected a file: {OUTPUT_FORMATS}. Or use `Dataset.save_to_disk`.")
     path = check_output(path, overwrite)
-    schema = ds.features.arrow_schema
-    batches = Shard(path.name, None, ds).batches()
-    if path.suffix:
-        write_shard(path, batches, schema)
-    else:
-        write_arrow_folder(path, batches, schema, like=ds)
+    write_shard(path, Shard(path.name, None, ds).batches(), ds.features.arrow_schema)
     return path
 
 
@@ -116,66 +103,6 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
         else:
             _write_text(path, output, batches, schema)
     return output.sha256
-
-
-def write_arrow_folder(path: Path, batches: Iterable[Batch], schema: pa.Schema, like: Dataset | None = None) -> None:
-    """
-    Write a folder as `Dataset.save_to_disk` would. It appears whole or not at all, replacing one that is there.
-
-    Args:
-        path (`Path`): the folder.
-        batches (`Iterable[Batch]`): the rows.
-        schema (`pa.Schema`): the types of the columns.
-        like ([`~datasets.Dataset`], *optional*): a dataset whose description and split are kept.
-
-    Raises:
-        `ValueError`: if the rows do not fit the schema, or there is a folder that `Dataset.save_to_disk` did not write.
-        `OSError`: if the disk is full, or does not let one write there.
-    """
-    path = Path(path)
-    _check_arrow_folder(path)
-    features = Features.from_arrow_schema(schema)
-    part = part_of(path)
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed and had this number
-    part.mkdir(parents=True)
-    try:
-        hashes = _write_arrow_files(path, part, _tables(path, batches, features.arrow_schema), features.arrow_schema)
-        info = like.info.copy() if like is not None else DatasetInfo()
-        info.features = features
-        state: dict[str, Any] = {
-            "_data_files": [{"filename": name} for name in hashes],
-            "_fingerprint": hashlib.sha256("".join(hashes.values()).encode()).hexdigest()[:16],
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": str(like.split) if like is not None and like.split is not None else None,
-        }
-        for name, content in (("state.json", state), ("dataset_info.json", asdict(info))):
-            with atomic_write(part / name, path) as output:
-                output.write(json.dumps(content, indent=2, sort_keys=name == "state.json").encode())
-        _put_in_place(part, path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _check_arrow_folder(path: Path) -> None:
-    """Replace a folder only if `Dataset.save_to_disk` wrote each of its files, or `datasets` cached something there."""
-    if not path.is_dir() or not any(path.iterdir()):
-        return
-    known = {"state.json", "dataset_info.json"}
-    if is_arrow_folder(path):
-        try:
-            state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-            known |= {str(file["filename"]) for file in state["_data_files"]}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
-    other = [file.name for file in sorted(path.iterdir()) if file.name not in known and not file.match("cache-*.arrow")]
-    if other or not is_arrow_folder(path):
-        raise ValueError(
-            f"The output {path} is a folder that `Dataset.save_to_disk` did not write, so it is not replaced: it "
-            f"holds {', '.join(other[:5])}. Remove it, or pass another path."
-        )
 
 
 def _write_text(path: Path, output: OutputFile, batches: Iterable[Batch], schema: pa.Schema | None) -> None:
@@ -214,32 +141,6 @@ def _one_chunk(table: pa.Table) -> pa.Table:
     return table
 
 
-def _write_arrow_files(path: Path, folder: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> dict[str, str]:
-    """Write files of about the size that `datasets` has, and give their hashes by name."""
-    chunks = rechunk(tables, _ARROW_BATCH)
-    hashes: dict[str, str] = {}
-    last = False
-    while not last:
-        part = folder / f"{len(hashes)}.arrow"
-        with atomic_write(part, path) as output:
-            last = _write_arrow_stream(output, chunks, schema)
-        hashes[part.name] = output.sha256
-    names = [f"data-{i:05d}-of-{len(hashes):05d}.arrow" for i in range(len(hashes))]
-    for part_name, name in zip(hashes, names, strict=True):
-        os.replace(folder / part_name, folder / name)
-    return dict(zip(names, hashes.values(), strict=True))
-
-
-def _write_arrow_stream(output: OutputFile, tables: Iterator[pa.Table], schema: pa.Schema) -> bool:
-    """Write one file, and return whether it took the last of the tables."""
-    with pa.ipc.new_stream(pa.PythonFile(output, mode="w"), schema) as stream:
-        for table in tables:
-            stream.write_table(table.combine_chunks())
-            if output.tell() >= _ARROW_FILE:
-                return False
-    return True
-
-
 def _tables(path: Path, batches: Iterable[Batch], schema: pa.Schema) -> Iterator[pa.Table]:
     for batch in batches:
         try:
@@ -252,17 +153,3 @@ def _peek(batches: Iterable[Batch]) -> tuple[Batch | None, Iterator[Batch]]:
     iterator = iter(batches)
     first = next(iterator, None)
     return first, iterator if first is None else itertools.chain([first], iterator)
-
-
-def _put_in_place(part: Path, path: Path) -> None:
-    """Give a folder its name; what had that name is removed last, so that a crash loses neither."""
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        os.replace(path, old)
-    sync_folder(part)
-    os.replace(part, path)
-    sync_folder(path.parent)
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)

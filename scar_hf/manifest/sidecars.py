@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import Shard, atomic_write, file_named, is_arrow_folder, write_shard
+from ..files import Shard, atomic_write, file_named, write_shard
 from .replacing import CARD, IMAGES, LISTS, MANIFEST, amended_card, check_replaceable, output_name, plain_card, side_paths
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists:
     """
     check_replaceable(output)  # once more: files may have been put there while the rows were scored
     path, *list_paths = [target / name for name in (MANIFEST, *LISTS)] if target.is_dir() else side_paths(output)
-    if target.is_dir() and not is_arrow_folder(target):
+    if target.is_dir():
         _write_card(target, output, manifest["output"]["files"])
     names: dict[str, Any] = {"lists": {}}
     for key, list_path, lines in zip(("skipped_rows", "dropped_rows"), list_paths, lists, strict=True):

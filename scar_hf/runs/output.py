@@ -7,18 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
-
-from ..manifest.sidecars import hash_file
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs of one output are then not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 from ..files import (
     Batch,
@@ -28,10 +22,10 @@ from ..files import (
     schema_of,
     take,
     without_empty_objects,
-    write_arrow_folder,
     write_shard,
 )
 from ..manifest.replacing import check_replaceable
+from ..manifest.sidecars import hash_file
 from ..rows.sft import SftRows
 from ..scoring.datasets import ScoredRows
 from ..scoring.scorer import SCORE_COLUMN, score_column
@@ -80,8 +74,7 @@ class OutputWriter:
 
         Args:
             target (`Path`): a file or a folder.
-            layout (`str`): of a folder: `"shards"`, files that are named as the shards; `"arrow"`, as `Dataset.save_to_disk`
-                writes it; or `"parquet"`, one file.
+            layout (`str`): of a folder: `"shards"`, files that are named as the shards, or `"parquet"`, one file.
             bar (`tqdm`, *optional*): a progress bar of the rows read.
 
         Returns:
@@ -99,11 +92,7 @@ class OutputWriter:
         if layout == "parquet":
             (target / PARQUET_NAME).parent.mkdir(parents=True, exist_ok=True)
             return self.write(target / PARQUET_NAME, layout, bar)
-        if layout == "shards":
-            return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
-        like = self.shards[0].dataset if len(self.shards) == 1 else None
-        write_arrow_folder(target, (batch for i in every for batch in self._batches(i)), self._schema(every), like=like)
-        return [{"name": file.name, "sha256": hash_file(file)} for file in sorted(target.iterdir())]
+        return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
 
     def read(self, parts: Sequence[int] | None = None) -> None:
         """Read the rows for the observations alone, where what would be written is there already."""
@@ -197,11 +186,16 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.partial")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").is_file():
+    known = (".lock", ".plan")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in known):
         raise ValueError(f"{folder} stands where the output is built, and is not a run's. Move it elsewhere.")
     folder.mkdir(exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        _lock(lock, output)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"Another process is writing {output}. Wait for it, or choose another output.") from error
+    with lock:
         key = sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
         mark = folder / ".plan"
         if not mark.is_file() or mark.read_text() != key:
@@ -214,19 +208,10 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
         try:
             yield folder / output.name
         except ValueError:  # what is wrong with the data will not be better the next time
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         _put_in_place(folder / output.name, output)
-        shutil.rmtree(folder)
-
-
-def _lock(file: IO[str], output: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ValueError(f"Another process is writing {output}. Wait for it, or choose another output.") from error
+        shutil.rmtree(folder, ignore_errors=True)  # Windows leaves the lock file, which the next run takes
 
 
 def _put_in_place(built: Path, output: Path) -> None:

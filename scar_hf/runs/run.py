@@ -65,7 +65,6 @@ def select_files(
     all_rows: bool = False,
     explain: bool = False,
     sft_format: bool = False,
-    arrow: bool = False,
     group_by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
@@ -90,9 +89,6 @@ def select_files(
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
         sft_format (`bool`, *optional*, defaults to `False`):
             Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.rows.sft.to_sft_format`] does.
-        arrow (`bool`, *optional*, defaults to `False`):
-            Write an output folder as `Dataset.save_to_disk` does. By default it is like the data where that is a folder, and
-            else holds one Parquet file, which `load_dataset` and TRL take by the folder's name.
         group_by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -121,7 +117,7 @@ def select_files(
         shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratified}, overwrite_scores, explain, one_table
     )
     sft = _sft_rows(shards, scorer.reader, output) if sft_format else None
-    options: dict[str, Any] = {"all_rows": all_rows, "explain": explain, "arrow": arrow, "curation": None}
+    options: dict[str, Any] = {"all_rows": all_rows, "explain": explain, "curation": None}
     options |= {"sft_format": True} if sft_format else {}
     options |= criteria.describe()
     times = file_times(shards)
@@ -148,8 +144,7 @@ def select_files(
             writer.read()
     else:
         manifest = run | {"selection": describe_selection(scored, chosen) | {"dropped": len(dropped)}}
-        like_data = "shards" if shards[0].dataset is None else "arrow"
-        layout = "arrow" if arrow else like_data if Path(data).is_dir() else "parquet"
+        layout = "shards" if Path(data).is_dir() and shards[0].dataset is None else "parquet"
         with staged(output, manifest) as target, tqdm(total=rows, desc="Writing", unit="row", disable=hidden(progress)) as bar:
             manifest["output"] = {"name": output.name, "rows": len(written), "files": writer.write(target, layout, bar)}
             check_unchanged(data, shards, times, run["inputs"])
