@@ -10,6 +10,7 @@ from .._version import __version__
 from . import (
     ablate,
     card,
+    compare,
     convert,
     evaluate,
     explain,
@@ -42,6 +43,7 @@ _COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "sft": sft,
+    "compare": compare,
     "ablate": ablate,
 }
 # These parse the remaining arguments themselves: their options are dataclass fields, known only once torch is loaded.

@@ -1,0 +1,51 @@
+"""`scar-hf compare`: what different methods keep."""
+
+import argparse
+
+from .common import add_scoring_arguments, number
+
+HELP = "compare what methods keep: overlap, spread of style, sources, lengths, speed"
+EXAMPLE = "scar-hf compare data.jsonl -k 0.05 0.1 0.25 --methods scar random longest -o comparison.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_scoring_arguments(parser)
+    parser.add_argument("-k", type=number, nargs="+", default=[0.05, 0.1, 0.25], metavar="K", help="shares or counts to keep")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        default=["scar", "random", "longest", "diversity"],
+        metavar="METHOD",
+        help="as for scar-hf select --method (default: scar random longest diversity)",
+    )
+    parser.add_argument("--lm", metavar="LM", help="language model of perplexity and ifd")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random and diversity (default: 0)")
+    parser.add_argument("--group-by", metavar="COLUMN", help="column whose values' shares are shown, e.g. source")
+    parser.add_argument("--language", default="en", metavar="CODE", help="of the responses (default: en)")
+    parser.add_argument("-o", "--output", default="comparison.html", metavar="PAGE", help="(default: comparison.html)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rank by each method, compare, write the page and print the sets."""
+    from ..comparison import compare_methods
+    from ..files import read_dataset
+    from ..scoring.settings import ScorerSettings
+
+    if args.engine != "local":
+        raise ValueError("Methods are compared in this process only: leave out --engine.")
+    comparison = compare_methods(
+        read_dataset(args.data, args.split),
+        args.k,
+        args.methods,
+        group_by=args.group_by,
+        lm=args.lm,
+        seed=args.seed,
+        language=args.language,
+        cache=not args.no_cache,
+        **ScorerSettings.from_options(args).as_dict(),
+    )
+    comparison.save(args.output)
+    print(comparison)
+    print(f"Wrote {args.output}.")
+    return 0

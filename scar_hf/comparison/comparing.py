@@ -1,0 +1,131 @@
+"""Rows and methods -> the numbers of a comparison."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..ranking import ScarRanking, scar_rank
+from ..style import compare, style_consistency
+from .report import MethodComparison
+
+_MOST_GROUPS = 12
+
+
+def compare_methods(
+    ds: Dataset,
+    k: Sequence[float] = (0.05, 0.1, 0.25),
+    methods: Sequence[str | Mapping[str, float]] = ("scar", "random", "longest", "diversity"),
+    *,
+    group_by: str | None = None,
+    lm: Any = None,
+    seed: int = 0,
+    language: str = "en",
+    cache: bool = True,
+    progress: bool = True,
+    **rank: Any,
+) -> MethodComparison:
+    """
+    Compare what methods keep.
+
+    Args:
+        ds ([`~datasets.Dataset`]): the rows.
+        k (`Sequence[float]`, *optional*, defaults to `(0.05, 0.1, 0.25)`): shares or counts to keep.
+        methods (`Sequence`, *optional*): as for [`~scar_hf.scar_rank`], at least one.
+        group_by (`str`, *optional*): a column, such as `source`, of whose values the shares are shown.
+        lm, seed: as for [`~scar_hf.scar_rank`].
+        language (`str`, *optional*, defaults to `"en"`): as for [`~scar_hf.style.style_measures`].
+        cache (`bool`, *optional*, defaults to `True`):
+            Whether scores are kept on disk and found again; rows per second are then those of finding them.
+        progress (`bool`, *optional*, defaults to `True`): whether to show bars.
+        rank: as for [`~scar_hf.scar_rank`].
+
+    Returns:
+        [`MethodComparison`]: overlap and rank correlation of each two methods, and of each method and `k` the spread of style
+        with 95 % intervals, words, the share of each group, and rows per second.
+
+    Raises:
+        `ValueError`: if there is nothing to compare, no such method, or no column `group_by`.
+
+    Example:
+
+    ```python
+    >>> from scar_hf.comparison import compare_methods
+
+    >>> compare_methods(ds, k=[0.1], methods=["scar", "random", "longest"], group_by="source").save("comparison.html")
+    ```
+    """
+    if not methods or not k:
+        raise ValueError("Pass at least one method and one k.")
+    if group_by is not None and group_by not in ds.column_names:
+        raise ValueError(f"`group_by` names the column {group_by!r}, but the data has {ds.column_names}.")
+    rankings: dict[str, ScarRanking] = {}
+    seconds: dict[str, float] = {}
+    for method in methods:
+        name = method if isinstance(method, str) else ",".join(f"{part}={weight:g}" for part, weight in method.items())
+        began = time.perf_counter()
+        rankings[name] = scar_rank(ds, method=method, lm=lm, seed=seed, cache=cache, progress=progress, **rank)
+        seconds[name] = time.perf_counter() - began
+    names = list(rankings)
+    groups = None if group_by is None else [str(value) for value in ds[group_by]]
+    whole = style_consistency(ds, language=language, progress=progress)
+    assert whole.measures is not None
+    kept = {(name, share): rankings[name].select(share).indices for name in names for share in k}
+    sets = []
+    for (name, share), rows in kept.items():
+        change = compare(whole, style_consistency(whole.measures.select(rows)))
+        words = whole.measures.select(rows).values.get("words")
+        counted = Counter() if groups is None else Counter(groups[i] for i in rows.tolist())
+        sets.append(
+            {
+                "method": name,
+                "k": share,
+                "rows": len(rows),
+                "style": change.to_dict()["measures"],
+                "words": None if words is None or not np.isfinite(words).any() else round(float(np.nanmedian(words)), 1),
+                "groups": {group: counted[group] / max(1, len(rows)) for group in _frequent(groups)},
+            }
+        )
+    return MethodComparison(
+        {
+            "format": 1,
+            "rows": len(ds),
+            "group_by": group_by,
+            "methods": names,
+            "k": list(k),
+            "rows_per_second": {name: round(len(ds) / max(1e-6, spent), 1) for name, spent in seconds.items()},
+            "scored": {name: int(np.isfinite(ranking.scores).sum()) for name, ranking in rankings.items()},
+            "groups": {} if groups is None else {g: Counter(groups)[g] / max(1, len(groups)) for g in _frequent(groups)},
+            "correlation": [[_correlation(rankings[a].scores, rankings[b].scores) for b in names] for a in names],
+            "overlap": [[[_jaccard(kept[a, share], kept[b, share]) for b in names] for a in names] for share in k],
+            "sets": sets,
+            "notes": list(whole.notes),
+        }
+    )
+
+
+def _frequent(groups: Sequence[str] | None) -> list[str]:
+    return [] if groups is None else [name for name, _ in Counter(groups).most_common(_MOST_GROUPS)]
+
+
+def _jaccard(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Rows in both over rows in either."""
+    either = len(np.union1d(first, second))
+    return round(len(np.intersect1d(first, second)) / either, 5) if either else None
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Spearman's rank correlation over the rows that both have scored."""
+    both = np.isfinite(first) & np.isfinite(second)
+    ranks = [_mean_ranks(scores[both]) for scores in (first, second)]
+    if both.sum() < 2 or any(np.ptp(found) == 0 for found in ranks):
+        return None
+    return round(float(np.corrcoef(*ranks)[0, 1]), 5)
+
+
+def _mean_ranks(scores: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

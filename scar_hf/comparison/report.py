@@ -1,0 +1,175 @@
+"""A comparison as a page, figures and numbers."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_write
+from ..report.figures import COLOURS, Figures, add_legend, draw, new_axes
+from ..report.static_page import Section, render_static
+from ..style import MEASURES
+from ..style.tables import percent, span
+
+_ROLES = ("kept", "mark", "g2", "g3", "g4", "g5")
+# Beyond this a change of spread is drawn at the edge: the table has its number.
+_MOST_CHANGE = 1.0
+
+
+@dataclass
+class MethodComparison:
+    """
+    What methods keep, side by side.
+
+    Args:
+        numbers (`dict`): everything that the page shows, as JSON takes it.
+    """
+
+    numbers: dict[str, Any]
+
+    def html(self) -> str:
+        """The page: one file that opens offline."""
+        n = self.numbers
+        lead = f"{len(n['methods'])} methods on {n['rows']:,} rows."
+        foot = "Made by scar-hf compare. A narrower style is no merit of a method where random rows are as narrow."
+        return render_static("comparison", "What different methods keep", lead, _sections(n), foot, n, _figures(n))
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to `path`, the numbers as JSON next to it, and its figures as PNG into a folder of its name."""
+        path = Path(path)
+        text = json.dumps(self.numbers, indent=1, ensure_ascii=False, allow_nan=False)
+        files = {
+            path: self.html().encode("utf-8", "replace"),
+            path.with_suffix(".json"): f"{text}\n".encode("utf-8", "replace"),
+        }
+        for name, image in draw(self.numbers, "png", _figures(self.numbers)).items():
+            files[path.with_suffix("") / f"{name}.png"] = image
+        for file, data in files.items():
+            with atomic_write(file) as out:
+                out.write(data)
+
+    def __str__(self) -> str:
+        lines = []
+        for found in self.numbers["sets"]:
+            verdicts = [row["verdict"] for row in found["style"].values()]
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in found["groups"].items())
+            lines.append(
+                f"{found['method']}, k={found['k']:g}: {found['rows']:,} rows, median {found['words']} words, narrower in "
+                f"{verdicts.count('narrower')} of {len(verdicts)} measures, wider in {verdicts.count('wider')}"
+                f"{f'; {shares}' if shares else ''}"
+            )
+        return "\n".join(lines)
+
+
+def _sections(n: Mapping[str, Any]) -> list[Section]:
+    rates = [(m, f"{n['scored'][m]:,}", f"{n['rows_per_second'][m]:,.0f}") for m in n["methods"]]
+    caption = "Rows per second include loading the model; scores found in the cache take next to no time."
+    sections = [Section("Methods", (), caption, [(("Method", "Rows with a score", "Rows per second"), rates)])]
+    for i, k in enumerate(n["k"]):
+        sets = [found for found in n["sets"] if found["k"] == k]
+        groups = list(n["groups"])
+        head = ("Method", "Rows", "Median words", *groups)
+        lines: list[tuple[str, ...]] = [_set_line(found, groups) for found in sets]
+        if groups:
+            lines.append(("all rows", f"{n['rows']:,}", "", *(f"{n['groups'][g]:.1%}" for g in groups)))
+        spread_head = ("Spread of", *(f["method"] for f in sets), "random draws")
+        style = {name: [found["style"][name] for found in sets] for name in sets[0]["style"]}
+        spread_lines = [(_title(name), *map(_change, rows), _draws(rows[0])) for name, rows in style.items()]
+        figures = [
+            (f"spreads-{i}", "Change of the standard deviation against all rows, with 95 % intervals; left is narrower."),
+            (f"overlap-{i}", "Jaccard overlap: rows that both keep over rows that either keeps."),
+        ]
+        sections.append(Section(f"k = {k:g}", (), "", [(head, lines), (spread_head, spread_lines)], figures))
+    head = ("Rank correlation", *n["methods"])
+    lines = [
+        (name, *("-" if value is None else f"{value:.2f}" for value in row))
+        for name, row in zip(n["methods"], n["correlation"], strict=True)
+    ]
+    return [*sections, Section("Agreement over all rows", (), "Spearman's rank correlation of the scores.", [(head, lines)])]
+
+
+def _set_line(found: Mapping[str, Any], groups: list[str]) -> tuple[str, ...]:
+    words = "-" if found["words"] is None else f"{found['words']:g}"
+    return found["method"], f"{found['rows']:,}", words, *(f"{found['groups'][group]:.1%}" for group in groups)
+
+
+def _title(name: str) -> str:
+    return MEASURES[name].title.split(",")[0].split(" (")[0]
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    if row["spread_change"] is None:
+        return "-"
+    interval = "" if row["low"] is None else f" ({span(row['low'], row['high'], percent)})"
+    return f"{percent(row['spread_change'])}{interval}"
+
+
+def _draws(row: Mapping[str, Any]) -> str:
+    draws = row.get("random")
+    return "-" if not draws else span(draws["low"], draws["high"], percent)
+
+
+def _figures(n: Mapping[str, Any]) -> Figures:
+    figures: Figures = {}
+    for i, k in enumerate(n["k"]):
+        figures[f"spreads-{i}"] = (lambda _: True, _spreads([found for found in n["sets"] if found["k"] == k]))
+        figures[f"overlap-{i}"] = (lambda _: len(n["methods"]) > 1, _overlap(n["methods"], n["overlap"][i]))
+    return figures
+
+
+def _spreads(sets: list[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], Any]:
+    def plot(_: Mapping[str, Any]) -> Any:
+        names = [name for name, row in sets[0]["style"].items() if row["spread_change"] is not None]
+        figure, axes = new_axes(1.2 + 0.42 * len(names))
+        for j, found in enumerate(sets):
+            colour, offset = COLOURS[_ROLES[j % len(_ROLES)]], (len(sets) / 2 - j) * 0.8 / max(1, len(sets))
+            for i, name in enumerate(reversed(names)):
+                row = found["style"][name]
+                low, high, at = (_in_per_cent(row[end]) for end in ("low", "high", "spread_change"))
+                if low is not None:
+                    axes.plot([low, high], [i + offset] * 2, color=colour, linewidth=1.4)
+                if at is not None:
+                    label = f"shown:{found['method']}" if i == 0 else "_"
+                    mark = {"marker": "o", "markersize": 4.5, "markeredgewidth": 0, "linestyle": ""}
+                    axes.plot([at], [i + offset], color=colour, label=label, **mark)
+        axes.axvline(0, color=COLOURS["quiet"], linewidth=1)
+        axes.grid(axis="x")
+        axes.set(xlabel="change of the spread (%); left is narrower", ylim=(-0.7, len(names) - 0.3))
+        axes.set_yticks(range(len(names)), [_title(name) for name in reversed(names)])
+        axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
+        axes.spines["left"].set_visible(False)
+        add_legend(figure, axes)
+        return figure
+
+    return plot
+
+
+def _in_per_cent(value: float | None) -> float | None:
+    return None if value is None else 100 * max(-1.0, min(_MOST_CHANGE, value))
+
+
+def _overlap(methods: list[str], overlap: list[list[float | None]]) -> Callable[[Mapping[str, Any]], Any]:
+    def plot(_: Mapping[str, Any]) -> Any:
+        figure, axes = new_axes(1.0 + 0.5 * len(methods))
+        for y, row in enumerate(overlap):
+            for x, value in enumerate(row):
+                share = value or 0.0
+                axes.add_patch(_square(x, y, share))
+                axes.annotate(f"{share:.2f}", (x, y), ha="center", va="center", color=COLOURS["ink"], fontsize=9)
+        axes.set(xlim=(-0.5, len(methods) - 0.5), ylim=(len(methods) - 0.5, -0.5))
+        axes.set_xticks(range(len(methods)), methods, rotation=25, ha="right")
+        axes.set_yticks(range(len(methods)), methods)
+        for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            tick.set_parse_math(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+        return figure
+
+    return plot
+
+
+def _square(x: int, y: int, share: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=COLOURS["kept"], alpha=0.08 + 0.5 * share, linewidth=0)
