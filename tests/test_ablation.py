@@ -51,13 +51,15 @@ def test_a_killed_grid_goes_on_and_gives_the_same_table(data, tiny_lm, tmp_path,
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-m", "scar_hf", *command(data, tiny_lm, killed)], env=env, **quiet)
-    assert main(command(data, tiny_lm, whole)) == 0
     cells = killed / "cells"
-    while process.poll() is None and (not cells.is_dir() or len(list(cells.glob("*.json"))) < 2):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen([sys.executable, "-m", "scar_hf", *command(data, tiny_lm, killed)], env=env, **quiet) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < deadline and len(list(cells.glob("*.json"))) < 2:
+                time.sleep(0.02)
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert main(command(data, tiny_lm, whole)) == 0
     before = {file.name: file.stat().st_mtime_ns for file in cells.glob("*.json")}
     assert len(before) >= 2
     # However far it came before the signal, the last cells are missing.

@@ -20,7 +20,12 @@ def rows() -> Dataset:
     for i in range(60):
         text = " ".join(draw.choice(words, size=int(draw.integers(3, 40))))
         made.append(
-            {"instruction": f"Ask {i}?", "response": f"{text}.", "source": "ab"[i % 2], "reward": float(len(text)) ** 2}
+            {
+                "instruction": f"Ask {i}?",
+                "response": f"{text}.",
+                "source": ("a", "<i>b")[i % 2],
+                "reward": float(len(text)) ** 2,
+            }
         )
     return Dataset.from_list(made)
 
@@ -39,6 +44,7 @@ def test_overlap_correlation_and_shares_are_those_of_the_selections(rows):
     assert numbers["correlation"][0][2] > 0.99
     longest = numbers["sets"][0]
     assert longest["rows"] == 12 and sum(longest["groups"].values()) == pytest.approx(1)
+    assert numbers["words"] == pytest.approx(np.median([len(row["response"].split()) for row in rows]), abs=0.06)
     responses = np.array([len(rows[i]["response"].split()) for i in sorted(kept[0])])
     assert longest["style"]["words"]["spread_after"] == pytest.approx(responses.std(ddof=1), rel=1e-6)
     assert longest["style"]["words"]["low"] is not None and longest["style"]["words"]["random"] is not None
@@ -54,7 +60,11 @@ def test_the_command_writes_page_numbers_and_figures(rows, write_jsonl, tmp_path
     assert "longest, k=0.2: 12 rows" in capsys.readouterr().out
     html = page.read_text()
     assert "<script" not in html and "random draws" in html and html.count("<svg") == 2
-    assert json.loads(page.with_suffix(".json").read_text())["rows"] == 60
+    assert "&lt;i&gt;b" in html and "<i>" not in html
+    numbers = json.loads(page.with_suffix(".json").read_text())
+    words = numbers["sets"][0]["style"]["words"]
+    change, low, high = (f"{100 * words[name]:+.0f}" for name in ("spread_change", "low", "high"))
+    assert numbers["rows"] == 60 and f"{change} ({low} to {high})" in html.replace("\N{NO-BREAK SPACE}", " ")
     assert {file.name for file in (tmp_path / "comparison").iterdir()} == {"spreads-0.png", "overlap-0.png"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..ranking import ScarRanking, scar_rank
-from ..style import compare, style_consistency
+from ..style import StyleMeasures, compare, style_consistency
 from .report import MethodComparison
 
 _MOST_GROUPS = 12
@@ -77,7 +77,6 @@ def compare_methods(
     sets = []
     for (name, share), rows in kept.items():
         change = compare(whole, style_consistency(whole.measures.select(rows)))
-        words = whole.measures.select(rows).values.get("words")
         counted = Counter() if groups is None else Counter(groups[i] for i in rows.tolist())
         sets.append(
             {
@@ -85,7 +84,7 @@ def compare_methods(
                 "k": share,
                 "rows": len(rows),
                 "style": change.to_dict()["measures"],
-                "words": None if words is None or not np.isfinite(words).any() else round(float(np.nanmedian(words)), 1),
+                "words": _median_words(whole.measures.select(rows)),
                 "groups": {group: counted[group] / max(1, len(rows)) for group in _frequent(groups)},
             }
         )
@@ -93,6 +92,7 @@ def compare_methods(
         {
             "format": 1,
             "rows": len(ds),
+            "words": _median_words(whole.measures),
             "group_by": group_by,
             "methods": names,
             "k": list(k),
@@ -105,6 +105,11 @@ def compare_methods(
             "notes": list(whole.notes),
         }
     )
+
+
+def _median_words(measures: StyleMeasures) -> float | None:
+    words = measures.values.get("words")
+    return None if words is None or not np.isfinite(words).any() else round(float(np.nanmedian(words)), 1)
 
 
 def _frequent(groups: Sequence[str] | None) -> list[str]:
@@ -120,10 +125,10 @@ def _jaccard(first: np.ndarray, second: np.ndarray) -> float | None:
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's rank correlation over the rows that both have scored."""
     both = np.isfinite(first) & np.isfinite(second)
-    ranks = [_mean_ranks(scores[both]) for scores in (first, second)]
+    ranks = _mean_ranks(first[both]), _mean_ranks(second[both])
     if both.sum() < 2 or any(np.ptp(found) == 0 for found in ranks):
         return None
-    return round(float(np.corrcoef(*ranks)[0, 1]), 5)
+    return round(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), 5)
 
 
 def _mean_ranks(scores: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ from ..files import atomic_write
 from ..report.figures import COLOURS, Figures, add_legend, draw, new_axes
 from ..report.static_page import Section, render_static
 from ..style import MEASURES
-from ..style.tables import percent, span
 
 _ROLES = ("kept", "mark", "g2", "g3", "g4", "g5")
 # Beyond this a change of spread is drawn at the edge: the table has its number.
 _MOST_CHANGE = 1.0
+_SPREADS = "Change of the standard deviation against all rows, with 95 % intervals. Changes above 100 % are drawn at the edge."
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass
@@ -71,13 +72,12 @@ def _sections(n: Mapping[str, Any]) -> list[Section]:
         groups = list(n["groups"])
         head = ("Method", "Rows", "Median words", *groups)
         lines: list[tuple[str, ...]] = [_set_line(found, groups) for found in sets]
-        if groups:
-            lines.append(("all rows", f"{n['rows']:,}", "", *(f"{n['groups'][g]:.1%}" for g in groups)))
-        spread_head = ("Spread of", *(f["method"] for f in sets), "random draws")
+        lines.append(_set_line({**n, "method": "all rows"}, groups))
+        spread_head = ("Change of spread, %", *(f["method"] for f in sets), "random draws")
         style = {name: [found["style"][name] for found in sets] for name in sets[0]["style"]}
         spread_lines = [(_title(name), *map(_change, rows), _draws(rows[0])) for name, rows in style.items()]
         figures = [
-            (f"spreads-{i}", "Change of the standard deviation against all rows, with 95 % intervals; left is narrower."),
+            (f"spreads-{i}", _SPREADS),
             (f"overlap-{i}", "Jaccard overlap: rows that both keep over rows that either keeps."),
         ]
         sections.append(Section(f"k = {k:g}", (), "", [(head, lines), (spread_head, spread_lines)], figures))
@@ -101,13 +101,22 @@ def _title(name: str) -> str:
 def _change(row: Mapping[str, Any]) -> str:
     if row["spread_change"] is None:
         return "-"
-    interval = "" if row["low"] is None else f" ({span(row['low'], row['high'], percent)})"
-    return f"{percent(row['spread_change'])}{interval}"
+    interval = "" if row["low"] is None else f"{_NO_BREAK}({_interval(row)})"
+    return f"{_whole(row['spread_change'])}{interval}"
 
 
 def _draws(row: Mapping[str, Any]) -> str:
     draws = row.get("random")
-    return "-" if not draws else span(draws["low"], draws["high"], percent)
+    return _interval(draws) if draws else "-"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    return _NO_BREAK.join((_whole(row["low"]), "to", _whole(row["high"])))
+
+
+def _whole(share: float) -> str:
+    """Per cent without the sign."""
+    return f"{100 * share:+z.0f}"
 
 
 def _figures(n: Mapping[str, Any]) -> Figures:
