@@ -37,7 +37,7 @@ _ONE_FILE = "train-00000-of-00001.parquet"
 _CAPTIONS = {
     "scores": "The scores, and the lowest score kept",
     "spreads": "Change of the spread of each measure of style, with 95 % intervals: blue is narrower, orange wider, grey "
-    "unclear; the grey bands and diamonds are draws of as many rows at random, and with the same lengths",
+    "unclear; the grey bands and diamonds are draws of the same number of rows, at random and with the same lengths",
     "calibration": "The share of the reference data that a threshold keeps",
 }
 # Everything else that a training run leaves in the folder, such as checkpoints and the optimizer, is not uploaded.

@@ -187,7 +187,7 @@ def _read_weights(checkpoint: str, revision: str | None) -> dict[str, torch.Tens
         [key for key, value in weights.items() if not isinstance(value, torch.Tensor)] if isinstance(weights, dict) else ["."]
     )
     if wrong:
-        raise ValueError(f"{name} of {checkpoint!r} is no state dict: not a tensor are {wrong[:4]}.")
+        raise ValueError(f"{name} of {checkpoint!r} is not a state dict: {wrong[:4]} are not tensors.")
     return weights
 
 

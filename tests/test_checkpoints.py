@@ -213,7 +213,7 @@ def test_no_code_of_a_language_model_or_an_encoder_is_run_unasked(evil, tiny_lm,
     with pytest.raises(ValueError, match=r"contains custom code"):
         Surprisal(str(lm)).measure(["q"], ["a"])
     assert not mark.exists()
-    with pytest.raises(ValueError, match=r"is no causal language model"):
+    with pytest.raises(ValueError, match=r"is not a causal language model"):
         Surprisal(str(lm), trust_remote_code=True).measure(["q"], ["a"])
     assert mark.exists()
     mark.unlink()

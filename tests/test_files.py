@@ -281,7 +281,7 @@ def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
     for name in ("nothing.jsonl", "nothing/at/all", "data/nothing.csv"):
         with pytest.raises(ValueError, match=rf"{name} does not exist. Expected .jsonl"):
             read_dataset(name)
-    with pytest.raises(ValueError, match=r"owner/name is no path here, and could not be loaded as the split 'train'"):
+    with pytest.raises(ValueError, match=r"owner/name is not a path on this machine and could not be loaded as split 'train'"):
         open_shards("owner/name")
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=r"ends in '.txt'; expected .jsonl"):

@@ -202,7 +202,7 @@ def test_wrong_models_are_refused(tmp_path, lm, bytes_tokenizer, encoder_folder)
     both_ways = BertLMHeadModel(BertConfig(**sizes)).eval()
     with pytest.raises(ValueError, match="depends on later tokens"):
         Surprisal(both_ways, tokenizer=bytes_tokenizer, max_length=64).measure(X, Y)
-    with pytest.raises(ValueError, match="no causal language model, or not whole"):
+    with pytest.raises(ValueError, match="not a causal language model, or is incomplete"):
         Surprisal(str(encoder_folder)).measure(X, Y)
     with pytest.raises(ValueError, match="No causal language model can be loaded from"):
         Surprisal(str(tmp_path / "nothing")).measure(X, Y)
@@ -216,7 +216,7 @@ def test_weights_that_are_no_numbers_are_said(lm_folder, bytes_tokenizer):
         broken.model.embed_tokens.weight[bytes_tokenizer("q")["input_ids"]] = float("nan")
     surprisal = Surprisal(broken, tokenizer=bytes_tokenizer, max_length=64)
     assert np.isfinite(surprisal.measure(X[:2], Y[:2])["ppl"]).all()
-    with pytest.raises(ValueError, match="The perplexity of row 1 is no finite number"):
+    with pytest.raises(ValueError, match="The perplexity of row 1 is not finite"):
         surprisal.measure(X[:2], ["a", "quiet"])
 
 

@@ -36,7 +36,7 @@ def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 
     """
     n = len(scores)
     if not 1 <= start <= n:
-        raise ValueError(f"A curriculum begins with 1 to {n} rows, as many as there are; got {start}.")
+        raise ValueError(f"A curriculum must begin with 1 to {n} rows, the number selected; got {start}.")
     if not 0 < widen <= 1:
         raise ValueError(f"`widen` must be a share in (0, 1], got {widen!r}.")
     ranked, shuffle = order_of(scores), np.random.default_rng(seed)

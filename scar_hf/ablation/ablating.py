@@ -38,7 +38,7 @@ def ablate(
         group_by (`str`, *optional*): a column, such as `source`, by whose values held-out rows of `ds` are told apart.
         lm (`str`, *optional*): for the methods `"perplexity"` and `"ifd"`; by default the model that is tuned.
         judge ([`~scar_hf.ablation.judging.PairwiseJudge`], *optional*): compares answers in pairs.
-        most_cells (`int`, *optional*): stop after so many more cells.
+        most_cells (`int`, *optional*): stop after this number of further cells.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
         rank: as for [`~scar_hf.scar_rank`]: `model`, `dtype`, and so on.
 

@@ -112,7 +112,7 @@ def constrained_prompts(count: int, seed: int = 0) -> list[tuple[str, Constraint
         `list[tuple(str, Constraint)]`: the instruction, and what its answer must fulfil.
 
     Raises:
-        `ValueError`: if there are not so many.
+        `ValueError`: if there are fewer.
     """
     most = len(CONSTRAINTS) * len(_TOPICS)
     if count > most:

@@ -94,7 +94,7 @@ def run_grid(
         held ([`HeldOut`]): what is measured on.
         folder (`str` or `Path`): where results are kept, a file for each cell.
         rank (`Mapping`, *optional*): keyword arguments of [`~scar_hf.scar_rank`], such as `lm`.
-        most_cells (`int`, *optional*): stop after so many more cells.
+        most_cells (`int`, *optional*): stop after this number of further cells.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
 
     Returns:

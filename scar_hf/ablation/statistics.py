@@ -32,7 +32,7 @@ def measures_in(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
     """
-    Compare each method with a random choice of as many rows, seed by seed and instruction by instruction.
+    Compare each method with the same number of random rows, seed by seed and instruction by instruction.
 
     Args:
         cells (`Sequence[Mapping]`): results of [`~scar_hf.ablation.run_grid`].

@@ -233,7 +233,7 @@ def _open_folder(path: Path, split: str | None) -> list[Shard]:
     if len(kinds) > 1:
         examples = "; ".join(f"{count:,} of {kind!r}, such as {_first(files, kind, path)}" for kind, count in kinds.items())
         raise ValueError(
-            f"{path} is not a folder of shards of one kind: it has {examples}. Move what is no data elsewhere, or put '_' "
+            f"{path} is not a folder of shards of one kind: it has {examples}. Move other files elsewhere, or put '_' "
             "before its name."
         )
     suffix = suffix_of(files[0])
@@ -287,7 +287,7 @@ def _load_from_hub(name: str, split: str) -> Dataset:
         dataset = load_dataset(name, split=split)
     except (DatasetsError, OSError, ValueError) as error:
         raise ValueError(
-            f"{name} is no path here, and could not be loaded as the split {split!r} of a dataset on the Hub: {error} "
+            f"{name} is not a path on this machine and could not be loaded as split {split!r} of a dataset on the Hub: {error} "
             f"Check the id, the split and the network, or pass a file. Expected {INPUT_FORMATS}."
         ) from error
     if not isinstance(dataset, Dataset):

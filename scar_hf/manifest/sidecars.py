@@ -54,7 +54,7 @@ def places_of(numbers: Sequence[int], shards: Sequence[Shard], counts: Sequence[
 
 def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists: list[dict[str, Any]]) -> None:
     """
-    Write the manifest, and the lists of skipped and of dropped rows where there are any: into an output folder, or beside
+    Write the manifest, and the lists of skipped and of dropped rows where there are any: into an output folder, or next to
     an output file. They are there before the output is, so that it never stands without them.
 
     Args:

@@ -17,7 +17,7 @@ METHODS = {
     "longest": "the longest responses",
     "perplexity": "the responses that surprise a language model least",
     "ifd": "instruction-following difficulty, by a language model",
-    "diversity": "as many rows from each cluster",
+    "diversity": "the same number of rows from each cluster",
 }
 Method = str | Mapping[str, float]
 

@@ -135,7 +135,7 @@ class OutputWriter:
             if start == self.starts[i + 1]:
                 return
         raise ValueError(
-            f"{self.shards[i].name} has another number of rows than when it was scored: it was changed meanwhile. Start again."
+            f"{self.shards[i].name} has another number of rows than when it was scored: it changed during the run. Start again."
         )
 
     def _taken(self, batch: Batch, numbers: np.ndarray) -> Batch:
@@ -171,7 +171,7 @@ class OutputWriter:
 @contextmanager
 def staged(output: Path, plan: Any) -> Iterator[Path]:
     """
-    Give a hidden place beside the output to build it in, and put it in its place at the end. What a run of the same plan
+    Give a hidden place next to the output to build it in, and put it in its place at the end. What a run of the same plan
     left there when it was killed is found again; what another left is removed.
 
     Args:

@@ -50,12 +50,12 @@ def load_causal_lm(
     except (OSError, KeyError, IndexError, ValueError, struct.error) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(
-            f"No causal language model can be loaded from {str(lm)!r}: it is no folder or file of one, is damaged, or is a "
+            f"No causal language model can be loaded from {str(lm)!r}: it is not a folder or file of one, is damaged, or is a "
             f"model id that cannot be reached ({why})."
         ) from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(map(str, info["missing_keys"]))[:4])
-        raise ValueError(f"{lm!s} has no weights for {missing}: it is no causal language model, or not whole.")
+        raise ValueError(f"{lm!s} has no weights for {missing}: it is not a causal language model, or is incomplete.")
     return model.eval().to(device), tokenizer
 
 
@@ -83,7 +83,9 @@ def lm_identity(lm: str | Path, revision: str | None = None) -> str:
     try:
         return Path(str(cached_file(str(lm), "config.json", revision=revision))).parent.name
     except (OSError, ValueError) as error:
-        raise ValueError(f"There is no language model {str(lm)!r}: it is no folder or file, and cannot be fetched.") from error
+        raise ValueError(
+            f"There is no language model {str(lm)!r}: it is not a folder or file, and cannot be fetched."
+        ) from error
 
 
 def check_causal(model: PreTrainedModel, name: str) -> None:
@@ -93,7 +95,7 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
         first, second = model(input_ids=ids).logits.float()
     change = (first - second).abs().amax(dim=-1)
     if (change[:-1] > 1e-3 * change[-1]).any():
-        raise ValueError(f"{name} is no causal language model: what it predicts depends on later tokens.")
+        raise ValueError(f"{name} is not a causal language model: what it predicts depends on later tokens.")
 
 
 @torch.inference_mode()

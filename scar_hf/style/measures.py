@@ -64,7 +64,7 @@ def root_of(language: str) -> str:
         `str`: in lower case.
 
     Raises:
-        `ValueError`: if it is no such code.
+        `ValueError`: if the code is unknown.
     """
     root = str(language).replace("_", "-").partition("-")[0].lower()
     if not (root.isascii() and root.isalpha() and 2 <= len(root) <= 3):

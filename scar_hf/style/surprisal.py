@@ -164,7 +164,7 @@ class Surprisal:
         wrong = np.flatnonzero(~np.isfinite(means))
         if len(wrong):
             raise ValueError(
-                f"The perplexity of row {start + int(wrong[0]) // 2} is no finite number: {self.name} has bad weights, or "
+                f"The perplexity of row {start + int(wrong[0]) // 2} is not finite: {self.name} has bad weights, or "
                 f"{self.dtype} is too narrow for it. Try dtype='float32'."
             )
         rows = slice(start, start + len(pairs))
