@@ -208,7 +208,7 @@ def test_ratings_of_humans_come_from_columns(tmp_path, write_jsonl):
     ("arguments", "message"),
     [
         ([], "No judge"),
-        (["--check"], "pass --model"),
+        (["--check"], "--check requires --model"),
         (["--ratings-from", "human"], "takes MEMBER=COLUMN"),
         (["--ratings-from", "robot=x"], "Ratings can be given for direct, referenced, human"),
         (["--ratings-from", "human=x"], "no column 'x' of ratings"),
