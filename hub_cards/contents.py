@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from huggingface_hub import RepoCard
 
-from ..files import atomic_write, columns_of, file_named, open_shards, read_dataset, suffix_of, write_dataset
+from ..files import (
+    atomic_write,
+    columns_of,
+    file_named,
+    open_shards,
+    read_dataset,
+    suffix_of,
+    without_local_folders,
+    write_dataset,
+)
 from ..manifest.sidecars import find_manifest, hash_file, sealed
 from ..modeling import ScarConfig
 from ..report.figures import draw, score_histogram
 from ..scoring.checkpoints import load_ranker, resolve_checkpoint
 from ..scoring.scorer import SCORE_COLUMN
-from .metadata import count_reasons, license_metadata, source_metadata, without_local_folders
+from .metadata import count_reasons, license_metadata, source_metadata
 from .push import PushReport, push
 from .ranker_card import ranker_card
 from .sections import save_card
@@ -137,7 +146,9 @@ def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict
     if not source.is_dir():
         raise ValueError(f"No ranker {str(ranker)!r}: expected 'scar-ranker' or a folder with a ranker.")
     calibration = load_ranker(str(source)).config.calibration
-    ScarConfig.from_pretrained(source).save_pretrained(folder)
+    config = ScarConfig.from_pretrained(source)
+    config.training = without_local_folders(config.training)
+    config.save_pretrained(folder)
     names = sorted(file.name for file in source.iterdir() if _RANKER_FILES.fullmatch(file.name))
     contents = {name: path for name in names if (path := file_named(source, name)).is_file()}
     contents |= {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}

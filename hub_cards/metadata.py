@@ -4,7 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCard
@@ -153,27 +153,6 @@ def share(part: int, whole: int) -> Markdown:
     if not whole:
         return Markdown("-")
     return Markdown("&lt; 0.1%" if 0 < part / whole < 0.0005 else f"{part / whole:.1%}")
-
-
-def without_local_folders(value: Any) -> Any:
-    """
-    Prepare a manifest for others to read: absolute paths, which reveal the machine and its user, are reduced to their names.
-
-    Args:
-        value: a manifest, or a part of one.
-
-    Returns:
-        The same, with names for absolute paths.
-    """
-    if isinstance(value, Mapping):
-        return {without_local_folders(key): without_local_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_local_folders(item) for item in value]
-    if isinstance(value, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            if kind(value).is_absolute():
-                return kind(value).name
-    return value
 
 
 def count_reasons(reasons: Iterable[str]) -> Counter[str]:

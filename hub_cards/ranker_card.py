@@ -8,8 +8,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
+from ..files import without_local_folders
 from ..scoring.checkpoints import resolve_checkpoint
-from .metadata import is_hub_id, license_metadata, without_local_folders
+from .metadata import is_hub_id, license_metadata
 from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 
 # The Hub's metadata names results by it, so that ours are found again among others.
@@ -164,7 +165,7 @@ def _sources(training: Mapping[str, Any], licences: Mapping[str, str]) -> list[t
 
 def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
-        ("encoder", str(training.get("encoder"))),
+        ("encoder", str(without_local_folders(training.get("encoder")))),
         ("rows of training data", f"{training.get('rows', 0):,}"),
         ("learning rate", str(training.get("learning_rate"))),
         ("epochs", str(training.get("epochs"))),

@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, ModelCard
 
+from ..files import without_local_folders
 from ..manifest.commands import select_command
 from .metadata import (
     choice_in_words,
@@ -17,7 +18,6 @@ from .metadata import (
     share,
     size_category,
     source_facts,
-    without_local_folders,
 )
 from .sections import Markdown, amend, code, escape, read_card, render, save_card
 

@@ -106,3 +106,13 @@ def test_quotas_and_diversity_over_files_are_those_of_datasets(rows, tiny_ranker
     assert run("select", data, "-k", "2", "-o", tmp_path / "p.jsonl", "--diversity", "2") == 2
     said = capsys.readouterr().err
     assert "--stratify-by names the column 'color'" in said and "`diversity` must be in [0, 1]" in said
+
+
+def test_another_evaluation_set_of_the_same_name_gives_another_output(data, tiny_ranker, tmp_path, write_jsonl):
+    out, options = tmp_path / "o.jsonl", ["-k", "1.0", "--model", tiny_ranker, "--device", "cpu", "--quiet"]
+    row = {"instruction": "Tell me about clocks.", "response": "All about clocks: " + "it is well known. " * 10}
+    evaluation = write_jsonl([row], "test.jsonl")
+    assert run("select", data, "-o", out, "--evaluation", evaluation, *options) == 0
+    assert str(tmp_path) not in (tmp_path / "o.jsonl.dropped.jsonl").read_text()
+    write_jsonl([row | {"instruction": "Else?", "response": "What is this about? Nothing that occurs there."}], "test.jsonl")
+    assert run("select", data, "-o", out, "--evaluation", evaluation, *options) == 1, "the old output is not taken for this one"

@@ -209,9 +209,10 @@ def test_the_command_shows_rankers_side_by_side(triples_file, tiny_ranker, tmp_p
         assert title in shown
     assert all(heading in shown for heading in METRICS.values()) and "Worst refusal against human answers" in shown
     found = json.loads(out.read_text())
-    assert list(found["rankers"]) == ["scar-ranker", str(tiny_ranker)] and found["rows"] == 12
+    assert list(found["rankers"]) == ["scar-ranker", tiny_ranker.name] and found["rows"] == 12
+    assert found["triples"] == ["triples.jsonl"] and str(tmp_path) not in out.read_text()
     first, second = (found["rankers"][name]["all"]["llm_human"] for name in found["rankers"])
-    delta, low, high = found["differences"][str(tiny_ranker)]["all"]["llm_human"]
+    delta, low, high = found["differences"][tiny_ranker.name]["all"]["llm_human"]
     assert delta == pytest.approx(second - first) and low <= delta <= high
     assert f"{first:.3f}" in shown and f"{second:.3f}" in shown
     assert main([*map(str, args), "--max-rows", "6"]) in (1, 2)

@@ -17,7 +17,7 @@ from scar_hf.hub_cards.ranker_card import wilson
 from scar_hf import scar_rank
 from scar_hf.cli import card as card_command
 from scar_hf.cli import main
-from scar_hf.files import read_dataset
+from scar_hf.files import read_dataset, without_local_folders
 from scar_hf.report.figures import draw, score_histogram
 from scar_hf.style import compare
 
@@ -108,6 +108,13 @@ def test_a_selections_card_says_all_of_the_manifest_and_nothing_of_the_machine()
         "scar-hf select dolly.jsonl -k 0.1",
     ):
         assert line in card.text
+
+
+def test_names_that_become_equal_without_their_folders_are_kept_apart():
+    sets = {"/home/jane/a/test.jsonl": 3, "/home/jane/b/test.jsonl": 4, "here.jsonl": 5}
+    assert without_local_folders({"evaluation_rows": sets}) == {
+        "evaluation_rows": {"test.jsonl": 3, "test.jsonl (2)": 4, "here.jsonl": 5}
+    }
 
 
 def test_a_source_on_the_hub_is_named_with_its_revision():

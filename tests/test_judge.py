@@ -146,6 +146,7 @@ def test_ratings_reach_training_and_nothing_is_invented(tmp_path, triples, capsy
     assert rivers["ratings"] == {"direct": None, "referenced": None, "human": 8.5}
     manifest = json.loads((tmp_path / "rated.jsonl.manifest.json").read_text())
     assert manifest["responses"]["direct"] == {"rated": 21, "unreadable": 3}
+    assert manifest["data"] == triples.name and str(tmp_path) not in json.dumps(manifest), "it may be published"
     # What training makes of it: the pair with an unreadable rating is not ranked.
     dataset = TripleDataset(load_triples(out))
     row = next(row for row in map(dataset.__getitem__, range(len(dataset))) if "bees" in row["instruction"])

@@ -111,6 +111,17 @@ def test_the_numbers_are_those_of_the_selection(selection):
     assert "Tell" not in json.dumps(n) and "What is" not in json.dumps(n)
 
 
+def test_nothing_that_a_report_writes_names_a_folder_of_this_machine(selection, tmp_path, tiny_ranker):
+    data, out, _, _, _ = selection
+    page, numbers = tmp_path / "page.html", tmp_path / "numbers.json"
+    run(data, out, "-o", page, "--json", numbers, "--model", tiny_ranker, "--device", "cpu", "--dtype", "float32")
+    for text in (page.read_text(encoding="utf-8"), numbers.read_text(encoding="utf-8")):
+        assert "data.jsonl" in text and "out.jsonl" in text
+        assert not any(str(folder) in text for folder in (data.parent, tmp_path, tiny_ranker.parent))
+    found = json.loads(numbers.read_text(encoding="utf-8"))
+    assert found["commands"][1] == "scar-hf report data.jsonl out.jsonl -o page.html"
+
+
 def test_scores_that_the_data_has_are_taken(selection, tmp_path):
     _, out, scorer, result, rows = selection
     scores = [None if np.isnan(score) else float(score) for score in result.scored.scores]

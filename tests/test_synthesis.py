@@ -241,6 +241,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_continues(tmp_path, human, comm
         assert sum(server.asked.values()) > 7
         manifest = json.loads((tmp_path / "triples.jsonl.manifest.json").read_text())
         assert manifest["rows"]["answered"] == 20
+        assert manifest["data"] == "human.jsonl" and str(tmp_path) not in json.dumps(manifest), "it may be published"
         tokens.update(
             entry["prompt_tokens"] + entry["completion_tokens"]
             for entry in lines(tmp_path / "triples.jsonl.completions.jsonl")[7:]

@@ -358,6 +358,7 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics) == {"test", "held_out"} and set(metrics["held_out"]["source"]) == {"shop"}
     assert set(metrics["test"]["source"]) <= {"web", "lab"} and metrics["held_out"]["all"]["llm_human"] > 0.8
+    assert str(tmp_path) not in (out / "config.json").read_text(), "it is published"
     config = ScarConfig.from_pretrained(out)
     assert config.surprisal_features == "interaction" and config.cross_instruction_weight == 0.2
     assert config.alpha == 0.6 and config.training["sources"] == ["lab", "web"]

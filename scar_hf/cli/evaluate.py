@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
     """Evaluate on triples in memory."""
     from .._version import __version__
-    from ..files import check_output
+    from ..files import check_output, without_local_folders
     from ..scoring.scorer import ScarScorer
     from ..training.evaluation import evaluate, spread_rows
     from .evaluation_tables import differences, print_evaluations
@@ -75,15 +75,16 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
     }
     print_evaluations(evaluations, args.by, args.markdown)
     if args.output:
+        published = dict(zip(without_local_folders(dict.fromkeys(evaluations)), evaluations.values(), strict=True))
         result = {
             "scar_hf": __version__,
-            "triples": args.triples,
+            "triples": without_local_folders(args.triples),
             "rows": len(triples),
             "max_rows": args.max_rows,
             "samples": args.samples,
             "seed": args.seed,
-            "rankers": {model: found.to_dict() for model, found in evaluations.items()},
-            "differences": differences(evaluations),
+            "rankers": {model: found.to_dict() for model, found in published.items()},
+            "differences": differences(published),
         }
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -105,7 +105,9 @@ def _take_settings(args: argparse.Namespace, manifest: dict | None) -> None:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """Return the command line that reproduces this report."""
+    """Return the command line that reproduces this report, with names for absolute paths, as the page may be published."""
+    from ..files import without_local_folders
+
     parts = ["scar-hf", "report", args.data, *([args.after] if args.after else ["-k", str(args.k)]), "-o", args.output]
     for name in ("group_by", "lm"):
         if getattr(args, name) is not None:
@@ -113,4 +115,4 @@ def _command(args: argparse.Namespace) -> str:
     for name, default in (("lm_rows", 400), ("language", "en"), ("sample", 20_000), ("map_rows", 2000), ("seed", 0)):
         if getattr(args, name) != default:
             parts += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    return shlex.join(parts)
+    return shlex.join(without_local_folders(parts))

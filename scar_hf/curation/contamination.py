@@ -1,6 +1,7 @@
 """Find rows that overlap with an evaluation set: a long shared run of words, or the same short instruction."""
 
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Contamination(RowStep):
         if not readable:
             raise ValueError(f"No row of the evaluation sets {self._names} has an instruction and a response that can be read.")
         self._hashes, self._rows = _index(np.concatenate(hashes), np.concatenate(rows), max_rows)
+        self._sha256 = sha256(self._hashes.tobytes() + self._rows.tobytes()).hexdigest()
         super().__init__()
 
     def settings(self) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Contamination(RowStep):
         return {
             "step": "contamination",
             "evaluation_rows": evaluation,
+            "evaluation_sha256": self._sha256,
             "ngram": self.ngram,
             "max_rows": self.max_rows,
             "on": self.on,

@@ -1,7 +1,7 @@
 """Instruction sets on disk and on the Hub: read as shards in batches, written whole or not at all."""
 
 from .batches import Batch, LongRow, add_columns, columns_of, merge_schemas, schema_of, take, without_empty_objects
-from .names import file_named
+from .names import file_named, without_local_folders
 from .reading import Shard, is_arrow_folder, open_shards, read_dataset
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, OUTPUT_FORMATS, OUTPUT_SUFFIXES, atomic_write, suffix_of
 from .text import read_json_rows
@@ -29,6 +29,7 @@ __all__ = [
     "suffix_of",
     "take",
     "without_empty_objects",
+    "without_local_folders",
     "write_dataset",
     "write_shard",
 ]

@@ -1,5 +1,6 @@
-"""Names from manifests and rankers, which anybody may have written: never paths out of their folder."""
+"""Names in manifests and rankers: none leads out of its folder, none that is published shows a path."""
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -28,3 +29,30 @@ def file_named(folder: Path, name: Any) -> Path:
         if path.is_symlink():
             raise ValueError(f"{path} is a symbolic link, which is not followed: it may lead to a file that is not meant.")
     return path
+
+
+def without_local_folders(value: Any) -> Any:
+    """
+    Prepare a manifest for others to read: absolute paths, which reveal the machine and its user, are reduced to their names.
+
+    Args:
+        value: a manifest, or a part of one.
+
+    Returns:
+        The same, with names for absolute paths; keys that become equal are numbered.
+    """
+    if isinstance(value, Mapping):
+        result: dict[Any, Any] = {}
+        for key, item in value.items():
+            name, number = without_local_folders(key), 2
+            while name in result:
+                name, number = f"{without_local_folders(key)} ({number})", number + 1
+            result[name] = without_local_folders(item)
+        return result
+    if isinstance(value, list | tuple):
+        return [without_local_folders(item) for item in value]
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            if kind(value).is_absolute():
+                return kind(value).name
+    return value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import Shard, atomic_write
+from ..files import Shard, atomic_write, without_local_folders
 from ..manifest.commands import select_command, select_snippet
 from ..rows.pairs import PairReader
 from ..scoring.scorer import ScarScorer
@@ -206,7 +206,8 @@ def report_selection(
     samples = choose(selected, sample, examples, map_rows, lm_rows, seed)
     seen = look(selected, samples, group_by)
     numbers = _numbers(selected, seen, samples, scorer, lm, language, progress)
-    selection = select_snippet(selected.manifest) if selected.output is None and command is None else None
+    manifest = without_local_folders(selected.manifest)
+    selection = select_snippet(manifest) if selected.output is None and command is None else None
     numbers |= {
         "group_by": group_by,
         "samples": {
@@ -217,8 +218,8 @@ def report_selection(
             "lm_before": 0 if lm is None else len(samples.read),
             "lm_after": 0 if lm is None else len(samples.read_after),
         },
-        "commands": [selection or select_command(selected.manifest, selected.output), *([command] if command else [])],
-        "manifest": selected.manifest,
+        "commands": [selection or select_command(manifest, numbers["output"]), *([command] if command else [])],
+        "manifest": manifest,
     }
     return SelectionReport(numbers, [(seen.rows[i].instruction, seen.rows[i].response) for i in samples.shown.tolist()])
 
@@ -238,8 +239,8 @@ def _numbers(
         notes.append(ENCODER_MISSING)
     return {
         "format": REPORT_FORMAT,
-        "name": selected.name,
-        "output": selected.output,
+        "name": without_local_folders(selected.name),
+        "output": without_local_folders(selected.output),
         "counts": counts_of(selected),
         "reasons": reasons_of(selected),
         "refusals": refusals_of(seen, samples),

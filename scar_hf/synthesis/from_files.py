@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..files import Shard, atomic_write, columns_of, open_shards, suffix_of, write_shard
+from ..files import Shard, atomic_write, columns_of, open_shards, suffix_of, without_local_folders, write_shard
 from ..rows.pairs import PairReader
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
@@ -119,9 +119,10 @@ def synthesize_files(
 
 
 def write_manifest(output: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a manifest next to an output."""
+    """Write a manifest next to an output. It may be published with it, so absolute paths are reduced to their names."""
     with atomic_write(side_of(output, MANIFEST)) as file:
-        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        text = json.dumps(without_local_folders(manifest), indent=2, ensure_ascii=False)
+        file.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _batches(shards: Sequence[Shard]) -> Iterator[Mapping[str, Sequence[Any]]]:

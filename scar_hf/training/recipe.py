@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer, EarlyStoppingCallback, set_seed
 
 from .._version import __version__
-from ..files import read_dataset
+from ..files import read_dataset, without_local_folders
 from ..modeling import ScarConfig, ScarModel
 from ..rows.pairs import PairReader
 from ..scoring.scorer import ScarScorer
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Enough for thresholds of 0.1 %, and takes minutes on a CPU.
 _CALIBRATION_ROWS = 10_000
+# Options that the config names otherwise, or that only this machine knows.
+_UNPUBLISHED = ("encoder", "encoder_name", "data_dir")
 _MODEL_SETTINGS = (
     *("max_length", "use_pooler", "pooling", "surprisal_features"),
     *("alpha", "triplet_margin", "triplet_weight", "cross_instruction_weight", "sigma"),
@@ -190,10 +192,10 @@ def _finish(
         config.calibration = calibration(scorer, *_calibration_set(recipe, train))
     config.training = {
         "scar_hf": __version__,
-        "encoder": recipe.encoder_name or recipe.encoder,
+        "encoder": recipe.encoder_name or without_local_folders(recipe.encoder),
         "sources": sorted({triple.source for triple in train}),
         "rows": len(train),
-        "recipe": {name: value for name, value in vars(recipe).items() if name not in ("encoder", "encoder_name", "data_dir")},
+        "recipe": without_local_folders({name: value for name, value in vars(recipe).items() if name not in _UNPUBLISHED}),
         "learning_rate": args.learning_rate,
         "epochs": args.num_train_epochs,
         "seed": args.seed,
