@@ -68,6 +68,13 @@ def test_the_command_writes_page_numbers_and_figures(rows, write_jsonl, tmp_path
     assert {file.name for file in (tmp_path / "comparison").iterdir()} == {"spreads-0.png", "overlap-0.png"}
 
 
+def test_sets_without_any_spread_are_shown_without_it(rows, tmp_path):
+    comparison = compare_methods(rows, [1, 10], ["longest", "random"], progress=False)
+    comparison.save(tmp_path / "page.html")
+    assert {file.name for file in (tmp_path / "page").iterdir()} == {"overlap-0.png", "spreads-1.png", "overlap-1.png"}
+    assert "longest, k=1: 1 rows" in str(comparison)
+
+
 def test_what_cannot_be_compared_is_told(rows):
     with pytest.raises(ValueError, match="at least one method"):
         compare_methods(rows, [0.1], [], progress=False)

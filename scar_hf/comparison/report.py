@@ -122,26 +122,28 @@ def _whole(share: float) -> str:
 def _figures(n: Mapping[str, Any]) -> Figures:
     figures: Figures = {}
     for i, k in enumerate(n["k"]):
-        figures[f"spreads-{i}"] = (lambda _: True, _spreads([found for found in n["sets"] if found["k"] == k]))
+        sets = [found for found in n["sets"] if found["k"] == k]
+        names = [name for name in sets[0]["style"] if any(found["style"][name]["spread_change"] is not None for found in sets)]
+        if names:
+            figures[f"spreads-{i}"] = (lambda _: True, _spreads(sets, names))
         figures[f"overlap-{i}"] = (lambda _: len(n["methods"]) > 1, _overlap(n["methods"], n["overlap"][i]))
     return figures
 
 
-def _spreads(sets: list[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], Any]:
+def _spreads(sets: list[Mapping[str, Any]], names: list[str]) -> Callable[[Mapping[str, Any]], Any]:
     def plot(_: Mapping[str, Any]) -> Any:
-        names = [name for name, row in sets[0]["style"].items() if row["spread_change"] is not None]
         figure, axes = new_axes(1.2 + 0.42 * len(names))
         for j, found in enumerate(sets):
             colour, offset = COLOURS[_ROLES[j % len(_ROLES)]], (len(sets) / 2 - j) * 0.8 / max(1, len(sets))
+            mark = {"color": colour, "marker": "o", "markersize": 4.5, "markeredgewidth": 0, "linestyle": ""}
+            axes.plot([], [], label=f"shown:{found['method']}", **mark)
             for i, name in enumerate(reversed(names)):
                 row = found["style"][name]
                 low, high, at = (_in_per_cent(row[end]) for end in ("low", "high", "spread_change"))
                 if low is not None:
                     axes.plot([low, high], [i + offset] * 2, color=colour, linewidth=1.4)
                 if at is not None:
-                    label = f"shown:{found['method']}" if i == 0 else "_"
-                    mark = {"marker": "o", "markersize": 4.5, "markeredgewidth": 0, "linestyle": ""}
-                    axes.plot([at], [i + offset], color=colour, label=label, **mark)
+                    axes.plot([at], [i + offset], label="_", **mark)
         axes.axvline(0, color=COLOURS["quiet"], linewidth=1)
         axes.grid(axis="x")
         axes.set(xlabel="change of the spread (%); left is narrower", ylim=(-0.7, len(names) - 0.3))
