@@ -11,7 +11,14 @@ EXAMPLE = "scar-hf compare data.jsonl -k 0.05 0.1 0.25 --methods scar random lon
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
-    parser.add_argument("-k", type=number, nargs="+", default=[0.05, 0.1, 0.25], metavar="K", help="shares or counts to keep")
+    parser.add_argument(
+        "-k",
+        type=number,
+        nargs="+",
+        default=[0.05, 0.1, 0.25],
+        metavar="K",
+        help="shares or counts to keep (default: 0.05 0.1 0.25)",
+    )
     parser.add_argument(
         "--methods",
         nargs="+",
@@ -19,11 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METHOD",
         help="as for scar-hf select --method (default: scar random longest diversity)",
     )
-    parser.add_argument("--lm", metavar="LM", help="language model of perplexity and ifd")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random and diversity (default: 0)")
-    parser.add_argument("--group-by", metavar="COLUMN", help="column whose values' shares are shown, e.g. source")
-    parser.add_argument("--language", default="en", metavar="CODE", help="of the responses (default: en)")
-    parser.add_argument("-o", "--output", default="comparison.html", metavar="PAGE", help="(default: comparison.html)")
+    parser.add_argument("--lm", metavar="LM", help="language model for perplexity and ifd")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random and diversity (default: 0)")
+    parser.add_argument("--group-by", metavar="COLUMN", help="show the share of each value of this column, e.g. source")
+    parser.add_argument("--language", default="en", metavar="CODE", help="language of the responses (default: en)")
+    parser.add_argument(
+        "-o", "--output", default="comparison.html", metavar="PAGE", help="page to write (default: comparison.html)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from ..scoring.settings import ScorerSettings
 
     if args.engine != "local":
-        raise ValueError("Methods are compared in this process only: leave out --engine.")
+        raise ValueError(f"scar-hf compare runs in one process, not with --engine {args.engine}. Omit --engine.")
     comparison = compare_methods(
         read_dataset(args.data, args.split),
         args.k,

@@ -35,20 +35,20 @@ def compare_methods(
         ds ([`~datasets.Dataset`]): the rows.
         k (`Sequence[float]`, *optional*, defaults to `(0.05, 0.1, 0.25)`): shares or counts to keep.
         methods (`Sequence`, *optional*): as for [`~scar_hf.scar_rank`], at least one.
-        group_by (`str`, *optional*): a column, such as `source`, of whose values the shares are shown.
+        group_by (`str`, *optional*): a column, such as `source`; the share of each of its values is shown.
         lm, seed: as for [`~scar_hf.scar_rank`].
         language (`str`, *optional*, defaults to `"en"`): as for [`~scar_hf.style.style_measures`].
         cache (`bool`, *optional*, defaults to `True`):
-            Whether scores are kept on disk and found again; rows per second are then those of finding them.
+            whether to cache scores on disk. Rows per second then measure reading the cache.
         progress (`bool`, *optional*, defaults to `True`): whether to show bars.
         rank: as for [`~scar_hf.scar_rank`].
 
     Returns:
-        [`MethodComparison`]: overlap and rank correlation of each two methods, and of each method and `k` the spread of style
-        with 95 % intervals, words, the share of each group, and rows per second.
+        [`MethodComparison`]: overlap and rank correlation for each pair of methods; for each method and `k`, the spread of
+        style with 95 % intervals, the median number of words and the share of each group; and rows per second.
 
     Raises:
-        `ValueError`: if there is nothing to compare, no such method, or no column `group_by`.
+        `ValueError`: if `methods` or `k` is empty, a method is unknown, or there is no column `group_by`.
 
     Example:
 

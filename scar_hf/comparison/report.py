@@ -33,7 +33,7 @@ class MethodComparison:
         """The page: one file that opens offline."""
         n = self.numbers
         lead = f"{len(n['methods'])} methods on {n['rows']:,} rows."
-        foot = "Made by scar-hf compare. A narrower style is no merit of a method where random rows are as narrow."
+        foot = "Made by scar-hf compare. A narrower spread is no merit of a method if random rows are as narrow."
         return render_static("comparison", "What different methods keep", lead, _sections(n), foot, n, _figures(n))
 
     def save(self, path: str | Path) -> None:
@@ -65,7 +65,7 @@ class MethodComparison:
 
 def _sections(n: Mapping[str, Any]) -> list[Section]:
     rates = [(m, f"{n['scored'][m]:,}", f"{n['rows_per_second'][m]:,.0f}") for m in n["methods"]]
-    caption = "Rows per second include loading the model; scores found in the cache take next to no time."
+    caption = "Rows per second include the time to load the model. Scores read from the cache take almost no time."
     sections = [Section("Methods", (), caption, [(("Method", "Rows with a score", "Rows per second"), rates)])]
     for i, k in enumerate(n["k"]):
         sets = [found for found in n["sets"] if found["k"] == k]
@@ -78,7 +78,7 @@ def _sections(n: Mapping[str, Any]) -> list[Section]:
         spread_lines = [(_title(name), *map(_change, rows), _draws(rows[0])) for name, rows in style.items()]
         figures = [
             (f"spreads-{i}", _SPREADS),
-            (f"overlap-{i}", "Jaccard overlap: rows that both keep over rows that either keeps."),
+            (f"overlap-{i}", "Jaccard overlap: the number of rows that both keep, divided by the number that either keeps."),
         ]
         sections.append(Section(f"k = {k:g}", (), "", [(head, lines), (spread_head, spread_lines)], figures))
     head = ("Rank correlation", *n["methods"])
