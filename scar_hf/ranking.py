@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from tqdm.auto import tqdm
 
+from .curation.coverage import LanguageCoverage
 from .curation.row_step import Step
 from .manifest.description import dataset_source
 from .methods import MethodScorer, method_scorer, score_source
@@ -297,8 +298,12 @@ def scar_rank(
             "command line) to replace it."
         )
     scorer = _scorer_of(ds, model, method, {"lm": lm, "seed": seed, "combine": combine}, settings)
-    score = score_source if isinstance(scorer, MethodScorer) else score_dataset
-    scored = score(ds, scorer, cache=cache, progress=progress)
+    if isinstance(scorer, MethodScorer):
+        scored = score_source(ds, scorer, cache=cache, progress=progress)
+    else:
+        coverage = LanguageCoverage.of(scorer)
+        scored = score_dataset(ds, scorer, cache=cache, progress=progress, watch=coverage.watch)
+        coverage.report()
     source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)

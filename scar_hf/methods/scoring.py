@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from ..curation.coverage import LanguageCoverage
 from ..files import Shard
 from ..progress import hidden
 from ..rows.source import rows_of_shard
@@ -29,10 +30,12 @@ def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tq
     if isinstance(scorer, MethodScorer):
         return scorer.score_shards(shards, cache, bar)
     kept = scorer.cache() if cache and not scorer.in_memory else None
+    coverage = LanguageCoverage.of(scorer)
     parts: list[ScoredRows] = []
     for shard in shards:
         start = sum(len(part.scores) for part in parts)
-        parts.append(score_rows(scorer, rows_of_shard(shard, scorer.reader), kept, bar, start))
+        parts.append(score_rows(scorer, coverage.watch(rows_of_shard(shard, scorer.reader)), kept, bar, start))
+    coverage.report()
     return parts
 
 

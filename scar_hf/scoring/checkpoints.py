@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import time
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 
 import torch
+import yaml
+from huggingface_hub import ModelCard, try_to_load_from_cache
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
@@ -21,6 +24,7 @@ _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".tiktoken
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 # Seconds since the last change below which a file may change again without a new timestamp.
 _SETTLED = 2.0
+_LANGUAGE_CODE = re.compile("[a-z]{2,3}")
 
 
 def resolve_checkpoint(model: str) -> str:
@@ -155,6 +159,29 @@ def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception for unreadable files
         raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {error}") from error
+
+
+def ranker_languages(path: str, revision: str | None = None) -> list[str]:
+    """
+    Read from a ranker's card which languages it was trained on.
+
+    Args:
+        path (`str`): a folder or Hub id; nothing is downloaded.
+        revision (`str`, *optional*): branch, tag or commit of a Hub id.
+
+    Returns:
+        `list[str]`: language codes such as `["en"]`; empty if there is no card, or the card does not give codes.
+    """
+    card = Path(path, "README.md")
+    if not card.is_file():
+        cached = None if Path(path).is_dir() else try_to_load_from_cache(path, "README.md", revision=revision)
+        card = Path(cached) if isinstance(cached, str) else card
+    try:
+        found = ModelCard.load(card, ignore_metadata_errors=True).data.language if card.is_file() else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    codes = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+    return codes if all(isinstance(code, str) and _LANGUAGE_CODE.fullmatch(code) for code in codes) else []
 
 
 def checkpoint_identity(path: str, revision: str | None = None) -> str:

@@ -1,7 +1,7 @@
 """Scores datasets in slices."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +80,13 @@ def score_rows(
     return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
 
 
-def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
+def score_dataset(
+    ds: Dataset,
+    scorer: ScarScorer,
+    cache: bool = True,
+    progress: bool = False,
+    watch: Callable[[Iterable[RowPairs]], Iterable[RowPairs]] | None = None,
+) -> ScoredRows:
     """
     Score a dataset in slices, reading only the columns needed.
 
@@ -89,13 +95,15 @@ def score_dataset(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress:
         scorer ([`ScarScorer`]): the scorer.
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
+        watch (`Callable`, *optional*): yields the rows it is given, and may examine them.
 
     Returns:
         [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. The numbers of skipped and truncated rows are logged.
     """
     kept = scorer.cache() if cache and not scorer.in_memory else None
     with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
-        scored = score_rows(scorer, DatasetRows(ds, scorer.reader).rows(), kept, bar)
+        rows = DatasetRows(ds, scorer.reader).rows()
+        scored = score_rows(scorer, rows if watch is None else watch(rows), kept, bar)
     if len(ds):
         report_skipped(scored, scorer.read_length)
     return scored

@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
+from ..curation.coverage import LanguageCoverage
 from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
@@ -149,7 +150,9 @@ class ScarFilter:
     def _decide(self, ds: Dataset) -> None:
         if SCORE_COLUMN in ds.column_names:
             logger.warning("The data has a column %r, which is ignored: all rows are scored again.", SCORE_COLUMN)
-        scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress)
+        coverage = LanguageCoverage.of(self.scorer)
+        scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress, watch=coverage.watch)
+        coverage.report()
         source = DatasetRows(ds, self.scorer.reader)
         self.criteria.check_columns(ds.column_names)
         kept, curated = decide(source, scored.scores, self.criteria, self._embedded(source), self.scorer.device)
