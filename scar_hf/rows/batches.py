@@ -56,7 +56,7 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
     if hasattr(given, "with_columns"):
         import polars
 
-        return given.with_columns(polars.from_arrow(column).alias(name))
+        return given.with_columns(polars.Series(name, column))
     if hasattr(given, "assign"):
         return given.assign(**{name: column.to_pandas(types_mapper=pd.ArrowDtype).set_axis(given.index)})
     # `Dataset.map` infers a column's type from the first rows, which may all lack a score. An array carries its type; an Arrow
