@@ -28,9 +28,10 @@ def lazy_names(
         try:
             value = getattr(import_module(f".{home_of[name]}", package), name)
         except ModuleNotFoundError as error:
-            if error.name not in (extra or {}):
+            needed = (extra or {}).get(error.name or "")
+            if needed is None:
                 raise
-            raise ImportError(f'{name} needs {error.name}: pip install "scar-hf[{(extra or {})[error.name]}]"') from error
+            raise ImportError(f'{name} needs {error.name}: pip install "scar-hf[{needed}]"') from error
         setattr(sys.modules[package], name, value)
         return value
 
