@@ -215,7 +215,7 @@ def test_the_command_shows_rankers_side_by_side(triples_file, tiny_ranker, tmp_p
     delta, low, high = found["differences"][tiny_ranker.name]["all"]["llm_human"]
     assert delta == pytest.approx(second - first) and low <= delta <= high
     assert f"{first:.3f}" in shown and f"{second:.3f}" in shown
-    assert main([*map(str, args), "--max-rows", "6"]) in (1, 2)
+    assert main([*map(str, args), "--max-rows", "6"]) == 1
     assert "exists" in capsys.readouterr().err
 
 
@@ -227,18 +227,18 @@ def test_the_command_prints_markdown_by_domain(triples_file, tiny_ranker, capsys
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "status", "message"),
     [
-        (["nowhere.jsonl"], "nowhere.jsonl does not exist"),
-        (["TRIPLES", "--model", "a", "--model", "a"], "must not name a ranker twice"),
-        (["TRIPLES", "--max-rows", "0"], "at least 1, got 0"),
-        (["TRIPLES", "-o", "metrics.txt"], "must be a .json file"),
-        (["TRIPLES", "--model", "no/such-ranker"], "no/such-ranker"),
-        (["PLAIN"], "no row with at least two of direct, referenced and human"),
+        (["nowhere.jsonl"], 1, "nowhere.jsonl does not exist"),
+        (["TRIPLES", "--model", "a", "--model", "a"], 2, "must not name a ranker twice"),
+        (["TRIPLES", "--max-rows", "0"], 2, "at least 1, got 0"),
+        (["TRIPLES", "-o", "metrics.txt"], 2, "must be a .json file"),
+        (["TRIPLES", "--model", "no/such-ranker"], 1, "no/such-ranker"),
+        (["PLAIN"], 1, "no row with at least two of direct, referenced and human"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(args, message, triples_file, write_jsonl, capsys):
+def test_what_cannot_be_evaluated_is_said(args, status, message, triples_file, write_jsonl, capsys):
     plain = write_jsonl([{"instruction": "a", "human": "b"}], "plain.jsonl")
     places = {"TRIPLES": str(triples_file), "PLAIN": str(plain)}
-    assert main(["evaluate", *(places.get(arg, arg) for arg in args)]) in (1, 2)
+    assert main(["evaluate", *(places.get(arg, arg) for arg in args)]) == status
     assert message in capsys.readouterr().err

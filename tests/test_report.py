@@ -153,7 +153,7 @@ def test_a_selection_by_hand_is_found_and_said(selection, tmp_path):
 @pytest.mark.parametrize("more", [["-k", "0.1"], ["--threshold", "0"], ["--diversity", "0.3"], ["--drop-duplicates"]])
 def test_a_selection_takes_no_criteria_besides(selection, tmp_path, capsys, more):
     data, out, *_ = selection
-    assert main(["report", str(data), str(out), "-o", str(tmp_path / "page.html"), *more]) in (1, 2)
+    assert main(["report", str(data), str(out), "-o", str(tmp_path / "page.html"), *more]) == 2
     assert "out.jsonl is already a selection" in capsys.readouterr().err
 
 

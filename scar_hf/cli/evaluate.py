@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from ..scoring.settings import add_options
-from .errors import UsageError
+from .errors import UsageError, usage
 
 HELP = "measure and compare how well rankers order held-out responses"
 EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"
@@ -65,7 +65,8 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
             raise UsageError(f"The output must be a .json file, got {args.output}.")
         output = check_output(args.output, args.overwrite)
     if args.max_rows is not None:
-        triples = spread_rows(triples, args.max_rows)
+        with usage():
+            triples = spread_rows(triples, args.max_rows)
     settings: dict[str, Any] = {name: getattr(args, name) for name in _SETTINGS}
     # Load all rankers first, so that a wrong name fails before the others have scored for minutes.
     scorers = {model: ScarScorer.from_pretrained(model, **settings) for model in models}

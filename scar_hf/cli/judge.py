@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from .errors import UsageError
+from .errors import UsageError, usage
 from .synthesize import add_backend_arguments, add_sampling_arguments, backends_of, sampling_of
 
 HELP = "rate the responses of triples for helpfulness and correctness from 0 to 9, with a language model or from columns"
@@ -56,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"Pass --model once: a single model judges. Got {', '.join(args.model)}.")
     if args.check is not None and not args.model:
         raise UsageError("--check requires --model.")
+    if not args.model and not args.ratings_from:
+        raise UsageError("No judge: name a model (--model), or columns with ratings (--ratings-from).")
+    with usage():
+        human = HumanRatings(dict(map(_columns, args.ratings_from)), *_scale(args.ratings_scale))
     result, check = judge_files(
         args.data,
         args.output,
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         load_prompt("judge", args.judge_prompt, JUDGE_PLACEHOLDERS) if args.model else None,
         sampling=sampling_of(args),
         usage=Usage(args.max_requests, args.max_total_tokens),
-        human=HumanRatings(dict(map(_columns, args.ratings_from)), *_scale(args.ratings_scale)),
+        human=human,
         check=args.check,
         overwrite=args.overwrite,
     )

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
+from .errors import UsageError, usage
 
 HELP = "create triples for training a ranker: language models answer instructions and rewrite human responses"
 EXAMPLE = "scar-hf synthesize human.jsonl -o triples.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct"
@@ -126,9 +126,10 @@ def backends_of(args: argparse.Namespace) -> list[Any]:
         raise UsageError(f"Pass --base-url once, or once for each --model; got {len(urls)} for {len(args.model)} models.")
     urls = urls * len(args.model) if len(urls) == 1 else urls
     settings = {"key_variable": args.key_variable, "concurrency": args.concurrency, "timeout": args.timeout}
-    return [
-        EndpointBackend(model, url, provider=args.provider, **settings) for model, url in zip(args.model, urls, strict=True)
-    ]
+    with usage():
+        return [
+            EndpointBackend(model, url, provider=args.provider, **settings) for model, url in zip(args.model, urls, strict=True)
+        ]
 
 
 def sampling_of(args: argparse.Namespace, **settings: Any) -> Any:
