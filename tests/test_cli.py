@@ -95,7 +95,7 @@ def test_explanations_as_columns_and_in_words(rows, write_jsonl, tmp_path, capsy
     assert run("explain", data, "-k", "3", "--row", "10") == 1
     assert "There is no row 10" in capsys.readouterr().err
     assert run("score", data, "-k", "3", "-o", tmp_path / "x.csv") == 2
-    assert "pass both" in capsys.readouterr().err
+    assert "-k requires --explain" in capsys.readouterr().err
 
 
 def test_verify(rows, write_jsonl, tmp_path, capsys):

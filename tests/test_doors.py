@@ -112,9 +112,9 @@ def test_criteria_that_contradict_each_other():
     for wrong, message in (
         ({"k": 3, "threshold": 1.0}, "either `k` or `threshold`"),
         ({"threshold": float("nan")}, "must be a number"),
-        ({"threshold": 1.0, "diversity": 0.5}, "pass `k` with them"),
+        ({"threshold": 1.0, "diversity": 0.5}, "`stratify_by` and `diversity` require `k`"),
     ):
         with pytest.raises(ValueError, match=message):
             Criteria(**wrong)
-    with pytest.raises(ValueError, match="pass \\['diversity'\\] in them"):
+    with pytest.raises(ValueError, match="Set these in the Criteria instead"):
         Criteria.of(Criteria(3), diversity=0.5)

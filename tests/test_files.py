@@ -56,7 +56,7 @@ def batches_in(rows: list[dict], sizes: list[int]) -> list[list[dict]]:
     return [list(itertools.islice(iterator, size)) for size in sizes]
 
 
-@pytest.mark.parametrize("suffix", [*JSON_LINES, ".json", *COLUMNAR])
+@pytest.mark.parametrize("suffix", [*JSON_LINES, ".json", ".parquet"])
 def test_round_trip(suffix, tmp_path):
     path = write_dataset(Dataset.from_list(NESTED), tmp_path / "deep" / f"out{suffix}")
     assert read_dataset(path).to_list() == NESTED == all_rows(path)

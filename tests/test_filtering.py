@@ -196,7 +196,7 @@ def test_wrong_settings(settings):
 
 
 def test_a_share_goes_by_name(ds):
-    with pytest.raises(TypeError, match=r"goes by name"):
+    with pytest.raises(TypeError, match=r"Pass a share as scar_filter\(k=0\.1\)"):
         scar_filter(0.1)
     with pytest.raises(TypeError, match=r"must be a datasets.Dataset"):
         scar_filter(k=0.1).fit(ds.to_list())

@@ -310,7 +310,7 @@ def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, 
     capsys.readouterr()
     assert main(["card", "nothing"]) == 1 and main(["card", "out", "--group-by", "nothing"]) == 1
     said = capsys.readouterr().err
-    assert "no folder" in said and "has no column 'nothing'" in said
+    assert "is not a folder" in said and "has no column 'nothing'" in said
     assert card_command.is_ranker(str(tiny_ranker)) and not card_command.is_ranker("out")
 
 

@@ -175,7 +175,7 @@ def test_unwritable_cache_still_encodes(tiny_checkpoint, tmp_path, caplog):
     (tmp_path / "openvino").write_text("a file where the folder would be")
     with caplog.at_level(logging.WARNING):
         encoder = OpenVinoEncoder(tiny_checkpoint("bert"), precision="float32", cache_dir=tmp_path)
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text
     assert encoder.encode([[5, 6, 7]])[0].shape == (1, 32)
 
 

@@ -106,7 +106,7 @@ def test_splits_are_selected_each_by_itself(rows, scorer):
         assert kept[name]["id"][:] == scar_select(split, k=0.5, model=scorer, progress=False)["id"][:]
     with pytest.raises(TypeError, match=r"got a DatasetDict: pass one of its splits, \['train', 'test'\]"):
         scar_rank(splits)
-    with pytest.raises(TypeError, match=r"got a stream.*threshold"):
+    with pytest.raises(TypeError, match=r"got a stream.*scar_filter\(k=0\.1\)"):
         scar_rank(splits["train"].to_iterable_dataset())
 
 
