@@ -21,6 +21,7 @@ from ..files import (
     without_local_folders,
     write_dataset,
 )
+from ..manifest.parsing import parse_manifest
 from ..manifest.sidecars import find_manifest, hash_file, sealed
 from ..modeling import ScarConfig
 from ..report.figures import draw, score_histogram
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 CARD, MANIFEST = "README.md", "manifest.json"
 # Begins with an underscore, so that a folder of rows can still be read as one with pictures in it.
 IMAGES = "_images"
+# What a manifest must have to be published.
+_PARTS = {"data", "inputs", "ranker", "settings", "options", "selection", "output"}
 _ROWS_FOLDER = "data"
 _ONE_FILE = "train-00000-of-00001.parquet"
 _CAPTIONS = {
@@ -221,12 +224,14 @@ def read_selection(output: str | Path) -> tuple[Path, dict[str, Any]]:
         raise ValueError(
             f"{output} has no manifest: expected an output of `scar-hf select`, with {MANIFEST} in it or next to it."
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if "kept" in manifest["selection"] and manifest["output"]["files"]:
-            return path, manifest
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a manifest of scar-hf, or is damaged: {error!r}.") from error
+    manifest = parse_manifest(path)
+    missing = sorted(_PARTS - set(manifest))
+    if missing or not {"files", "rows"} <= set(manifest["output"]):
+        raise ValueError(
+            f"{path} is not a manifest of scar-hf, or is damaged: it has no {', '.join(missing) or '`output.files`'}."
+        )
+    if "kept" in manifest["selection"] and manifest["output"]["files"]:
+        return path, manifest
     raise ValueError(f"{path} describes scores, not a selection: expected an output of `scar-hf select`.")
 
 

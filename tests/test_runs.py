@@ -541,3 +541,38 @@ def test_rows_that_lack_keys_and_surrogates_survive(tmp_path, small, write_jsonl
     assert lines[1] == {"instruction": "no answer", "scar_score": None}
     assert lines[2]["extra"] == [1, {"deep": None}] and "extra" not in lines[0]
     assert lines[5]["output"] == "lone \ud800 one" and isinstance(lines[5]["scar_score"], float)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ((), None),
+        ((), []),
+        (("data",), 5),
+        (("inputs",), None),
+        (("inputs",), ["x"]),
+        (("options",), [5]),
+        (("output", "files"), {"name": 1}),
+        (("selection", "kept"), "x"),
+        (("ranker",), None),
+    ],
+)
+def test_a_malformed_manifest_is_told_in_words(place, value, write_jsonl, tiny_ranker, tmp_path, capsys):
+    data = write_jsonl([{"instruction": f"What is {i}?", "response": f"It is {i}."} for i in range(4)])
+    out, ranker = tmp_path / "out", ["--model", str(tiny_ranker), "--device", "cpu"]
+    assert main(["select", str(data), "-k", "2", "-o", str(out), "--quiet", *ranker]) == 0
+    file = out / "manifest.json"
+    content = json.loads(file.read_text())
+    inner = content
+    for name in place[:-1]:
+        inner = inner[name]
+    if place:
+        inner[place[-1]] = value
+    file.write_text(json.dumps(content if place else value))
+    report = ["report", str(data), str(out), "-o", str(tmp_path / "r.html"), "--model", str(tiny_ranker)]
+    for command in (["verify", str(out)], ["push", str(out), "me/x", "--dry-run"], report):
+        capsys.readouterr()
+        assert main(command) == 1
+        assert "is not a manifest of scar-hf, or is damaged" in capsys.readouterr().err
+    file.write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+    assert main(["verify", str(out)]) == 1 and "is damaged" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..files import Shard, atomic_write, file_named, write_shard
+from .parsing import parse_manifest
 from .replacing import CARD, IMAGES, LISTS, MANIFEST, amended_card, check_replaceable, output_name, plain_card, side_paths
 
 logger = logging.getLogger(__name__)
@@ -149,10 +150,7 @@ def manifest_of(output: str | Path) -> dict[str, Any] | None:
     file = find_manifest(output)
     if file is None:
         return None
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict) or not isinstance(manifest["options"], dict):
-            raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not a manifest of scar-hf, or is damaged.") from error
+    manifest = parse_manifest(file)
+    if "options" not in manifest or "inputs" not in manifest:
+        raise ValueError(f"{file} is not a manifest of scar-hf, or is damaged: it has no `options` or no `inputs`.")
     return manifest

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import RepoCard
 
 from ..files import columns_of, file_named, open_shards
+from ..manifest.parsing import parse_manifest
 from ..manifest.replacing import CARD, IMAGES, MANIFEST, files_in
 from ..manifest.sidecars import find_manifest, hash_file, seal_of
 from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
@@ -56,8 +57,7 @@ def verify_manifest(path: str | Path) -> list[Check]:
     if file is None:
         raise ValueError(f"{path} has no manifest: expected {MANIFEST} in it or next to it, as scar-hf score and select write.")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        return list(_checks(manifest, file))
+        return list(_checks(parse_manifest(file), file))
     except _DAMAGED as error:
         raise ValueError(f"{file} is not a manifest of scar-hf, or is damaged: {error!r}.") from error
 
