@@ -175,7 +175,7 @@ def _rows(scored: Scored, numbers: Iterable[int], ranks: Mapping[int, int], kept
         row, tag = scored.seen.rows[i], "kept" if i in kept else "rest"
         group = f" · {escape(scored.seen.groups[i])}" if i in scored.seen.groups else ""
         parts.append(
-            f'<article class="{tag}"><header>number {ranks[i]:,} · score {scored.ranking.scores[i]:.3f}{group}</header>'
+            f'<article class="{tag}"><header>rank {ranks[i]:,} · score {scored.ranking.scores[i]:.3f}{group}</header>'
             f"<b>{_text(row.instruction, _INSTRUCTION)}</b><p>{_text(row.response, _RESPONSE)}</p></article>"
         )
     return "".join(parts)

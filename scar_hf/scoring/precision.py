@@ -29,9 +29,9 @@ def check_device(device: str | torch.device) -> str:
         raise ValueError(f"`device` must be a device of PyTorch, such as cpu, cuda:1 or mps, got {device!r}.") from error
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found.type == "cuda" and (found.index or 0) >= count:
-        raise ValueError(f"There is no device {device!r}: PyTorch finds {count} CUDA devices here. Pass another, or none.")
+        raise ValueError(f"There is no device {device!r}: PyTorch finds {count} CUDA devices. Pass another, or omit `device`.")
     if found.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"There is no device {device!r} on this machine. Pass another, or none.")
+        raise ValueError(f"There is no device {device!r} on this machine. Pass another, or omit `device`.")
     return str(device)
 
 
