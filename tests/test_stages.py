@@ -82,9 +82,9 @@ def test_one_command_from_human_answers_to_a_ranker(recipe, tmp_path, capsys):
         assert len(rated) == 40 and all(t.ratings == {"direct": 8, "human": 8} and t.source == "pots" for t in rated)
         assert len(ScarScorer.from_pretrained(str(ranker), device="cpu").score(["a"], ["b"])) == 1
         found = json.loads((ranker / "evaluation.json").read_text())
-        assert list(found["rankers"]) == [str(ranker), "scar-ranker"] and 5 <= found["rows"] <= 20
+        assert list(found["rankers"]) == [ranker.name, "scar-ranker"] and 5 <= found["rows"] <= 20
         test_part = json.loads((ranker / "metrics.json").read_text())["test"]
-        assert found["rankers"][str(ranker)]["all"]["pairs"] == test_part["all"]["pairs"]
+        assert found["rankers"][ranker.name]["all"]["pairs"] == test_part["all"]["pairs"]
         assert "CC0 1.0" in (ranker / "README.md").read_text()
 
         assert main(recipe(server.url)) == 0
