@@ -101,6 +101,12 @@ def tiny_ranker(tmp_path_factory, tiny_model, tokenizer) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(tiny_ranker) -> ScarScorer:
+    """A scorer of the tiny ranker."""
+    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu")
+
+
 @pytest.fixture
 def write_jsonl(tmp_path):
     def write(rows: list[dict], name: str = "data.jsonl") -> Path:
