@@ -10,9 +10,7 @@ from pathlib import Path
 
 from datasets import load_dataset
 
-from scar_hf.ablation.grid import run_grid
-from scar_hf.ablation.held_out import read_triples, without_held_out
-from scar_hf.ablation.settings import AblationSettings
+from scar_hf.ablation import AblationSettings, ablate
 
 ROOT = Path(__file__).parent.parent.parent
 # Held-out answers are read to 160 tokens: both of a pair are to be read whole.
@@ -64,11 +62,8 @@ def main() -> None:
         constraints=args.constraints,
     )
     data = str(ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl")
-    held = read_triples(held_out_rows(), settings.prompts)
-    rows = without_held_out(load_dataset("json", data_files=data, split="train"), held)
-    print(f"{len(rows)} rows, {len(held)} held-out instructions with {', '.join(held.answers)} answers")
-    found = run_grid(rows, settings, held, args.folder, rank={"lm": args.lm or args.model})
-    print(f"{len(found)} cells in {args.folder}")
+    rows = load_dataset("json", data_files=data, split="train")
+    print(ablate(rows, settings, args.folder, evaluation=held_out_rows(), lm=args.lm))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from .._lazy import lazy_names
 if TYPE_CHECKING:
     from .ablating import ablate
     from .grid import Cell, cells_of, run_grid
-    from .held_out import HeldOut, hold_out, read_triples
+    from .held_out import HeldOut, hold_out, hold_triples
     from .judging import PairwiseJudge
     from .report import AblationResult, result_of
     from .settings import AblationSettings
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ablating": ("ablate",),
     "grid": ("Cell", "cells_of", "run_grid"),
-    "held_out": ("HeldOut", "hold_out", "read_triples"),
+    "held_out": ("HeldOut", "hold_out", "hold_triples"),
     "judging": ("PairwiseJudge",),
     "report": ("AblationResult", "result_of"),
     "settings": ("AblationSettings",),
@@ -32,7 +32,7 @@ __all__ = [
     "cells_of",
     "compare_cells",
     "hold_out",
-    "read_triples",
+    "hold_triples",
     "result_of",
     "run_grid",
     "sentence_of",

@@ -6,8 +6,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from .grid import describe_grid, run_grid
-from .held_out import hold_out, read_triples, without_held_out
+from .grid import read_grid, run_grid
+from .held_out import hold_out, hold_triples, without_held_out
 from .report import AblationResult, result_of
 from .settings import AblationSettings
 
@@ -61,12 +61,12 @@ def ablate(
     if evaluation is None:
         held, rows = hold_out(ds, settings.prompts, group_by)
     else:
-        held, rows = read_triples(evaluation, settings.prompts), ds
+        held, rows = hold_triples(evaluation, settings.prompts), ds
     rows = without_held_out(rows, held)
     options = {"lm": lm or settings.model, **rank}
     cells = run_grid(rows, settings, held, folder, rank=options, most_cells=most_cells, progress=progress)
     if judge is not None:
         cells = judge.judge_cells(cells, held.instructions, Path(folder), progress)
-    result = result_of(describe_grid(rows, settings, held, options), settings, cells)
+    result = result_of(read_grid(folder), settings, cells)
     result.save(Path(folder) / "ablation.html")
     return result

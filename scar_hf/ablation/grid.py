@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..files import atomic_write
+from ..progress import hidden
 from ..ranking import ScarRanking, scar_rank
 from ..rows.pairs import PairReader
 from ..rows.source import DatasetRows
@@ -142,14 +143,34 @@ def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and found.get("cell") == asdict(cell) else None
 
 
+def read_grid(folder: str | Path) -> dict[str, Any]:
+    """
+    Read what [`run_grid`] has stored of its grid.
+
+    Args:
+        folder (`str` or `Path`): the grid's folder.
+
+    Returns:
+        `dict`: from [`describe_grid`].
+
+    Raises:
+        `ValueError`: if the file is damaged.
+    """
+    path = Path(folder) / _GRID
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged. Name another folder.") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{path} is damaged. Name another folder.")
+    return known
+
+
 def _check_same(folder: Path, grid: dict[str, Any]) -> None:
     path = folder / _GRID
     if path.is_file():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged. Name another folder.") from error
-        parts = [name for name in grid if not isinstance(known, dict) or known.get(name) != grid[name]]
+        known = read_grid(folder)
+        parts = [name for name in grid if known.get(name) != grid[name]]
         if parts:
             raise ValueError(
                 f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or run it with what {path} says."
@@ -172,7 +193,7 @@ def _run(
     from .tuning import fine_tune, load
 
     choose = _chooser(ds, rank)
-    with tqdm(total=len(missing), desc="Cells", unit="cell", disable=not progress) as bar:
+    with tqdm(total=len(missing), desc="Cells", unit="cell", disable=hidden(progress)) as bar:
         for cell in missing:
             bar.set_postfix_str(f"{cell.method} {cell.budget} seed {cell.seed}")
             model, tokenizer = load(settings)

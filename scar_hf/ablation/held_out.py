@@ -43,7 +43,7 @@ class HeldOut:
         return digest.hexdigest()
 
 
-def read_triples(rows: Sequence[Mapping[str, Any]], count: int) -> HeldOut:
+def hold_triples(rows: Sequence[Mapping[str, Any]], count: int) -> HeldOut:
     """
     Take triples as they are written by `scar-hf synthesize`.
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..synthesis.backends import Backend, Sampling
 from ..synthesis.completion_log import CompletionLog
 from ..synthesis.engine import Request, Usage, complete_all, run_blocking
-from .settings import BASELINE
+from .settings import BASELINE, EVERYTHING
 
 _LOG = "judge.completions.jsonl"
 _SYSTEM = "You compare two answers. You do not reward length, order or tone, and you reply with JSON only."
@@ -70,8 +70,8 @@ class PairwiseJudge:
         read = [None if reply is None else _better(reply.text) for reply in replies]
         judged = {id(cell): cell for cell in cells}
         for number, (cell, _) in enumerate(pairs):
-            start = 2 * number * len(instructions)
-            orders = zip(read[start : start + 2 * len(instructions) : 2], read[start + 1 :: 2], strict=False)
+            both = read[2 * number * len(instructions) : 2 * (number + 1) * len(instructions)]
+            orders = zip(both[::2], both[1::2], strict=True)
             judged[id(cell)] = cell | {"judge": [_win(first, second) for first, second in orders]}
         for cell in base.values():
             judged[id(cell)] = cell | {"judge": [0.5] * len(instructions)}
@@ -86,7 +86,7 @@ def _baseline_of(cell: dict[str, Any], base: dict[tuple[Any, ...], dict[str, Any
     """Random rows of the same budget, k and seed; for all rows those of the first k."""
     if cell["cell"]["method"] == "untuned":
         return None
-    if cell["cell"]["method"] != "everything":
+    if cell["cell"]["method"] != EVERYTHING:
         return base.get(_place(cell))
     budget, _, seed = _place(cell)
     return next((found for key, found in base.items() if (key[0], key[2]) == (budget, seed)), None)

@@ -1,24 +1,20 @@
 """The result of a grid: numbers, sentences, a page and figures."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import atomic_write
-from ..report.figures import COLOURS, Figures, draw, new_axes
-from ..report.static_page import Section, render_static
+from ..report.figures import COLOURS, Figures, new_axes
+from ..report.static_page import Section, StaticPage, StaticReport
 from .grid import cells_of
 from .settings import EVERYTHING, AblationSettings
 from .statistics import compare_cells, measures_in, sentence_of, values_of
 
 
-@dataclass
-class AblationResult:
+class AblationResult(StaticReport):
     """
     What a grid found.
 
@@ -26,29 +22,15 @@ class AblationResult:
         numbers (`dict`): everything that the page shows, as JSON takes it.
     """
 
-    numbers: dict[str, Any]
-
     @property
     def sentences(self) -> list[str]:
         """What was found of each method, in words."""
         return [sentence_of(row) for row in self.numbers["comparisons"]]
 
-    def html(self) -> str:
-        """The page: one file that opens offline."""
-        return render_static(
-            *_head(self.numbers), _sections(self.numbers), _foot(self.numbers), self.numbers, _figures(self.numbers)
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write the page to `path`, the numbers as JSON next to it, and its figures as PNG into a folder of its name."""
-        path = Path(path)
-        text = json.dumps(self.numbers, indent=1, ensure_ascii=False, allow_nan=False)
-        files = {path: self.html().encode("utf-8"), path.with_suffix(".json"): f"{text}\n".encode()}
-        for name, image in draw(self.numbers, "png", _figures(self.numbers)).items():
-            files[path.with_suffix("") / f"{name}.png"] = image
-        for file, data in files.items():
-            with atomic_write(file) as out:
-                out.write(data)
+    def page(self) -> StaticPage:
+        """Describe the page."""
+        brand, title, lead = _head(self.numbers)
+        return StaticPage(brand, title, lead, _foot(self.numbers), _sections(self.numbers), _figures(self.numbers))
 
     def __str__(self) -> str:
         return "\n".join(self.sentences)
@@ -213,9 +195,7 @@ def _forest(rows: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], 
         unit = "nats per token" if rows[0]["measure"].startswith("nll") else "share"
         axes.set(xlabel=f"{rows[0]['title']}: difference to random ({unit})", ylim=(-0.6, len(rows) - 0.4))
         axes.xaxis.label.set_size(9)
-        labels = [
-            row["method"] if row["method"] == EVERYTHING else f"{row['method']}, k = {row['k']:g}" for row in reversed(rows)
-        ]
+        labels = [_label(row) for row in reversed(rows)]
         axes.set_yticks(range(len(rows)), labels)
         axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
         for tick in axes.get_yticklabels():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .settings import BASELINE
+from .settings import BASELINE, EVERYTHING
 
 SAMPLES = 2000
 # Of the normal distribution: both ends of a 95 % interval, and a power of 80 %.
@@ -56,7 +56,7 @@ def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dic
             continue
         # All rows have no k of their own: they are compared with every random choice.
         for (other_budget, other, other_k), base in by_key.items():
-            if other != BASELINE or other_budget != budget or (method != "everything" and other_k != k):
+            if other != BASELINE or other_budget != budget or (method != EVERYTHING and other_k != k):
                 continue
             seeds = sorted(set(own) & set(base))
             if not seeds:

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..ranking import ScarRanking, scar_rank
+from ..ranks import rank_correlation
 from ..style import StyleMeasures, compare, style_consistency
 from .report import MethodComparison
 
@@ -71,6 +72,8 @@ def compare_methods(
         seconds[name] = time.perf_counter() - began
     names = list(rankings)
     groups = None if group_by is None else [str(value) for value in ds[group_by]]
+    counts = Counter(groups or ())
+    frequent = [group for group, _ in counts.most_common(_MOST_GROUPS)]
     whole = style_consistency(ds, language=language, progress=progress)
     assert whole.measures is not None
     kept = {(name, share): rankings[name].select(share).indices for name in names for share in k}
@@ -85,7 +88,7 @@ def compare_methods(
                 "rows": len(rows),
                 "style": change.to_dict()["measures"],
                 "words": _median_words(whole.measures.select(rows)),
-                "groups": {group: counted[group] / max(1, len(rows)) for group in _frequent(groups)},
+                "groups": {group: counted[group] / max(1, len(rows)) for group in frequent},
             }
         )
     return MethodComparison(
@@ -98,7 +101,7 @@ def compare_methods(
             "k": list(k),
             "rows_per_second": {name: round(len(ds) / max(1e-6, spent), 1) for name, spent in seconds.items()},
             "scored": {name: int(np.isfinite(ranking.scores).sum()) for name, ranking in rankings.items()},
-            "groups": {} if groups is None else {g: Counter(groups)[g] / max(1, len(groups)) for g in _frequent(groups)},
+            "groups": {group: counts[group] / max(1, len(ds)) for group in frequent},
             "correlation": [[_correlation(rankings[a].scores, rankings[b].scores) for b in names] for a in names],
             "overlap": [[[_jaccard(kept[a, share], kept[b, share]) for b in names] for a in names] for share in k],
             "sets": sets,
@@ -112,10 +115,6 @@ def _median_words(measures: StyleMeasures) -> float | None:
     return None if words is None or not np.isfinite(words).any() else round(float(np.nanmedian(words)), 1)
 
 
-def _frequent(groups: Sequence[str] | None) -> list[str]:
-    return [] if groups is None else [name for name, _ in Counter(groups).most_common(_MOST_GROUPS)]
-
-
 def _jaccard(first: np.ndarray, second: np.ndarray) -> float | None:
     """Rows in both over rows in either."""
     either = len(np.union1d(first, second))
@@ -124,13 +123,5 @@ def _jaccard(first: np.ndarray, second: np.ndarray) -> float | None:
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
     """Spearman's rank correlation over the rows that both have scored."""
-    both = np.isfinite(first) & np.isfinite(second)
-    ranks = _mean_ranks(first[both]), _mean_ranks(second[both])
-    if both.sum() < 2 or any(np.ptp(found) == 0 for found in ranks):
-        return None
-    return round(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), 5)
-
-
-def _mean_ranks(scores: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    found = rank_correlation(first, second)
+    return None if np.isnan(found) else round(found, 5)

@@ -1,14 +1,10 @@
 """A comparison as a page, figures and numbers."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..files import atomic_write
-from ..report.figures import COLOURS, Figures, add_legend, draw, new_axes
-from ..report.static_page import Section, render_static
+from ..report.figures import COLOURS, Figures, add_legend, new_axes
+from ..report.static_page import Section, StaticPage, StaticReport
 from ..style import MEASURES
 
 _ROLES = ("kept", "mark", "g2", "g3", "g4", "g5")
@@ -18,8 +14,7 @@ _SPREADS = "Change of the standard deviation against all rows, with 95 % interva
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-@dataclass
-class MethodComparison:
+class MethodComparison(StaticReport):
     """
     What methods keep, side by side.
 
@@ -27,28 +22,12 @@ class MethodComparison:
         numbers (`dict`): everything that the page shows, as JSON takes it.
     """
 
-    numbers: dict[str, Any]
-
-    def html(self) -> str:
-        """The page: one file that opens offline."""
+    def page(self) -> StaticPage:
+        """Describe the page."""
         n = self.numbers
         lead = f"{len(n['methods'])} methods on {n['rows']:,} rows."
         foot = "Made by scar-hf compare. A narrower spread is no merit of a method if random rows are as narrow."
-        return render_static("comparison", "What different methods keep", lead, _sections(n), foot, n, _figures(n))
-
-    def save(self, path: str | Path) -> None:
-        """Write the page to `path`, the numbers as JSON next to it, and its figures as PNG into a folder of its name."""
-        path = Path(path)
-        text = json.dumps(self.numbers, indent=1, ensure_ascii=False, allow_nan=False)
-        files = {
-            path: self.html().encode("utf-8", "replace"),
-            path.with_suffix(".json"): f"{text}\n".encode("utf-8", "replace"),
-        }
-        for name, image in draw(self.numbers, "png", _figures(self.numbers)).items():
-            files[path.with_suffix("") / f"{name}.png"] = image
-        for file, data in files.items():
-            with atomic_write(file) as out:
-                out.write(data)
+        return StaticPage("comparison", "What different methods keep", lead, foot, _sections(n), _figures(n))
 
     def __str__(self) -> str:
         lines = []

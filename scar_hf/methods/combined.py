@@ -7,6 +7,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..files import Shard
+from ..ranks import mean_ranks
 from ..scoring.datasets import ScoredRows
 from ..scoring.scorer import ScarScorer
 from .scorer import MethodScorer
@@ -94,17 +95,10 @@ def _name(scorer: ScarScorer) -> str:
 
 
 def _reciprocal_ranks(scores: np.ndarray) -> np.ndarray:
-    found = np.full(len(scores), np.nan)
-    present = ~np.isnan(scores)
-    _, inverse, counts = np.unique(-scores[present], return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    found[present] = 1 / (_RANK_OFFSET + (last - (counts - 1) / 2)[inverse])
-    return found
+    return 1 / (_RANK_OFFSET + mean_ranks(-scores))
 
 
 def _z_scores(scores: np.ndarray) -> np.ndarray:
-    present = ~np.isnan(scores)
-    if not present.any():
+    if np.isnan(scores).all():
         return scores
-    spread = scores[present].std()
-    return (scores - scores[present].mean()) / (spread if spread > 0 else 1.0)
+    return (scores - np.nanmean(scores)) / (np.nanstd(scores) or 1.0)

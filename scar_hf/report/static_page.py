@@ -1,11 +1,14 @@
 """A page of tables and figures in the design of reports, without any script: comparisons of methods, and ablations."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from ..files import atomic_write
 from .figures import COLOURS, Figures, draw
 from .page import policy_hash
 from .svg import StyleSheet, inline
@@ -62,30 +65,69 @@ class Section:
     figures: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
 
-def render_static(
-    brand: str, title: str, lead: str, sections: Sequence[Section], foot: str, numbers: Mapping[str, Any], figures: Figures
-) -> str:
+@dataclass
+class StaticPage:
     """
-    Write a page.
+    A page. All its texts are escaped.
 
     Args:
-        brand, title, lead, foot (`str`): its head and foot; any text.
-        sections (`Sequence[Section]`): its parts; any text.
-        numbers (`Mapping`): for the figures.
+        brand, title, lead, foot (`str`): its head and foot.
+        sections (`Sequence[Section]`): its parts.
         figures (`dict`): as for [`~scar_hf.report.figures.draw`].
-
-    Returns:
-        `str`: HTML that opens offline and runs nothing.
     """
+
+    brand: str
+    title: str
+    lead: str
+    foot: str
+    sections: Sequence[Section]
+    figures: Figures
+
+
+@dataclass
+class StaticReport:
+    """
+    Numbers that are shown on a page. Subclasses describe the page.
+
+    Args:
+        numbers (`dict`): everything that the page shows, JSON-compatible.
+    """
+
+    numbers: dict[str, Any]
+
+    def page(self) -> StaticPage:
+        """Describe the page."""
+        raise NotImplementedError
+
+    def html(self) -> str:
+        """Return the page: one HTML file that opens offline and runs no script."""
+        return _render(self.page(), self.numbers)
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to `path`, the numbers as JSON next to it, and its figures as PNG into a folder of the same name."""
+        path = Path(path)
+        text = json.dumps(self.numbers, indent=1, ensure_ascii=False, allow_nan=False)
+        contents = {
+            path: self.html().encode("utf-8", "replace"),
+            path.with_suffix(".json"): f"{text}\n".encode("utf-8", "replace"),
+        }
+        for name, image in draw(self.numbers, "png", self.page().figures).items():
+            contents[path.with_suffix("") / f"{name}.png"] = image
+        for file, data in contents.items():
+            with atomic_write(file) as out:
+                out.write(data)
+
+
+def _render(page: StaticPage, numbers: Mapping[str, Any]) -> str:
     sheet = StyleSheet(COLOURS)
     drawn = {
         name: inline(image.decode("utf-8"), name, "figure, described below", sheet)
-        for name, image in draw(numbers, "svg", figures).items()
+        for name, image in draw(numbers, "svg", page.figures).items()
     }
-    body = "\n".join(_section(section, i, drawn) for i, section in enumerate(sections))
+    body = "\n".join(_section(section, i, drawn) for i, section in enumerate(page.sections))
     css = (files(__package__) / "page.css").read_text(encoding="utf-8")
     style = f"{css}{_CSS}{sheet.css()}\n"
-    text = {name: escape(value) for name, value in (("title", title), ("brand", brand), ("lead", lead), ("foot", foot))}
+    text = {name: escape(getattr(page, name)) for name in ("title", "brand", "lead", "foot")}
     return _PAGE.format(hash=policy_hash(style), style=style, sections=body, **text)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ranks import rank_correlation
 from .backends import Backend, Sampling
 from .completion_log import CompletionLog
 from .engine import Usage
@@ -123,7 +124,7 @@ def check_judge(
         rows=len(good),
         readable=float(np.mean(~np.isnan(np.append(numbers.ravel(), [_number(rating) for rating in second])))),
         difference=_difference(numbers[0], np.array([_number(rating) for rating in second])),
-        correlation=_correlation(numbers[0], np.array([_number(rating) for rating in second])),
+        correlation=rank_correlation(numbers[0], np.array([_number(rating) for rating in second])),
         auc={kind: _auc(numbers[0], numbers[i], seed) for i, kind in enumerate(PLANTED, start=1)},
         means={kind: _mean(values) for kind, values in zip(("as they are", *PLANTED), numbers, strict=True)},
     )
@@ -180,20 +181,6 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 def _mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    known = ~(np.isnan(a) | np.isnan(b))
-    first, second = _ranks(a[known]), _ranks(b[known])
-    if known.sum() < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, shared by equal values."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _json(value: float) -> float | None:
