@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
-from tqdm.auto import tqdm
 
-from .curation.coverage import LanguageCoverage
 from .curation.row_step import Step
 from .manifest.description import dataset_source
-from .methods import MethodScorer, method_scorer, score_source
-from .progress import hidden
+from .methods import method_scorer, score_source
 from .rows.pairs import PairReader
 from .rows.sft import SftRows, for_trl
 from .rows.source import DatasetRows
-from .scoring.datasets import ScoredRows, score_dataset, with_scores
+from .scoring.datasets import ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
 from .scoring.settings import BUNDLED_RANKER, with_settings
 from .selecting.choice import decide
@@ -113,8 +110,7 @@ class ScarRanking:
                 return selection
         reader = PairReader() if self.scorer is None else self.scorer.reader
         source = DatasetRows(self.dataset, reader)
-        embed, device = (None, "cpu") if self.scorer is None else (self._embed, self.scorer.device)
-        kept, curated = decide(source, self.scores, criteria, embed, device)
+        kept, curated = decide(source, self.scores, criteria, self.scorer, self.progress)
         return self.remember(criteria, kept, criteria.describe(), curated)
 
     def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:
@@ -122,11 +118,6 @@ class ScarRanking:
         chosen = Selection(self.dataset, self._scored(), kept, options, dict(curated), self.settings, self.source, self.scorer)
         self._selected = [*self._selected, (criteria, chosen)][-_REMEMBERED:]
         return chosen
-
-    def _embed(self, rows: np.ndarray) -> np.ndarray:
-        assert self.scorer is not None
-        with tqdm(total=len(rows), desc="Comparing", unit="row", disable=hidden(self.progress)) as bar:
-            return self.scorer.embed_rows(DatasetRows(self.dataset, self.scorer.reader).rows(rows), bar)
 
     def indices(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
         """Return the numbers of the rows that [`ScarRanking.select`] keeps, ascending, int64."""
@@ -298,12 +289,7 @@ def scar_rank(
             "command line) to replace it."
         )
     scorer = _scorer_of(ds, model, method, {"lm": lm, "seed": seed, "combine": combine}, settings)
-    if isinstance(scorer, MethodScorer):
-        scored = score_source(ds, scorer, cache=cache, progress=progress)
-    else:
-        coverage = LanguageCoverage.of(scorer)
-        scored = score_dataset(ds, scorer, cache=cache, progress=progress, watch=coverage.watch)
-        coverage.report()
+    scored = score_source(ds, scorer, cache=cache, progress=progress)
     source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)

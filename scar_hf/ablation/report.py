@@ -93,11 +93,12 @@ def _sections(numbers: Mapping[str, Any]) -> list[Section]:
     about = numbers["grid"]["settings"]
     for budget in about["budgets"]:
         rows = [row for row in numbers["comparisons"] if row["budget"] == budget]
-        each = f"{about['steps']} steps" if budget == "steps" else f"{about['epochs']:g} epochs of its own rows"
+        each = _count(about["steps"], "step") if budget == "steps" else f"{_count(about['epochs'], 'epoch')} of its own rows"
         if not rows:
             continue
         words = [sentence_of(row) for row in rows if row["method"] == "scar"]
-        sections.append(Section(f"SCAR against random rows: {each} for every set", words))
+        if words:
+            sections.append(Section(f"SCAR against random rows: {each} for every set", words))
         figures = [
             (_figure_name(budget, name), f"{title}: difference to random rows, with 95 % intervals. {_which(name)}")
             for name, title in numbers["measures"].items()
@@ -126,6 +127,10 @@ def _sections(numbers: Mapping[str, Any]) -> list[Section]:
     titles = [title for name, title in numbers["measures"].items() if name != "spread"]
     head = ("Trained on", "k", "Budget", "Seed", "Rows", "Steps", *titles)
     return [*sections, Section("Every cell", (), "", [(head, lines)])]
+
+
+def _count(number: float, unit: str) -> str:
+    return f"{number:g} {unit}{'' if number == 1 else 's'}"
 
 
 def _which(name: str) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
+from datasets import Dataset
+
 from ..rows.pairs import RowPairs
 from ..scoring.checkpoints import ranker_languages, resolve_checkpoint
+from ..scoring.datasets import ScoredRows, score_dataset
 from ..scoring.scorer import ScarScorer
 from .languages import Languages
 from .texts import text_of
@@ -102,3 +105,19 @@ class LanguageCoverage:
         letters = _LETTER.findall(text_of(row)[:_READ]) if self._latin else []
         latin = sum(map(bool, map(_LATIN.match, letters)))
         return "in another script" if len(letters) >= _LETTERS and 2 * latin < len(letters) else None
+
+
+def score_watched(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
+    """
+    Score a dataset, and log how many rows are in languages that the ranker was not trained on.
+
+    Args:
+        ds, scorer, cache, progress: see [`~scar_hf.scoring.datasets.score_dataset`].
+
+    Returns:
+        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores.
+    """
+    coverage = LanguageCoverage.of(scorer)
+    scored = score_dataset(ds, scorer, cache, progress, coverage.watch)
+    coverage.report()
+    return scored

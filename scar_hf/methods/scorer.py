@@ -9,10 +9,9 @@ from tqdm.auto import tqdm
 from .._version import __version__
 from ..files import Shard
 from ..rows.pairs import RowPairs
-from ..rows.source import rows_of_shard
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
-from ..scoring.datasets import ScoredRows, score_rows
+from ..scoring.datasets import ScoredRows, score_each
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
 from ..scoring.tokenization import TokenizedTexts, tokenize
@@ -91,11 +90,7 @@ class MethodScorer(ScarScorer):
             `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
         """
         kept = self.cache() if cache and self.is_cached and not self.in_memory else None
-        parts: list[ScoredRows] = []
-        for shard in shards:
-            start = sum(len(part.scores) for part in parts)
-            parts.append(score_rows(self, rows_of_shard(shard, self.reader), kept, bar, start))
-        return parts
+        return score_each(self, shards, kept, bar)
 
     def own_identity(self) -> dict[str, Any]:
         """What identifies the method's scores, apart from the settings of the reader."""
@@ -107,7 +102,7 @@ class MethodScorer(ScarScorer):
         return {"scar_hf": __version__, "method": self.method, **self.own_identity(), **rows}
 
     def describe(self) -> dict[str, Any]:
-        """[`MethodScorer.identity`] as stored in manifests; there is no ranker."""
+        """Return [`MethodScorer.identity`] and the number of tokens read, for manifests. A method has no model or revision."""
         return self.identity() | {"max_length": self.read_length or None}
 
     def _meaning(self, name: str) -> Any:

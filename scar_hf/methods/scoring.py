@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ..curation.coverage import LanguageCoverage
+from ..curation.coverage import LanguageCoverage, score_watched
 from ..files import Shard
 from ..progress import hidden
-from ..rows.source import rows_of_shard
-from ..scoring.datasets import ScoredRows, report_skipped, score_rows
+from ..scoring.datasets import ScoredRows, report_skipped, score_each
 from ..scoring.scorer import ScarScorer
 from .scorer import MethodScorer
 
@@ -31,10 +30,7 @@ def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tq
         return scorer.score_shards(shards, cache, bar)
     kept = scorer.cache() if cache and not scorer.in_memory else None
     coverage = LanguageCoverage.of(scorer)
-    parts: list[ScoredRows] = []
-    for shard in shards:
-        start = sum(len(part.scores) for part in parts)
-        parts.append(score_rows(scorer, coverage.watch(rows_of_shard(shard, scorer.reader)), kept, bar, start))
+    parts = score_each(scorer, shards, kept, bar, coverage.watch)
     coverage.report()
     return parts
 
@@ -52,8 +48,10 @@ def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: 
     Returns:
         [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. What was skipped or truncated is logged.
     """
+    if not isinstance(scorer, MethodScorer):
+        return score_watched(ds, scorer, cache, progress)
     with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
-        (scored,) = score_with(scorer, [Shard("the data", None, ds)], cache, bar)
+        (scored,) = scorer.score_shards([Shard("the data", None, ds)], cache, bar)
     if len(ds):
         report_skipped(scored, scorer.read_length)
     return scored

@@ -111,7 +111,7 @@ def read_selection(
     if after is None:
         assert criteria is not None
         source = ShardRows(shards, scorer.reader, len(scored.scores))
-        kept, dropped = decide(source, scored.scores, criteria, source.embedded_by(scorer), scorer.device)
+        kept, dropped = decide(source, scored.scores, criteria, scorer, progress)
     else:
         dropped = _dropped_rows(after, manifest, shards, [len(part.scores) for part in parts])
         kept = _find(scored, dropped, after_shards, scorer.reader, str(after), notes)

@@ -17,6 +17,7 @@ _CSS = """
 .words { margin: 0 0 12px; padding-left: 20px; } .words li { margin: 0 0 6px; }
 .box th, .box td { text-align: right; } .box th:first-child, .box td:first-child { text-align: left; }
 .grid3 { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 20px; }
+.grid3 figure { max-width: 560px; }
 section > .box + .caption, section > .box + .grid3, section > .box + .box { margin-top: 16px; }
 """
 _PAGE = """<!DOCTYPE html>

@@ -1,6 +1,6 @@
 """One interface to rows, so that scoring, quotas, diversity and curation treat datasets and shards on disk alike."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -89,10 +89,6 @@ class ShardRows:
         wanted = np.zeros(self.count, dtype=bool)
         wanted[numbers] = True
         return (row for row, is_wanted in zip(every, wanted, strict=True) if is_wanted)
-
-    def embedded_by(self, scorer: Any) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a function that maps row numbers to the vectors that `diversity` compares."""
-        return lambda numbers: scorer.embed_rows(self.rows(numbers))
 
     def column(self, name: str) -> Iterator[Any]:
         """Read one column, one value per row, `None` for missing values; class labels as their names."""

@@ -75,7 +75,7 @@ def explain_rows(
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
     criteria, source = Criteria.of(k), ShardRows(shards, scorer.reader, n)
-    kept, dropped = decide(source, scored.scores, criteria, source.embedded_by(scorer), scorer.device)
+    kept, dropped = decide(source, scored.scores, criteria, scorer, progress=True)
     explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria.in_words())
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
     places = places_of(numbers, shards, [len(part.scores) for part in parts])

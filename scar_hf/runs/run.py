@@ -130,7 +130,7 @@ def select_files(
     if rows:
         report_skipped(scored, scorer.read_length)
     source = ShardRows(shards, scorer.reader, rows)
-    kept, dropped = decide(source, scored.scores, criteria, source.embedded_by(scorer), scorer.device)
+    kept, dropped = decide(source, scored.scores, criteria, scorer, progress)
     if criteria.k is not None and not all_rows:
         check_selected(kept, rows, scored.skipped, dropped)
     chosen = None if criteria.k is None and criteria.threshold is None else kept

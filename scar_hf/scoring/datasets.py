@@ -1,7 +1,7 @@
 """Scores datasets in slices."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +9,16 @@ import numpy as np
 from datasets import Dataset, Value
 from tqdm.auto import tqdm
 
+from ..files import Shard
 from ..progress import hidden
 from ..rows.pairs import RowPairs, check_rows, reasons_in_words
-from ..rows.source import DatasetRows
+from ..rows.source import DatasetRows, rows_of_shard
 from .cache import ScoreCache
 from .chunks import Chunk, cut_chunks
 from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer, score_column
 
 logger = logging.getLogger(__name__)
+Watch = Callable[[Iterable[RowPairs]], Iterable[RowPairs]]
 
 
 @dataclass
@@ -85,7 +87,7 @@ def score_dataset(
     scorer: ScarScorer,
     cache: bool = True,
     progress: bool = False,
-    watch: Callable[[Iterable[RowPairs]], Iterable[RowPairs]] | None = None,
+    watch: Watch = iter,
 ) -> ScoredRows:
     """
     Score a dataset in slices, reading only the columns needed.
@@ -103,10 +105,31 @@ def score_dataset(
     kept = scorer.cache() if cache and not scorer.in_memory else None
     with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
         rows = DatasetRows(ds, scorer.reader).rows()
-        scored = score_rows(scorer, rows if watch is None else watch(rows), kept, bar)
+        scored = score_rows(scorer, watch(rows), kept, bar)
     if len(ds):
         report_skipped(scored, scorer.read_length)
     return scored
+
+
+def score_each(
+    scorer: ScarScorer, shards: Sequence[Shard], cache: ScoreCache | None, bar: tqdm | None, watch: Watch = iter
+) -> list[ScoredRows]:
+    """
+    Score shards, one after the other.
+
+    Args:
+        scorer, cache, bar: see [`score_rows`].
+        shards (`Sequence[Shard]`): the data, in order.
+        watch (`Callable`, *optional*): yields the rows it is given, and may examine them.
+
+    Returns:
+        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+    """
+    parts: list[ScoredRows] = []
+    for shard in shards:
+        start = sum(len(part.scores) for part in parts)
+        parts.append(score_rows(scorer, watch(rows_of_shard(shard, scorer.reader)), cache, bar, start))
+    return parts
 
 
 def with_scores(ds: Dataset, scores: np.ndarray) -> Dataset:

@@ -1,11 +1,12 @@
 """Decides which rows to keep: applies curation, then score, quotas and diversity. Every entry point calls `decide`."""
 
-from collections.abc import Callable
-
 import numpy as np
+from tqdm.auto import tqdm
 
 from ..curation import Curation
+from ..progress import hidden
 from ..rows.source import RowSource
+from ..scoring.scorer import ScarScorer
 from .criteria import Criteria, count_of, read_stratify_by
 from .diversity import choose
 from .quotas import Groups, group_values
@@ -16,8 +17,8 @@ def decide(
     source: RowSource,
     scores: np.ndarray,
     criteria: Criteria,
-    embed: Callable[[np.ndarray], np.ndarray] | None = None,
-    device: str = "cpu",
+    scorer: ScarScorer | None = None,
+    progress: bool = False,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """
     Choose the rows to keep. Rows are read again only if the criteria need it: all of them for curation, one column for
@@ -28,17 +29,17 @@ def decide(
         scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score. Such rows are kept only if neither `k` nor a
             threshold is given, in which case every row that passes curation is kept.
         criteria ([`Criteria`]): the selection criteria.
-        embed (`Callable`, *optional*): maps row numbers (ascending) to vectors; needed for `diversity`.
-        device (`str`, *optional*, defaults to `"cpu"`): device for computing distances.
+        scorer ([`ScarScorer`], *optional*): its vectors of rows are compared; required for `diversity`.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar while rows are compared.
 
     Returns:
         `tuple(np.ndarray, dict[int, str])`: the numbers of the kept rows, ascending, and the reasons of the rows that
         curation dropped, by number.
 
     Raises:
-        `ValueError`: if the column does not exist, or `diversity` is set without `embed`.
+        `ValueError`: if the column does not exist, or `diversity` is set without `scorer`.
     """
-    if criteria.diversity and embed is None:
+    if criteria.diversity and scorer is None:
         raise ValueError(
             "`diversity` compares rows by the ranker's vectors, but this ranking has no scorer to compute them. Rank the data "
             "with scar_rank, or pass ScarRanking(..., scorer=...)."
@@ -63,9 +64,11 @@ def decide(
     else:
         name, shares = read_stratify_by(criteria.stratify_by)
         groups = group_values(source.column(name), name, shares)
-    vectors = embed or _no_vectors
-    return choose(eligible, groups.quotas(count, has_score), groups.labels, criteria.diversity, vectors, device), curated
 
+    def embed(numbers: np.ndarray) -> np.ndarray:
+        assert scorer is not None, "without diversity, nothing asks for vectors"
+        with tqdm(total=len(numbers), desc="Comparing", unit="row", disable=hidden(progress)) as bar:
+            return scorer.embed_rows(source.rows(numbers), bar)
 
-def _no_vectors(numbers: np.ndarray) -> np.ndarray:
-    raise AssertionError("without diversity, nothing asks for vectors")
+    device = "cpu" if scorer is None else scorer.device
+    return choose(eligible, groups.quotas(count, has_score), groups.labels, criteria.diversity, embed, device), curated

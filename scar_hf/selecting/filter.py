@@ -3,7 +3,7 @@
 import itertools
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..curation.coverage import LanguageCoverage
+from ..curation.coverage import score_watched
 from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
@@ -19,7 +19,6 @@ from ..rows.batches import as_columns
 from ..rows.pairs import RowPairs, check_rows
 from ..rows.source import DatasetRows
 from ..scoring.chunks import cut_chunks, short_hash
-from ..scoring.datasets import score_dataset
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
 from ._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
@@ -150,18 +149,13 @@ class ScarFilter:
     def _decide(self, ds: Dataset) -> None:
         if SCORE_COLUMN in ds.column_names:
             logger.warning("The data has a column %r, which is ignored: all rows are scored again.", SCORE_COLUMN)
-        coverage = LanguageCoverage.of(self.scorer)
-        scored = score_dataset(ds, self.scorer, cache=self.cache, progress=self.progress, watch=coverage.watch)
-        coverage.report()
+        scored = score_watched(ds, self.scorer, self.cache, self.progress)
         source = DatasetRows(ds, self.scorer.reader)
         self.criteria.check_columns(ds.column_names)
-        kept, curated = decide(source, scored.scores, self.criteria, self._embedded(source), self.scorer.device)
+        kept, curated = decide(source, scored.scores, self.criteria, self.scorer, self.progress)
         if self.criteria.k is not None:
             check_selected(kept, len(ds), scored.skipped, curated)
         self._decisions = _Decisions.of(scored.hashes, kept, ds._fingerprint)
-
-    def _embedded(self, source: DatasetRows) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda numbers: self.scorer.embed_rows(source.rows(numbers))
 
     def _by_score(self, rows: list) -> list[bool]:
         """Decide by score alone, for rows whose dataset is unknown."""
@@ -230,9 +224,7 @@ class ScarFilter:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """
-        Return the settings alone for a fingerprint, and the decisions as well for a worker.
-        """
+        """Return the settings alone for a fingerprint, and the decisions as well for a worker."""
         if is_fingerprinting():
             self._caller = calling_dataset() or self._caller
             fitted = self._decisions.fingerprint if self._fitted_by_hand and self._decisions else None
