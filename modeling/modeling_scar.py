@@ -14,8 +14,9 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_scar import ScarConfig
-from .loss_scar import cross_instruction_loss, ranking_loss, representation_loss
+from .encoding_scar import ScarMLP, build_encoder, encode_together, real_tokens_first
 from .pipeline_scar import score_pairs
+from .triples_scar import score_triples
 
 
 @dataclass
@@ -39,18 +40,6 @@ class ScarOutput(ModelOutput):
     scores: torch.Tensor | None = None
     linguistic_form: torch.Tensor | None = None
     instructional_surprisal: torch.Tensor | None = None
-
-
-class ScarMLP(nn.Module):
-    """Linear, ReLU, Linear (paper, section 3)."""
-
-    def __init__(self, in_features: int, hidden_features: int, out_features: int):
-        super().__init__()
-        self.dense = nn.Linear(in_features, hidden_features)
-        self.out_proj = nn.Linear(hidden_features, out_features)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.out_proj(F.relu(self.dense(hidden_states)))
 
 
 # Arguments of `from_pretrained` that locate a config.
@@ -115,7 +104,7 @@ class ScarModel(ScarPreTrainedModel):
 
     def __init__(self, config: ScarConfig):
         super().__init__(config)
-        self.encoder = _build_encoder(config)
+        self.encoder = build_encoder(config)
         if getattr(self.encoder, "pooler", None) is None:
             config.use_pooler = False
         width, head_size = config.hidden_size, config.head_size or config.hidden_size
@@ -155,12 +144,6 @@ class ScarModel(ScarPreTrainedModel):
                 f"The weights of {encoder!r} do not fit its own config: missing {missing}, unexpected {unexpected}."
             )
         return model.eval()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
 
     def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
         """As of every transformers model; the new size is noted in the encoder's config, from which it is built again."""
@@ -203,9 +186,8 @@ class ScarModel(ScarPreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        # Real tokens first: encoders with absolute positions count them from the left edge.
-        order = attention_mask.argsort(dim=1, descending=True, stable=True)
-        input_ids, attention_mask = input_ids.gather(1, order), attention_mask.gather(1, order)
+        # Encoders with absolute positions count them from the left edge.
+        input_ids, attention_mask = real_tokens_first(input_ids, attention_mask)
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         states = output.last_hidden_state
         padding = attention_mask.unsqueeze(-1) == 0
@@ -369,7 +351,6 @@ class ScarModel(ScarPreTrainedModel):
             ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*):
                 Quality of each member in [0, 9]. A pair counts where both exceed `config.sigma`; a NaN rating counts
                 as not given. A negative has none: every member ranks above it.
-
             return_loss (`bool`, *optional*, defaults to `True`):
                 Whether triples have a loss; by this [`~transformers.Trainer`] knows that they do.
 
@@ -397,78 +378,11 @@ class ScarModel(ScarPreTrainedModel):
             )
         instruction = (instruction_input_ids, instruction_attention_mask)
         if response_input_ids is None:
-            output = self._forward_triples(instruction, members, present, ratings)
-            output.loss = output.loss if return_loss else None
-            return output
-        (h_x, h_y), (_, v_p) = self._encode_all([instruction, (response_input_ids, response_attention_mask)])
+            output = score_triples(self, instruction, members, present, ratings)
+            return ScarOutput(**(output if return_loss else output | {"loss": None}))
+        (h_x, h_y), (_, v_p) = encode_together(self.encode, [instruction, (response_input_ids, response_attention_mask)])
         scores, v_c = self.rank(h_x, h_y, v_p)
         return ScarOutput(scores=scores, linguistic_form=v_p, instructional_surprisal=v_c)
-
-    def _forward_triples(self, instruction, members, present, ratings) -> ScarOutput:
-        batch, device, size = instruction[0].shape[0], instruction[0].device, len(members)
-        passed = torch.tensor([ids is not None for ids, _ in members], device=device)
-        present = passed.expand(batch, size) if present is None else present.bool() & passed
-        texts, keep = [instruction], [torch.ones(batch, dtype=torch.bool, device=device)]
-        for position, member in enumerate(members):
-            if member[0] is not None:
-                texts.append(member)
-                keep.append(present[:, position])
-        firsts, forms = self._encode_all(texts, keep)
-
-        h_y = firsts[0].new_full((batch, size, firsts[0].shape[-1]), float("nan"))
-        v_p = forms[0].new_full((batch, size, forms[0].shape[-1]), float("nan"))
-        for position, slot in zip(passed.nonzero().flatten().tolist(), range(1, len(texts)), strict=True):
-            h_y[:, position], v_p[:, position] = firsts[slot], forms[slot]
-        # An absent member's vectors are zeros on the way to the loss: NaN would poison the gradient through a mask.
-        absent = ~present.unsqueeze(-1)
-        safe_h, safe_p = h_y.masked_fill(absent, 0.0), v_p.masked_fill(absent, 0.0)
-        scores, v_c = self.rank(firsts[0].unsqueeze(1).expand(-1, size, -1), safe_h, safe_p)
-        loss = ranking_loss(scores, present, ratings, self.config.alpha, self.config.sigma)
-        if self.config.triplet_weight:
-            triplets = representation_loss(safe_p[:, :3], v_c[:, :3], present[:, :3], self.config.triplet_margin)
-            loss = loss + self.config.triplet_weight * triplets
-        if self.config.cross_instruction_weight:
-            across = cross_instruction_loss(scores, present, ratings, self.config.alpha, self.config.sigma)
-            loss = loss + self.config.cross_instruction_weight * across
-        nan = float("nan")
-        return ScarOutput(
-            loss=loss,
-            scores=scores.masked_fill(~present, nan),
-            linguistic_form=safe_p.masked_fill(absent, nan),
-            instructional_surprisal=v_c.masked_fill(absent, nan),
-        )
-
-    def _encode_all(self, texts, keep=None) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Encode padded batches of B rows in one or two calls; a row not kept comes back with some other row's vectors."""
-        width = max(ids.shape[1] for ids, _ in texts)
-        all_ids = torch.cat([F.pad(ids, (0, width - ids.shape[1])) for ids, _ in texts])
-        masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]
-        all_masks = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
-        if _is_traced():  # a graph has no groups that depend on the data
-            # Not chunk, which would fix the number of rows.
-            first, form = (vectors.unflatten(0, (len(texts), -1)) for vectors in self.encode(all_ids, all_masks))
-            return list(first.unbind()), list(form.unbind())
-        every = torch.ones(len(all_ids), dtype=torch.bool, device=all_ids.device)
-        kept = (every if keep is None else torch.cat(keep)).nonzero().flatten()
-        lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)
-        kept = kept[by_length]
-        # Real tokens first, so that a group can be cut to its longest row.
-        order = all_masks.argsort(dim=1, descending=True, stable=True)
-        all_ids, all_masks = all_ids.gather(1, order), all_masks.gather(1, order)
-        firsts, forms = [], []
-        for start, stop in _two_groups(lengths.tolist()):
-            rows, longest = kept[start:stop], max(1, int(lengths[stop - 1]))
-            first, form = self.encode(all_ids[rows, :longest], all_masks[rows, :longest])
-            firsts.append(first)
-            forms.append(form)
-        back = torch.zeros(len(all_ids), dtype=torch.long, device=all_ids.device)
-        back[kept] = torch.arange(len(kept), device=all_ids.device)
-        first, form = torch.cat(firsts)[back], torch.cat(forms)[back]
-        return list(first.chunk(len(texts))), list(form.chunk(len(texts)))
-
-
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def _check_arguments(kwargs: dict[str, Any]) -> None:
@@ -479,23 +393,6 @@ def _check_arguments(kwargs: dict[str, Any]) -> None:
     kwargs.pop("num_items_in_batch", None)
     if kwargs:
         raise TypeError(f"ScarModel.forward() got unexpected arguments: {', '.join(sorted(kwargs))}.")
-
-
-def _two_groups(lengths: list[int]) -> list[tuple[int, int]]:
-    """Cut rows sorted by length into at most two runs with the fewest padded tokens in all."""
-    n = len(lengths)
-    cut = min(range(n), key=lambda i: i * lengths[i - 1] + (n - i) * lengths[-1] if i else n * lengths[-1])
-    return [(0, cut), (cut, n)] if cut else [(0, n)]
-
-
-def _build_encoder(config: ScarConfig) -> PreTrainedModel:
-    """Build the encoder with random weights, with the pooler that its type has by default unless the config wants none."""
-    if not config.use_pooler:
-        try:
-            return AutoModel.from_config(config.encoder_config, trust_remote_code=False, add_pooling_layer=False)
-        except TypeError:  # encoders that never have a pooler do not know the argument
-            pass
-    return AutoModel.from_config(config.encoder_config, trust_remote_code=False)
 
 
 __all__ = ["ScarModel", "ScarOutput", "ScarPreTrainedModel"]
