@@ -65,7 +65,7 @@ def encode_together(
         first, form = (vectors.unflatten(0, (len(texts), -1)) for vectors in encode(all_ids, all_masks))
         return list(first.unbind()), list(form.unbind())
     every = torch.ones(len(all_ids), dtype=torch.bool, device=all_ids.device)
-    kept = (every if keep is None else torch.cat(keep)).nonzero().flatten()
+    kept = (every if keep is None else torch.cat(list(keep))).nonzero().flatten()
     lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)
     kept = kept[by_length]
     # So that a group can be cut to its longest row.

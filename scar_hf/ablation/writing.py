@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..scoring.chunks import batches_by_tokens
+from ..scoring.tokenization import encodable
 from ..style.causal_lm import token_losses
 
 # On a CPU a larger batch brings no speed; on a GPU the probabilities over the vocabulary fill the memory.
@@ -114,8 +115,7 @@ def write(
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+    return tokenizer(encodable(text), add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _budget(model: Any) -> int:

@@ -48,8 +48,6 @@ _COMMANDS = {
 }
 # These parse the remaining arguments themselves: their options are dataclass fields, known only once torch is loaded.
 _TAKING_THE_REST = ("train", "sft")
-
-
 # Values of options that are names of files, for the completion of a shell.
 _PATHS = ("DATA", "OUT", "FILE", "FOLDER", "PAGE", "TRIPLES", "SOURCE", "HUMAN", "CHECKPOINT", "AFTER")
 
@@ -62,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv (`Sequence[str]`, *optional*): the arguments, by default `sys.argv[1:]`.
 
     Returns:
-            `int`: the exit status: 0 if all went well, 2 if the command was called wrongly, 1 for all other errors, and for a
+        `int`: the exit status: 0 if all went well, 2 if the command was called wrongly, 1 for all other errors, and for a
         `verify` that failed.
     """
     parser = _parser()

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .common import number
+from .common import add_comparison_arguments
 
 HELP = "fine-tune a language model on what each method keeps, and measure on held-out instructions whether it helped"
 EXAMPLE = "scar-hf ablate data.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct -k 0.1 -o grid"
@@ -19,16 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="results and page; the same command goes on")
     parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
     parser.add_argument("--model", required=True, metavar="LM", help="Hub id or folder of the model that is fine-tuned")
-    parser.add_argument(
-        "-k", type=number, nargs="+", default=[0.1], metavar="K", help="shares or counts to keep (default: 0.1)"
-    )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=["scar", "random", "longest", "everything"],
-        metavar="METHOD",
-        help="as for scar-hf select --method, and everything (default: scar random longest everything)",
-    )
+    add_comparison_arguments(parser, [0.1], ["scar", "random", "longest", "everything"], ", and everything")
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="(default: both)")
     for found in fields(AblationSettings):
         if found.metadata:

@@ -96,6 +96,16 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_comparison_arguments(parser: argparse.ArgumentParser, k: list[float], methods: list[str], more: str = "") -> None:
+    """Add `-k` and `--methods`, with these defaults, for commands that compare what several methods keep."""
+    listed = " ".join(f"{share:g}" for share in k), " ".join(methods)
+    parser.add_argument(
+        "-k", type=number, nargs="+", default=k, metavar="K", help=f"shares or counts to keep (default: {listed[0]})"
+    )
+    text = f"as for scar-hf select --method{more} (default: {listed[1]})"
+    parser.add_argument("--methods", nargs="+", default=methods, metavar="METHOD", help=text)
+
+
 def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
     """Load the ranker first, so that errors in it or in the options show before the data is read."""
     from ..methods import method_scorer

@@ -2,7 +2,7 @@
 
 import argparse
 
-from .common import add_scoring_arguments, number
+from .common import add_comparison_arguments, add_scoring_arguments
 
 HELP = "compare what methods keep: overlap, spread of style, sources, lengths, speed"
 EXAMPLE = "scar-hf compare data.jsonl -k 0.05 0.1 0.25 --methods scar random longest -o comparison.html"
@@ -11,21 +11,7 @@ EXAMPLE = "scar-hf compare data.jsonl -k 0.05 0.1 0.25 --methods scar random lon
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
-    parser.add_argument(
-        "-k",
-        type=number,
-        nargs="+",
-        default=[0.05, 0.1, 0.25],
-        metavar="K",
-        help="shares or counts to keep (default: 0.05 0.1 0.25)",
-    )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=["scar", "random", "longest", "diversity"],
-        metavar="METHOD",
-        help="as for scar-hf select --method (default: scar random longest diversity)",
-    )
+    add_comparison_arguments(parser, [0.05, 0.1, 0.25], ["scar", "random", "longest", "diversity"])
     parser.add_argument("--lm", metavar="LM", help="language model for perplexity and ifd")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random and diversity (default: 0)")
     parser.add_argument("--group-by", metavar="COLUMN", help="show the share of each value of this column, e.g. source")

@@ -72,7 +72,7 @@ def tokenize(
     if not texts:
         none = np.empty(0, dtype=np.int64)
         return TokenizedTexts([], none, none.astype(bool), none.astype(bool))
-    clean = [_encodable(text) for text in texts]
+    clean = [encodable(text) for text in texts]
     limit = max_length * _CHARS_PER_TOKEN
     shortened = [_beginning(text, limit) if truncation else text for text in clean]
     token_ids, text_of = _windows(tokenizer, shortened, max_length)
@@ -102,7 +102,7 @@ def _windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return encoded["input_ids"], np.array(encoded["overflow_to_sample_mapping"], dtype=np.int64)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Combine surrogate pairs and replace lone surrogates."""
     try:
         text.encode("utf-8")

@@ -14,6 +14,7 @@ from ..progress import hidden
 from ..rows.pairs import RowPairs, check_rows, pair_problem
 from ..scoring.chunks import batches_by_tokens
 from ..scoring.precision import as_dtype, default_device
+from ..scoring.tokenization import encodable
 from .causal_lm import check_causal, load_causal_lm, token_losses
 from .measures import SURPRISAL
 
@@ -190,9 +191,7 @@ class Surprisal:
 
     def _tokens(self, text: str) -> list[int]:
         assert self._tokenizer is not None
-        # Lone surrogates cannot be encoded, and so not tokenized.
-        clean = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self._tokenizer(clean, add_special_tokens=False, verbose=False)["input_ids"]
+        return self._tokenizer(encodable(text), add_special_tokens=False, verbose=False)["input_ids"]
 
     def _prepare(self) -> None:
         """Load the model on first use, and check that it is usable."""
