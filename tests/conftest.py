@@ -104,7 +104,7 @@ def tiny_ranker(tmp_path_factory, tiny_model, tokenizer) -> Path:
 @pytest.fixture(scope="module")
 def small(tiny_ranker) -> ScarScorer:
     """A scorer of the tiny ranker."""
-    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu")
+    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
 
 
 @pytest.fixture

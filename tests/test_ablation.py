@@ -72,6 +72,7 @@ def test_a_killed_grid_goes_on_and_gives_the_same_table(data, tiny_lm, tmp_path,
     assert all((cells / name).stat().st_mtime_ns == when for name, when in before.items())
     assert table(killed) == table(whole)
     page = (killed / "ablation.html").read_text()
+    assert "SCAR against random rows" not in page, "SCAR is not among the methods"
     assert "Longest" not in page and "longest, k = 0.25" in page and "<script" not in page
     assert (killed / "ablation" / "steps-nll-a.png").read_bytes()[:4] == b"\x89PNG"
     numbers = table(whole)

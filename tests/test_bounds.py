@@ -18,16 +18,12 @@ from scar_hf.cli import main
 from scar_hf.cli.terminal import printable
 from scar_hf.files import batches, open_shards, read_dataset
 from scar_hf.files import text as text_files
+from scar_hf.files.parquet_pages import measure_pages
 from scar_hf.rows.pairs import RowPairs
 from scar_hf.runs import select_files
 from scar_hf.scoring.chunks import cut_chunks
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\u202eevil\x9b31m"
-
-
-@pytest.fixture(scope="module")
-def small(tiny_ranker) -> ScarScorer:
-    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
 
 
 def memory_of_reading(path) -> tuple[int, int]:
@@ -224,3 +220,20 @@ def test_openvino_says_at_once_that_it_was_forked(tiny_ranker, monkeypatch):
     monkeypatch.setattr("os.getpid", lambda: -1)
     with pytest.raises(RuntimeError, match="before this process was forked"):
         scorer.score("Say goodbye.", "Goodbye!")
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd", "gzip"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pages_are_measured_decompressed(compression, version, tmp_path):
+    texts = [f"{i:04}" + "a" * 5000 for i in range(400)]
+    path = tmp_path / "d.parquet"
+    table = pa.table({"text": texts, "number": range(400)})
+    pq.write_table(
+        table, path, compression=compression, use_dictionary=False, data_page_version=version, data_page_size=100_000
+    )
+    with pq.ParquetFile(path) as file:
+        group = file.metadata.row_group(0)
+    pages = measure_pages(path, group, [0])
+    assert 400 * 5004 <= pages.total <= 400 * 5020
+    assert 100_000 <= pages.longest < 200_000
+    assert measure_pages(path, group, [0, 1]).total > pages.total

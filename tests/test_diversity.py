@@ -27,11 +27,6 @@ shares = st.one_of(st.floats(0, 1, exclude_min=True), st.integers(1, 60))
 
 
 @pytest.fixture(scope="module")
-def small(tiny_ranker) -> ScarScorer:
-    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def twins() -> Dataset:
     """Forty rows, of which each has a copy with a word or two replaced, twenty rows further on."""
     rng = random.Random(0)

@@ -8,11 +8,6 @@ from scar_hf import ScarScorer, scar_filter, scar_rank, scar_score, scar_select
 from scar_hf.scoring.settings import BUNDLED_RANKER
 
 
-@pytest.fixture(scope="module")
-def small(tiny_ranker) -> ScarScorer:
-    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
-
-
 @pytest.fixture
 def ds(rows) -> Dataset:
     return Dataset.from_list(rows)

@@ -9,7 +9,7 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scar_hf import ScarScorer, scar_rank, scar_select
+from scar_hf import scar_rank, scar_select
 from scar_hf.files import read_dataset
 from scar_hf.rows.pairs import PairReader, RowPairs
 from scar_hf.runs import select_files
@@ -45,11 +45,6 @@ scores = st.lists(
     st.one_of(st.just(float("nan")), st.sampled_from([0.0, -0.0, 1.5, 2.0]), st.floats(-9, 9, width=32)), max_size=50
 )
 shares = st.one_of(st.floats(0, 1, exclude_min=True), st.integers(1, 60))
-
-
-@pytest.fixture(scope="module")
-def small(tiny_ranker) -> ScarScorer:
-    return ScarScorer.from_pretrained(str(tiny_ranker), device="cpu", dtype="float32")
 
 
 @given(scores, shares)

@@ -113,7 +113,7 @@ def _spreads(sets: list[Mapping[str, Any]], names: list[str]) -> Callable[[Mappi
     def plot(_: Mapping[str, Any]) -> Any:
         figure, axes = new_axes(1.2 + 0.42 * len(names))
         for j, found in enumerate(sets):
-            colour, offset = COLOURS[_ROLES[j % len(_ROLES)]], (len(sets) / 2 - j) * 0.8 / max(1, len(sets))
+            colour, offset = COLOURS[_ROLES[j % len(_ROLES)]], ((len(sets) - 1) / 2 - j) * 0.8 / len(sets)
             mark = {"color": colour, "marker": "o", "markersize": 4.5, "markeredgewidth": 0, "linestyle": ""}
             axes.plot([], [], label=f"shown:{found['method']}", **mark)
             for i, name in enumerate(reversed(names)):
