@@ -228,12 +228,11 @@ def test_pages_are_measured_decompressed(compression, version, tmp_path):
     texts = [f"{i:04}" + "a" * 5000 for i in range(400)]
     path = tmp_path / "d.parquet"
     table = pa.table({"text": texts, "number": range(400)})
-    pq.write_table(
-        table, path, compression=compression, use_dictionary=False, data_page_version=version, data_page_size=100_000
-    )
+    pages = {"data_page_version": version, "data_page_size": 100_000, "write_batch_size": 10}
+    pq.write_table(table, path, compression=compression, use_dictionary=False, **pages)
     with pq.ParquetFile(path) as file:
         group = file.metadata.row_group(0)
-    pages = measure_pages(path, group, [0])
-    assert 400 * 5004 <= pages.total <= 400 * 5020
-    assert 100_000 <= pages.longest < 200_000
-    assert measure_pages(path, group, [0, 1]).total > pages.total
+    measured = measure_pages(path, group, [0])
+    assert 400 * 5004 <= measured.total <= 400 * 5020
+    assert 100_000 <= measured.longest < 200_000
+    assert measure_pages(path, group, [0, 1]).total > measured.total
