@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
+from transformers import AutoTokenizer
 
 from scar_hf.ablation import AblationSettings, PairwiseJudge, ablate, cells_of, compare_cells, hold_out, sentence_of
 from scar_hf.ablation.constraints import CONSTRAINTS, constrained_prompts, verify
 from scar_hf.ablation.problems import PROBLEMS, passes
+from scar_hf.ablation.tuning import training_rows
 from scar_hf.cli import main
+from scar_hf.rows.pairs import PairReader
 from scar_hf.synthesis.backends import Completion
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +100,24 @@ def test_a_folder_holds_one_grid_and_equal_epochs_take_more_steps_for_more_rows(
 def made(method: str, seed: int, nll: np.ndarray, style: np.ndarray, **more) -> dict:
     cell = {"method": method, "k": 0.1, "budget": "steps", "seed": seed}
     return {"cell": cell, "nll": {"human": nll.tolist()}, "style": {"words": style.tolist()}, **more}
+
+
+def test_rows_of_any_columns_and_turns_are_ablated(tiny_lm, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    lines = [{"ask": f"Name thing {i}.", "reply": f"{'A ' * (i % 7)}thing, number {i}."} for i in range(30)]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = [part for part in COMMAND if part not in ("--group-by", "source")] + ["--columns", "ask,reply"]
+    assert main(["ablate", str(rows), "--model", tiny_lm, "-o", str(tmp_path / "grid"), *settings]) == 0
+    grid = json.loads((tmp_path / "grid" / "grid.json").read_text())
+    assert grid["rank"]["columns"] == "('ask', 'reply')" and grid["data"]["rows"] == 24
+
+
+def test_every_scored_turn_is_trained_on(tiny_lm):
+    talk = [{"role": role, "content": f"{role} {i}"} for i in range(2) for role in ("user", "assistant")]
+    ds, tokenizer = Dataset.from_list([{"messages": talk}]), AutoTokenizer.from_pretrained(tiny_lm)
+    found = {turn: training_rows(ds, tokenizer, PairReader(turn=turn))["completion"][:] for turn in ("first", "last", "all")}
+    said = {turn: [messages[0]["content"] for messages in rows] for turn, rows in found.items()}
+    assert said == {"first": ["assistant 0"], "last": ["assistant 1"], "all": ["assistant 0", "assistant 1"]}
 
 
 def test_differences_have_paired_intervals_and_words():

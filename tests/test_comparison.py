@@ -50,6 +50,15 @@ def test_overlap_correlation_and_shares_are_those_of_the_selections(rows):
     assert longest["style"]["words"]["low"] is not None and longest["style"]["words"]["random"] is not None
 
 
+def test_columns_of_any_names_are_compared(rows, write_jsonl, tmp_path):
+    named = rows.rename_columns({"instruction": "ask", "response": "reply"}).to_list()
+    command = ["compare", str(write_jsonl(named)), "-k", "0.2", "--methods", "longest", "random", "--columns", "ask,reply"]
+    assert main([*command, "-o", str(tmp_path / "page.html")]) == 0
+    expected = compare_methods(rows, [0.2], ["longest", "random"], progress=False).numbers
+    found = json.loads((tmp_path / "page.json").read_text())
+    assert [part["style"] for part in found["sets"]] == [part["style"] for part in expected["sets"]]
+
+
 def test_the_command_writes_page_numbers_and_figures(rows, write_jsonl, tmp_path, capsys):
     page = tmp_path / "comparison.html"
     data = write_jsonl(rows.to_list())

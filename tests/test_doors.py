@@ -83,6 +83,33 @@ def test_trainer_arguments(criteria, options):
     assert found.criteria().describe() == criteria.describe()
 
 
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({"method": "longest"}, {"scar_method": "longest"}),
+        ({"method": "random", "seed": 3}, {"scar_method": "random", "scar_seed": 3}),
+        ({"method": {"longest": 1, "id": -1}, "combine": "z_score"},
+         {"scar_method": "longest=1,id=-1", "scar_combine": "z_score"}),
+    ],
+)  # fmt: skip
+def test_the_trainer_ranks_by_any_method(options, values, rows, tiny_lm, tmp_path):
+    pytest.importorskip("trl")
+    from scar_hf.trainer_callbacks import ScarArguments, ScarSFTTrainer
+    from transformers import HfArgumentParser
+    from trl import SFTConfig
+
+    ds = Dataset.from_list(rows)
+    expected = scar_rank(ds, progress=False, **options).top(0.3)["id"][:]
+    line = [str(part) for name, value in values.items() for part in (f"--{name}", value)]
+    (scar_args,) = HfArgumentParser(ScarArguments).parse_args_into_dataclasses([*line, "--scar_k", "0.3"])
+    config = SFTConfig(tmp_path, max_steps=1, use_cpu=True, bf16=False, report_to="none", disable_tqdm=True)
+    trainer = ScarSFTTrainer(tiny_lm, config, train_dataset=ds, scar_args=scar_args)
+    assert trainer.scar_selection.dataset["id"][:] == expected
+    assert trainer.scar_selection.manifest["settings"]["method"] == trainer.scar_ranking.scorer.method
+    with pytest.raises(ValueError, match="Did you mean 'longest'"):
+        ScarSFTTrainer(tiny_lm, config, train_dataset=ds, scar_args=ScarArguments(scar_method="longst"))
+
+
 def test_a_selection_answers_everything(rows, tiny_ranker, tmp_path):
     ds = Dataset.from_list(rows)
     selection = scar_rank(ds, model=str(tiny_ranker), device="cpu", progress=False).select(

@@ -1,21 +1,23 @@
 """Arguments for the selection before training, in Python and on the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
+from ..methods import MethodOptions
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import OPTIONS, document_settings, prefixed_fields
 from ..selecting.criteria import Criteria, CriteriaOptions, check_k
 
-# One field for each setting of a scorer, such as `scar_dtype`, and for each criterion, such as `scar_diversity`.
-_CRITERIA = tuple(found for found in fields(CriteriaOptions))
+# One field for each setting of a scorer, such as `scar_dtype`, each criterion, such as `scar_diversity`, and of methods.
+_CRITERIA, _METHOD = fields(CriteriaOptions), fields(MethodOptions)
 _SharedArguments: Any = make_dataclass(
     "_SharedArguments",
     [
         *prefixed_fields("scar_"),
         *(
             (f"scar_{found.name}", found.type, field(default=found.default, metadata={"help": found.metadata["help"]}))
-            for found in _CRITERIA
+            for found in (*_CRITERIA, *_METHOD)
         ),
     ],
 )
@@ -77,21 +79,26 @@ class ScarArguments(_SharedArguments):
         """Create the [`~scar_hf.selecting.criteria.Criteria`] from these arguments."""
         return CriteriaOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _CRITERIA}).criteria(self.scar_k)
 
-    def scorer(self, **kwargs: Any) -> ScarScorer:
+    def scorer(self, columns_of_data: Sequence[str] | None = None, **kwargs: Any) -> ScarScorer:
         """
-        Create the [`ScarScorer`] from these arguments.
+        Create the [`ScarScorer`] from these arguments: the ranker, or the scorer of `scar_method`.
 
         Args:
+            columns_of_data (`Sequence[str]`, *optional*): columns of the data, to check a column that `scar_method` names.
             kwargs: further arguments of [`ScarScorer`].
 
         Returns:
             [`ScarScorer`].
+
+        Raises:
+            `ValueError`: if there is no such method or column, or a method lacks its language model.
         """
-        return ScarScorer(**{name: getattr(self, f"scar_{name}") for name in OPTIONS}, **kwargs)
+        method = MethodOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _METHOD})
+        return method.scorer(columns_of_data, **{name: getattr(self, f"scar_{name}") for name in OPTIONS}, **kwargs)
 
 
 document_settings(ScarArguments, "scar_", OPTIONS)
-_LINES = [f"scar_{found.name} (*optional*): {found.metadata['help']}" for found in _CRITERIA]
+_LINES = [f"scar_{found.name} (*optional*): {found.metadata['help']}" for found in (*_CRITERIA, *_METHOD)]
 ScarArguments.__doc__ = (ScarArguments.__doc__ or "").replace("{criteria}", "\n        ".join(_LINES))
 
 

@@ -242,7 +242,8 @@ def select_once(
         try:
             criteria = scar_args.criteria()
             criteria.check_columns(ds.column_names)
-            scorer = scar_args.scorer(formatting_func=_formatting(ds, scar_args, formatting_func))
+            formatting = _formatting(ds, scar_args, formatting_func)
+            scorer = scar_args.scorer(ds.column_names, formatting_func=formatting)
             checkpoint = _checkpoint(config)
             found = None if checkpoint is None else stored_ranking(checkpoint, ds, scorer)
             ranking = found or scar_rank(ds, model=scorer, progress=not config.disable_tqdm)

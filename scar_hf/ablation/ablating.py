@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..rows.pairs import PairReader
 from .grid import read_grid, run_grid
 from .held_out import hold_out, hold_triples, without_held_out
 from .report import AblationResult, result_of
@@ -40,7 +41,7 @@ def ablate(
         judge ([`~scar_hf.ablation.judging.PairwiseJudge`], *optional*): compares answers in pairs.
         most_cells (`int`, *optional*): stop after this number of further cells.
         progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
-        rank: as for [`~scar_hf.scar_rank`]: `model`, `dtype`, and so on.
+        rank: as for [`~scar_hf.scar_rank`]: `model`, `columns`, and so on.
 
     Returns:
         [`AblationResult`].
@@ -58,11 +59,12 @@ def ablate(
     >>> print(ablate(ds, AblationSettings("HuggingFaceTB/SmolLM2-135M-Instruct", k=[0.1]), "grid", group_by="source"))
     ```
     """
+    reader = PairReader.of(rank)
     if evaluation is None:
-        held, rows = hold_out(ds, settings.prompts, group_by)
+        held, rows = hold_out(ds, settings.prompts, group_by, reader)
     else:
         held, rows = hold_triples(evaluation, settings.prompts), ds
-    rows = without_held_out(rows, held)
+    rows = without_held_out(rows, held, reader)
     options = {"lm": lm or settings.model, **rank}
     cells = run_grid(rows, settings, held, folder, rank=options, most_cells=most_cells, progress=progress)
     if judge is not None:

@@ -122,7 +122,7 @@ def run_grid(
 
 def describe_grid(ds: Dataset, settings: AblationSettings, held: HeldOut, rank: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the results of a grid, as JSON takes it."""
-    digest = sha256(b"".join(row.digest() for row in DatasetRows(ds, PairReader()).rows())).hexdigest()
+    digest = sha256(b"".join(row.digest() for row in DatasetRows(ds, PairReader.of(rank)).rows())).hexdigest()
     return {
         "format": 1,
         "settings": settings.describe(),
@@ -192,7 +192,7 @@ def _run(
     from .measuring import measure
     from .tuning import fine_tune, load
 
-    choose = _chooser(ds, rank)
+    choose, reader = _chooser(ds, rank), PairReader.of(rank)
     with tqdm(total=len(missing), desc="Cells", unit="cell", disable=hidden(progress)) as bar:
         for cell in missing:
             bar.set_postfix_str(f"{cell.method} {cell.budget} seed {cell.seed}")
@@ -201,7 +201,7 @@ def _run(
             tuned: Any = model
             if cell != UNTUNED:
                 selection = choose(cell)
-                tuned, result["training"] = fine_tune(settings, model, tokenizer, selection, cell.budget, cell.seed)
+                tuned, result["training"] = fine_tune(settings, model, tokenizer, selection, cell.budget, cell.seed, reader)
                 result["training"]["rows"] = len(selection)
             result |= measure(settings, tuned, tokenizer, held)
             with atomic_write(folder / _CELLS / cell.file) as out:

@@ -73,7 +73,7 @@ def hold_triples(rows: Sequence[Mapping[str, Any]], count: int) -> HeldOut:
     return HeldOut([x for x, _ in found], {kind: texts for kind, texts in answers.items() if any(texts)})
 
 
-def hold_out(ds: Dataset, count: int, group_by: str | None = None) -> tuple[HeldOut, Dataset]:
+def hold_out(ds: Dataset, count: int, group_by: str | None = None, reader: PairReader | None = None) -> tuple[HeldOut, Dataset]:
     """
     Hold rows out of the data, chosen by their content.
 
@@ -81,11 +81,12 @@ def hold_out(ds: Dataset, count: int, group_by: str | None = None) -> tuple[Held
         ds ([`~datasets.Dataset`]): the rows.
         count (`int`): how many; at most a third of them.
         group_by (`str`, *optional*): a column, such as `source`: its values are the kinds of answers.
+        reader ([`~scar_hf.rows.pairs.PairReader`], *optional*): how rows are read.
 
     Returns:
         `tuple([`HeldOut`], [`~datasets.Dataset`])`: the held-out rows, and the others.
     """
-    rows = list(DatasetRows(ds, PairReader()).rows())
+    rows = list(DatasetRows(ds, reader or PairReader()).rows())
     usable = [i for i, row in enumerate(rows) if row.problem is None]
     usable.sort(key=lambda i: sha256(b"held out" + rows[i].digest()).digest())
     taken = sorted(usable[: min(count, len(usable) // 3)])
@@ -100,14 +101,14 @@ def hold_out(ds: Dataset, count: int, group_by: str | None = None) -> tuple[Held
     return held, ds.select(np.setdiff1d(np.arange(len(ds)), taken))
 
 
-def without_held_out(ds: Dataset, held: HeldOut) -> Dataset:
+def without_held_out(ds: Dataset, held: HeldOut, reader: PairReader) -> Dataset:
     """The rows whose instruction is not among those held out."""
     known = set(map(_normal, held.instructions))
 
     def is_new(row: RowPairs) -> bool:
         return not any(isinstance(x, str) and _normal(x) in known for x, _ in row.pairs)
 
-    return ds.select([i for i, row in enumerate(DatasetRows(ds, PairReader()).rows()) if is_new(row)])
+    return ds.select([i for i, row in enumerate(DatasetRows(ds, reader).rows()) if is_new(row)])
 
 
 def _normal(text: str) -> str:

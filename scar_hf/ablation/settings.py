@@ -1,18 +1,14 @@
 """What an ablation compares, and how: one option of the command line each."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..selecting.criteria import check_k
+from ..selecting.criteria import check_k, option
 
 EVERYTHING = "everything"
 BASELINE = "random"
 BUDGETS = ("steps", "epochs")
-
-
-def _option(default: Any, help_: str, type_: Any) -> Any:
-    return field(default=default, metadata={"help": help_, "type": type_})
 
 
 @dataclass(frozen=True)
@@ -39,21 +35,21 @@ class AblationSettings:
     k: Sequence[float] = (0.1,)
     methods: Sequence[str] = ("scar", BASELINE, "longest", EVERYTHING)
     budgets: Sequence[str] = BUDGETS
-    seeds: int = _option(3, "Trainings of each cell, each with its own random rows, order and adapters.", int)
-    steps: int = _option(100, "Optimiser steps of every training with equal steps.", int)
-    epochs: float = _option(1.0, "Passes over the rows of every training with equal epochs.", float)
-    batch_size: int = _option(8, "Rows of a step.", int)
-    learning_rate: float = _option(2e-4, "Highest learning rate; warm-up over the first tenth, then a cosine.", float)
-    lora_r: int = _option(16, "Rank of the adapters, on all linear layers.", int)
-    max_length: int = _option(512, "Tokens of a row that are read in training and measured.", int)
-    prompts: int = _option(100, "Held-out instructions that are answered and whose answers are measured.", int)
-    max_new_tokens: int = _option(128, "Tokens that an answer may have.", int)
-    constraints: int = _option(60, "Instructions with constraints that a program verifies; 0 for none.", int)
-    code: bool = _option(False, "Run code that the tuned models write, in a subprocess with limits and without network.", bool)
-    dtype: str = _option("auto", "Precision of the model's weights; the adapters are float32.", str)
-    device: str | None = _option(None, "Where to train; by default a GPU if there is one.", str)
-    revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.", str)
-    trust_remote_code: bool = _option(False, "Let code that the model brings run.", bool)
+    seeds: int = option(3, "Trainings of each cell, each with its own random rows, order and adapters.", int)
+    steps: int = option(100, "Optimiser steps of every training with equal steps.", int)
+    epochs: float = option(1.0, "Passes over the rows of every training with equal epochs.", float)
+    batch_size: int = option(8, "Rows of a step.", int)
+    learning_rate: float = option(2e-4, "Highest learning rate; warm-up over the first tenth, then a cosine.", float)
+    lora_r: int = option(16, "Rank of the adapters, on all linear layers.", int)
+    max_length: int = option(512, "Tokens of a row that are read in training and measured.", int)
+    prompts: int = option(100, "Held-out instructions that are answered and whose answers are measured.", int)
+    max_new_tokens: int = option(128, "Tokens that an answer may have.", int)
+    constraints: int = option(60, "Instructions with constraints that a program verifies; 0 for none.", int)
+    code: bool = option(False, "Run code that the tuned models write, in a subprocess with limits and without network.", bool)
+    dtype: str = option("auto", "Precision of the model's weights; the adapters are float32.", str)
+    device: str | None = option(None, "Where to train; by default a GPU if there is one.", str)
+    revision: str | None = option(None, "Branch, tag or commit of a model on the Hub.", str)
+    trust_remote_code: bool = option(False, "Let code that the model brings run.", bool)
 
     def __post_init__(self) -> None:
         for name in ("k", "methods", "budgets"):

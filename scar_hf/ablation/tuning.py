@@ -41,6 +41,7 @@ def fine_tune(
     selection: Selection,
     budget: str,
     seed: int,
+    reader: PairReader,
 ) -> tuple[Any, dict[str, Any]]:
     """
     Fine-tune on the rows of a selection.
@@ -51,6 +52,7 @@ def fine_tune(
         selection ([`~scar_hf.selection.Selection`]): on what.
         budget (`str`): `"steps"`: as many optimiser steps for every set; `"epochs"`: as many passes over the set's own rows.
         seed (`int`): of the adapters, the order of the rows and dropout.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): how rows are read.
 
     Returns:
         `tuple`: the model with its adapters, and what was done: steps, epochs, training loss, seconds.
@@ -90,7 +92,7 @@ def fine_tune(
         trainer = SFTTrainer(
             model,
             config,
-            train_dataset=training_rows(selection.dataset, tokenizer),
+            train_dataset=training_rows(selection.dataset, tokenizer, reader),
             processing_class=tokenizer,
             peft_config=LoraConfig(r=settings.lora_r, lora_alpha=2 * settings.lora_r, target_modules="all-linear"),
         )
@@ -108,9 +110,10 @@ def fine_tune(
     return trainer.model.eval(), done
 
 
-def training_rows(ds: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Rows as prompt and completion: messages where there is a chat template, else texts with an empty line between."""
-    pairs = [pair for row in DatasetRows(ds, PairReader()).rows() if row.problem is None for pair in row.pairs[:1]]
+def training_rows(ds: Dataset, tokenizer: PreTrainedTokenizerBase, reader: PairReader) -> Dataset:
+    """Rows as prompt and completion: messages where there is a chat template, else texts with an empty line between. Each turn
+    that is scored is one."""
+    pairs = [pair for row in DatasetRows(ds, reader).rows() if row.problem is None for pair in row.pairs]
     if tokenizer.chat_template is None:
         columns: Mapping[str, Any] = {"prompt": [f"{x}\n\n" for x, _ in pairs], "completion": [y for _, y in pairs]}
     else:

@@ -5,10 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .common import add_comparison_arguments
+from ..scoring.settings import BY_NAME, OPTIONS, ROWS, add_options, settings_that_decide
+from .common import add_comparison_arguments, add_fields
 
 HELP = "fine-tune a language model on what each method keeps, and measure on held-out instructions whether it helped"
 EXAMPLE = "scar-hf ablate data.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct -k 0.1 -o grid"
+
+_READING = tuple(name for name in settings_that_decide(ROWS) if name in OPTIONS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,14 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="LM", help="Hub id or folder of the model that is fine-tuned")
     add_comparison_arguments(parser, [0.1], ["scar", "random", "longest", "everything"], ", and everything")
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="(default: both)")
-    for found in fields(AblationSettings):
-        if found.metadata:
-            flag, meta = f"--{found.name.replace('_', '-')}", found.metadata
-            if meta["type"] is bool:
-                parser.add_argument(flag, action="store_true", help=meta["help"])
-            else:
-                text = meta["help"].removesuffix(".") + ("" if found.default is None else f" (default: {found.default})")
-                parser.add_argument(flag, type=meta["type"], default=found.default, metavar="X", help=text)
+    add_fields(parser, AblationSettings)
+    add_options(parser.add_argument_group("rows", "how rows are read"), _READING)
     parser.add_argument("--evaluation", metavar="TRIPLES", help="held-out instructions with direct and human answers")
     parser.add_argument("--group-by", metavar="COLUMN", help="without --evaluation: column that tells kinds of answers apart")
     parser.add_argument("--lm", metavar="LM", help="for perplexity and ifd (default: the model that is fine-tuned)")
@@ -49,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     settings = AblationSettings(
         **{found.name: getattr(args, found.name) for found in fields(AblationSettings)},
     )
-    rank: dict[str, Any] = {} if args.ranker is None else {"model": args.ranker}
+    rank: dict[str, Any] = {name: getattr(args, name) for name in _READING if getattr(args, name) != BY_NAME[name].default}
+    if args.ranker is not None:
+        rank["model"] = args.ranker
     result = ablate(
         read_dataset(args.data, args.split),
         settings,

@@ -1,10 +1,12 @@
 """Options and steps that the commands share."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..methods.options import MethodOptions
 from ..scoring.settings import ScorerSettings, add_options
 from ..selecting.criteria import Criteria, CriteriaOptions
 from .errors import UsageError, usage
@@ -45,15 +47,24 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         "criteria", "which rows to keep; --languages and --drop-near-duplicates require the extra [curation]"
     )
     group.add_argument("-k", type=number, metavar="K", help="share in (0, 1], such as 0.1 or 1.0, or count >= 1, such as 500")
-    for found in fields(CriteriaOptions):
+    add_fields(group, CriteriaOptions)
+
+
+def add_fields(parser: Any, options: Any, names: Sequence[str] = ()) -> None:
+    """Add an option for each field of a dataclass made with [`~scar_hf.selecting.criteria.option`], or for the named ones."""
+    for found in fields(options):
+        if not found.metadata or (names and found.name not in names):
+            continue
         meta, flag = found.metadata, f"--{found.name.replace('_', '-')}"
         if meta["type"] is bool:
-            group.add_argument(flag, action="store_true", help=meta["help"])
+            parser.add_argument(flag, action="store_true", help=meta["help"])
             continue
         more: dict[str, Any] = {"action": "append"} if "list" in str(found.type) else {}
         if "const" in meta:
             more = {"nargs": "?", "const": meta["const"]}
-        group.add_argument(flag, type=meta["type"], default=found.default, metavar=meta["metavar"], help=meta["help"], **more)
+        text = meta["help"].removesuffix(".") + ("" if found.default is None else f" (default: {found.default})")
+        more |= {"choices": meta.get("choices"), "metavar": meta.get("metavar", "X")}
+        parser.add_argument(flag, type=meta["type"], default=found.default, help=text, **more)
 
 
 def criteria_of(args: argparse.Namespace) -> Criteria:
@@ -80,20 +91,7 @@ def number(text: str) -> float:
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of methods other than SCAR."""
     group = parser.add_argument_group("method", "how to rank rows; see docs/methods.md")
-    group.add_argument(
-        "--method",
-        default="scar",
-        metavar="METHOD",
-        help="scar, random, longest, perplexity, ifd, diversity, a column of numbers, or several: scar=1,ifd=0.5",
-    )
-    group.add_argument("--lm", metavar="LM", help="language model for perplexity and ifd: a Hub id, folder or GGUF file")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed for random and diversity (default: 0)")
-    group.add_argument(
-        "--combine",
-        choices=("reciprocal_rank", "z_score"),
-        default="reciprocal_rank",
-        help="how to combine several methods into one score (default: reciprocal_rank)",
-    )
+    add_fields(group, MethodOptions)
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser, k: list[float], methods: list[str], more: str = "") -> None:
@@ -114,7 +112,7 @@ def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
     with usage():
         settings = ScorerSettings.from_options(args).as_dict()
         if not method and getattr(args, "method", "scar") != "scar":
-            method = {name: getattr(args, name) for name in ("method", "lm", "seed", "combine")}
+            method = {found.name: getattr(args, found.name) for found in fields(MethodOptions)}
         if method:
             if getattr(args, "engine", "local") != "local":
                 raise ValueError(f"The method {method['method']!r} runs in this process only: leave out --engine.")

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from ..ranking import ScarRanking, scar_rank
 from ..ranks import rank_correlation
+from ..rows.pairs import READER_SETTINGS
 from ..style import StyleMeasures, compare, style_consistency
 from .report import MethodComparison
 
@@ -74,7 +75,8 @@ def compare_methods(
     groups = None if group_by is None else [str(value) for value in ds[group_by]]
     counts = Counter(groups or ())
     frequent = [group for group, _ in counts.most_common(_MOST_GROUPS)]
-    whole = style_consistency(ds, language=language, progress=progress)
+    reading = {name: rank[name] for name in READER_SETTINGS if name in rank}
+    whole = style_consistency(ds, language=language, progress=progress, **reading)
     assert whole.measures is not None
     kept = {(name, share): rankings[name].select(share).indices for name in names for share in k}
     sets = []

@@ -1,12 +1,32 @@
 """Other methods of selection behind the interface of SCAR: baselines, columns of the data, and combinations."""
 
-from .building import COMBINATIONS, METHODS, method_scorer, read_method
-from .combined import CombinedScorer
-from .diversity import DiversityScorer
-from .language_model import LanguageModelScorer
-from .scorer import MethodScorer
-from .scoring import score_source
-from .simple import ColumnScorer, LongestScorer, RandomScorer
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .building import METHODS, method_scorer, read_method
+    from .combined import CombinedScorer
+    from .diversity import DiversityScorer
+    from .language_model import LanguageModelScorer
+    from .options import COMBINATIONS, MethodOptions
+    from .scorer import MethodScorer
+    from .scoring import score_source
+    from .simple import ColumnScorer, LongestScorer, RandomScorer
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "building": ("METHODS", "method_scorer", "read_method"),
+        "combined": ("CombinedScorer",),
+        "diversity": ("DiversityScorer",),
+        "language_model": ("LanguageModelScorer",),
+        "options": ("COMBINATIONS", "MethodOptions"),
+        "scorer": ("MethodScorer",),
+        "scoring": ("score_source",),
+        "simple": ("ColumnScorer", "LongestScorer", "RandomScorer"),
+    },
+)
 
 __all__ = [
     "COMBINATIONS",
@@ -16,6 +36,7 @@ __all__ = [
     "DiversityScorer",
     "LanguageModelScorer",
     "LongestScorer",
+    "MethodOptions",
     "MethodScorer",
     "RandomScorer",
     "method_scorer",

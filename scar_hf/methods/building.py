@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..scoring.scorer import ScarScorer
-from .combined import COMBINATIONS, CombinedScorer
+from .combined import CombinedScorer
 from .diversity import DiversityScorer
 from .language_model import LM_METHODS, LanguageModelScorer
+from .options import COMBINATIONS
 from .simple import ColumnScorer, LongestScorer, RandomScorer
 
 METHODS = {

@@ -26,6 +26,7 @@ from .rendered_text import turns_of_text
 logger = logging.getLogger(__name__)
 _TURNS = ("first", "last", "all")
 _PREFERENCES = ("chosen", "rejected", "margin")
+READER_SETTINGS = ("columns", "turn", "formatting_func", "preference")
 Pairs = list[tuple[Any, Any]]
 # Matches the start of the row-specific part of a reason.
 _OWN_PART = re.compile(r" of row \d|: row \d| \(")
@@ -114,6 +115,11 @@ class PairReader:
         self._noticed = False
         self.columns = None if columns is None else _column_names(columns)
         self.formatting_func = formatting_func
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "PairReader":
+        """Make the reader that a scorer with these settings has; settings of other things are ignored."""
+        return cls(**{name: settings[name] for name in READER_SETTINGS if name in settings})
 
     def needed(self, names: Sequence[str]) -> list[str] | None:
         """

@@ -190,7 +190,7 @@ def check_names(caller: str, given: Mapping[str, Any]) -> None:
             raise TypeError(f"{caller} has no setting {name!r}.{hint} Settings: {', '.join(BY_NAME)}.")
 
 
-def add_options(parser: argparse.ArgumentParser, names: Sequence[str] = OPTIONS) -> None:
+def add_options(parser: Any, names: Sequence[str] = OPTIONS) -> None:
     """Add an option for each setting, or for the named ones."""
     for name in names:
         found = BY_NAME[name]

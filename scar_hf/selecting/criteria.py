@@ -177,7 +177,8 @@ def read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] 
     raise ValueError(f"`stratify_by` must be a column name or {{column: {{value: share}}}}, got {stratify_by!r}.")
 
 
-def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
+def option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
+    """Make a dataclass field that is an option of the command line and of trainer arguments."""
     return field(default=default, metadata={"help": help_, "type": type_, **more})
 
 
@@ -185,35 +186,35 @@ def _option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
 class CriteriaOptions:
     """The criteria that command line and trainer arguments can express, one option each, except `k`."""
 
-    threshold: float | None = _option(None, "Lowest score to keep, instead of k.", float, metavar="SCORE")
-    stratify_by: str | None = _option(
+    threshold: float | None = option(None, "Lowest score to keep, instead of k.", float, metavar="SCORE")
+    stratify_by: str | None = option(
         None,
         "Column whose values keep their shares of the data; or JSON that sets the shares: {column: {value: share}}.",
         str,
         metavar="COLUMN",
     )
-    diversity: float = _option(
+    diversity: float = option(
         0.0,
         "0 selects by score alone; values up to 1 favour rows that differ from those already selected.",
         float,
         metavar="D",
     )
-    languages: str | None = _option(
+    languages: str | None = option(
         None, "Drop rows that are clearly in other languages, e.g. en or en,de.", str, metavar="CODES"
     )
-    evaluation: list[str] | None = _option(
+    evaluation: list[str] | None = option(
         None, "Drop rows that overlap with this evaluation set; accepts several.", str, metavar="DATA"
     )
-    drop_refusals: bool = _option(False, "Drop responses that refuse, deflect, have no content, or begin 'As an AI'.", bool)
-    drop_duplicates: bool = _option(False, "Keep only one row of exact duplicates.", bool)
-    drop_near_duplicates: float | None = _option(
+    drop_refusals: bool = option(False, "Drop responses that refuse, deflect, have no content, or begin 'As an AI'.", bool)
+    drop_duplicates: bool = option(False, "Keep only one row of exact duplicates.", bool)
+    drop_near_duplicates: float | None = option(
         None,
         "Keep only the best-scored of rows with at least this similarity; 0.8 if no value is given.",
         float,
         metavar="JACCARD",
         const=0.8,
     )
-    curation_seed: int = _option(0, "Seed for near-duplicate detection.", int, metavar="N")
+    curation_seed: int = option(0, "Seed for near-duplicate detection.", int, metavar="N")
 
     def criteria(self, k: float | None) -> Criteria:
         """Create the criteria. Steps that judge each row by itself come first."""

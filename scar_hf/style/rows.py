@@ -80,6 +80,7 @@ def style_measures(
     columns: Mapping[str, str] | Sequence[str] | None = None,
     turn: str = "first",
     formatting_func: Callable[[dict[str, Any]], Any] | None = None,
+    preference: str = "chosen",
     language: str = "en",
     lm: str | Path | PreTrainedModel | Surprisal | None = None,
     progress: bool = True,
@@ -90,8 +91,8 @@ def style_measures(
 
     Args:
         ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
-        columns, turn, formatting_func: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is that of all
-            responses of a conversation together, and surprisal the mean over them.
+        columns, turn, formatting_func, preference: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is
+            that of all responses of a conversation together, and surprisal the mean over them.
         language (`str`, *optional*, defaults to `"en"`): language of the responses; see [`linguistic_form`].
         lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`], *optional*):
             With what to measure instructional surprisal; it is not measured without.
@@ -117,7 +118,7 @@ def style_measures(
     skipped: dict[int, str] = {}
     cut, number = 0, 0
     at_once = _ROWS_AT_ONCE if surprisal is None else _ROWS_WITH_LM
-    stream = rows_of(ds, PairReader(columns=columns, turn=turn, formatting_func=formatting_func))
+    stream = rows_of(ds, PairReader(columns, turn, formatting_func, preference))
     with tqdm(total=len(ds), desc="Measuring style", unit="row", disable=hidden(progress)) as bar:
         while rows := list(islice(stream, at_once)):
             skipped |= {number + i: row.problem for i, row in enumerate(rows) if row.problem is not None}
