@@ -23,10 +23,9 @@ from ..rows.pairs import PairReader, RowPairs, check_rows, pair_problem
 from .cache import ChunkScores, ScoreCache
 from .checkpoints import checkpoint_identity, load_ranker, load_tokenizer, read_config, resolve_checkpoint
 from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
-from .encoders import TorchEncoder, default_backend, prefer_cpu_attention
+from .encoders import default_backend, make_encoder, prefer_cpu_attention, resolve_hardware
 from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
-from .precision import as_dtype, check_device, default_device
 from .probing import check_probe
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
 from .tokenization import TokenizedTexts, tokenize
@@ -70,19 +69,8 @@ class ScarScorer:
     def __init__(self, model: str = BUNDLED_RANKER, **settings: Any):
         check_names("ScarScorer", settings)
         self.settings = ScorerSettings(model=str(model), **settings)
-        device, dtype, backend = self.settings.device, self.settings.dtype, self.settings.backend
         self.model_name = self.settings.model
-        if backend == "auto" and as_dtype(dtype, "cpu") == torch.int8:
-            backend = "openvino"
-        self.device = check_device(device or ("cpu" if backend == "openvino" else default_device()))
-        if backend == "openvino" and torch.device(self.device).type != "cpu":
-            raise ValueError(f'backend="openvino" runs on the CPU, got device={device!r}. Use backend="torch" on a GPU.')
-        self.dtype = as_dtype("int8" if backend == "openvino" and dtype == "auto" else dtype, self.device)
-        if self.dtype == torch.int8 and backend == "torch":
-            raise ValueError('dtype="int8" requires backend="openvino".')
-        if backend == "openvino" and self.dtype == torch.float16:
-            raise ValueError('backend="openvino" supports int8, bfloat16 and float32, got dtype="float16".')
-        self._backend = backend
+        self.device, self.dtype, self._backend = resolve_hardware(self.settings)
         given = self.settings
         self.reader = PairReader(given.columns, given.turn, given.formatting_func, given.preference)
         self._model: ScarModel | None = None
@@ -350,44 +338,24 @@ class ScarScorer:
         with self._loading:
             if self._encoder is not None:
                 return
-            path = resolve_checkpoint(self.model_name)
-            revision, from_disk = self.settings.revision, self._model is None
-            before = checkpoint_identity(path, revision) if from_disk else None
-            if self._identity is not None and before is not None and before != self._identity:
-                raise ValueError(f"The ranker {self.model_name!r} has changed since this scorer was created.")
-            if from_disk:
+            path, revision, identity = resolve_checkpoint(self.model_name), self.settings.revision, None
+            model, tokenizer = self._model, self._tokenizer
+            if model is None or tokenizer is None:
+                identity = checkpoint_identity(path, revision)
+                if self._identity not in (None, identity):
+                    raise ValueError(f"The ranker {self.model_name!r} has changed since this scorer was created.")
                 model = load_ranker(path, revision, attn_implementation=self.settings.attn_implementation)
                 tokenizer = load_tokenizer(path, revision)
                 check_probe(model, tokenizer, self.model_name)
                 if self.backend == "torch":
                     model.to(self.device).encoder.to(self.dtype)
                     prefer_cpu_attention(model)
-                self._tokenizer, self._model = tokenizer, model
-            assert self._model is not None
-            limit = getattr(self._model.config.encoder_config, "max_position_embeddings", None)
-            if self.settings.max_length and limit and self.settings.max_length > limit:
-                raise ValueError(
-                    f"`max_length` is {self.settings.max_length}, but the encoder of {self.model_name!r} reads at most {limit} "
-                    "tokens."
-                )
             # The scorer's limit; this thread itself is limited to one.
             threads = self._threads or torch.get_num_threads()
-            if self.backend == "openvino":
-                from .encoders.openvino_encoder import OpenVinoEncoder
-
-                options: dict[str, Any] = (
-                    {} if self.settings.tokens_per_batch is None else {"tokens_per_batch": self.settings.tokens_per_batch}
-                )
-                encoder: Any = OpenVinoEncoder(
-                    path, revision=revision, precision=self._precision, num_threads=threads, **options
-                )
-            else:
-                pad = getattr(self._tokenizer, "pad_token_id", None)
-                encoder = TorchEncoder(self._model, pad or 0, self.settings.tokens_per_batch, threads)
-            if from_disk and checkpoint_identity(path, revision) != before:
-                self._model = self._tokenizer = None
+            encoder = make_encoder(model, tokenizer, self.settings, path, self.backend, self._precision, threads)
+            if identity is not None and checkpoint_identity(path, revision) != identity:
                 raise ValueError(f"The ranker {self.model_name!r} changed while it was loading. Load it again.")
-            self._encoder, self._identity = encoder, before
+            self._model, self._tokenizer, self._encoder, self._identity = model, tokenizer, encoder, identity
 
     @property
     def _precision(self) -> str:
