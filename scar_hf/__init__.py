@@ -15,7 +15,8 @@ if (_root / "setup.cfg").is_file() and (_root / "modeling").is_dir():
 if TYPE_CHECKING:
     from .modeling import ScarConfig, ScarModel, ScarOutput
     from .ranking import ScarRanking, scar_rank, scar_select
-    from .scoring.scorer import ScarScorer, scar_score
+    from .scoring.datasets import scar_score
+    from .scoring.scorer import ScarScorer
     from .selecting.filter import scar_filter
 
 __all__ = [
@@ -36,7 +37,8 @@ __getattr__, __dir__ = lazy_names(
     {
         "modeling": ["ScarConfig", "ScarModel", "ScarOutput"],
         "ranking": ["ScarRanking", "scar_rank", "scar_select"],
-        "scoring.scorer": ["ScarScorer", "scar_score"],
+        "scoring.datasets": ["scar_score"],
+        "scoring.scorer": ["ScarScorer"],
         "selecting.filter": ["scar_filter"],
     },
 )

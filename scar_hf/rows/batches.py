@@ -50,7 +50,7 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
     Returns:
         A table or data frame with the score column appended, or a `dict` with that column alone.
     """
-    column = pa.array(scores, mask=~np.isfinite(scores))
+    column = score_column(scores)
     if isinstance(given, pa.Table):
         return given.append_column(name, column)
     if hasattr(given, "with_columns"):
@@ -66,6 +66,11 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
     typed = isinstance(given, LazyBatch) or any(hasattr(value, "dtype") for value in given.values())
     values: Any = scores if typed else column.to_pylist()
     return {name: values if is_batch else values[0]}
+
+
+def score_column(scores: np.ndarray) -> pa.Array:
+    """Convert scores to a column, with null instead of NaN, which would read as a number."""
+    return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
 
 
 def _holds_columns(given: Mapping[str, Any], reader: PairReader) -> bool:

@@ -26,9 +26,10 @@ from ..files import (
 )
 from ..manifest.replacing import check_replaceable
 from ..manifest.sidecars import hash_file
+from ..rows.batches import score_column
 from ..rows.sft import SftRows
 from ..scoring.datasets import ScoredRows
-from ..scoring.scorer import SCORE_COLUMN, score_column
+from ..scoring.scorer import SCORE_COLUMN
 from ..selecting.explanations import Explainer
 from .observations import Observations
 

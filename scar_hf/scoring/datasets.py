@@ -1,4 +1,4 @@
-"""Scores datasets in slices."""
+"""Scores datasets: in `ds.map`, in slices, and shard by shard."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,13 @@ from tqdm.auto import tqdm
 
 from ..files import Shard
 from ..progress import hidden
+from ..rows.batches import score_column
 from ..rows.pairs import RowPairs, check_rows, reasons_in_words
 from ..rows.source import DatasetRows, rows_of_shard
 from .cache import ScoreCache
 from .chunks import Chunk, cut_chunks
-from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer, score_column
+from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer
+from .settings import BUNDLED_RANKER, with_settings
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Iterable[RowPairs]], Iterable[RowPairs]]
@@ -37,6 +39,26 @@ class ScoredRows:
     truncated: np.ndarray
     hashes: np.ndarray
     skipped: dict[int, str] = field(default_factory=dict)
+
+
+@with_settings
+def scar_score(model: str = BUNDLED_RANKER, **settings: Any) -> ScarScorer:
+    """
+    Create a function for `ds.map` that adds the column `scar_score`.
+
+    Args:
+        {settings}
+
+    Returns:
+        [`ScarScorer`].
+
+    Example:
+
+    ```python
+    >>> ds = ds.map(scar_score(), batched=True)
+    ```
+    """
+    return ScarScorer(model, **settings)
 
 
 def score_rows(

@@ -1,4 +1,4 @@
-"""The scorer for instruction-response pairs, which also serves as the function for `ds.map`."""
+"""The scorer for instruction-response pairs, which is also callable on rows and batches of `ds.map`."""
 
 import logging
 from collections import deque
@@ -9,7 +9,6 @@ from threading import Event, Lock
 from typing import Any, overload
 
 import numpy as np
-import pyarrow as pa
 import torch
 from datasets.fingerprint import Hasher
 from tqdm.auto import tqdm
@@ -384,31 +383,6 @@ class ScarScorer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**{name: value for name, value in state.items() if name in BY_NAME})  # type: ignore[misc]
         self._identity = state["weights"]
-
-
-@with_settings
-def scar_score(model: str = BUNDLED_RANKER, **settings: Any) -> ScarScorer:
-    """
-    Create a function for `ds.map` that adds the column `scar_score`.
-
-    Args:
-        {settings}
-
-    Returns:
-        [`ScarScorer`].
-
-    Example:
-
-    ```python
-    >>> ds = ds.map(scar_score(), batched=True)
-    ```
-    """
-    return ScarScorer(model, **settings)
-
-
-def score_column(scores: np.ndarray) -> pa.Array:
-    """Convert scores to a column, with null instead of NaN, which would read as a number."""
-    return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
 
 
 def _finished(chunk: Chunk, result: Future | ChunkScores) -> tuple[Chunk, ChunkScores]:
