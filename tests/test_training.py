@@ -369,6 +369,15 @@ def test_a_recipe_makes_a_ranker(encoder_folder, write_jsonl, tmp_path, capsys):
     low, high = scorer.score(["Tell me."] * 2, ["dunno really stone lol", "Certainly! Here is an overview: stone."])
     assert high > low
 
+    continued = tmp_path / "continued"
+    args[3], args[-1] = out, "0.7"
+    steps = ["--max_steps", "1", "--learning_rate", "1e-9", "--head_learning_rate", "1e-9", "--pooling", "first_token"]
+    assert main(["train", *map(str, args), *steps, "--output_dir", str(continued)]) == 0
+    config = ScarConfig.from_pretrained(continued)
+    assert (config.alpha, config.pooling, config.surprisal_features) == (0.7, "mean", "interaction")
+    again = ScarScorer.from_pretrained(str(continued), device="cpu", dtype="float32")
+    assert again.score(["Tell me."], ["Certainly! Here is an overview: stone."])[0] == pytest.approx(high, abs=1e-3)
+
 
 @pytest.mark.parametrize(
     ("recipe", "message"),
