@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from huggingface_hub import RepoCard
 
 from ..files import (
     atomic_write,
-    columns_of,
     file_named,
     open_shards,
     read_dataset,
@@ -25,6 +23,9 @@ from ..manifest.parsing import parse_manifest
 from ..manifest.sidecars import find_manifest, hash_file, sealed
 from ..modeling import ScarConfig
 from ..report.figures import draw, score_histogram
+from ..rows.counting import count_values
+from ..rows.pairs import PairReader
+from ..rows.source import RowSource
 from ..scoring.checkpoints import load_ranker, resolve_checkpoint
 from ..scoring.scorer import SCORE_COLUMN
 from .metadata import count_reasons, license_metadata, source_metadata
@@ -81,7 +82,7 @@ def selection_contents(
         `ValueError`: if there is no manifest, or the rows are not the ones it names.
     """
     output, folder = Path(output), Path(folder)
-    path, manifest = read_selection(output)
+    path, manifest = selection_manifest(output)
     named = [file["name"] for file in manifest["output"]["files"]]
     for name, entry in zip(named, manifest["output"]["files"], strict=True):
         place = file_named(path.parent, name)
@@ -102,7 +103,7 @@ def selection_contents(
             hashes[name] = hash_file(contents[name])
             lines = contents[name].read_text(encoding="utf-8").splitlines()
             reasons[name.removesuffix(".jsonl")] = count_reasons(json.loads(line)["reason"] for line in lines)
-    scores = np.concatenate([_column(shard, SCORE_COLUMN) for shard in open_shards(output)]).astype(np.float32)
+    scores = np.array(list(_column(output, SCORE_COLUMN)), dtype=np.float32)
     own_card = file_named(output, CARD) if output.is_dir() else None
     card = {"card": own_card, "source": source_metadata(manifest, data, token), "reasons": reasons} | card
     return contents | _described(manifest, rows, folder, scores, _kept_of(scores, manifest["selection"]), card)
@@ -206,7 +207,7 @@ def push_model(
     return push(build, repo_id, "model", message=commit_message, **kwargs)
 
 
-def read_selection(output: str | Path) -> tuple[Path, dict[str, Any]]:
+def selection_manifest(output: str | Path) -> tuple[Path, dict[str, Any]]:
     """
     Find and read the manifest of a selection.
 
@@ -250,15 +251,9 @@ def count_groups(column: str, output: str | Path, data: str | Path | None = None
     Raises:
         `ValueError`: if there is no such column.
     """
-    kept: Counter[str] = Counter()
-    for shard in open_shards(output):
-        kept.update(map(str, _column(shard, column)))
-    if data is None:
-        return {name: (None, count) for name, count in kept.items()}
-    came: Counter[str] = Counter()
-    for shard in open_shards(data):
-        came.update(map(str, _column(shard, column)))
-    return {name: (came[name], kept[name]) for name in came | kept}
+    kept = count_values(_column(output, column))
+    came = None if data is None else count_values(_column(data, column))
+    return {name: (None if came is None else came[name], kept[name]) for name in kept | (came or {})}
 
 
 def draw_pictures(folder: Path, numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -326,14 +321,11 @@ def _as_parquet(ds: Any, folder: Path) -> dict[str, Path]:
     return {f"{_ROWS_FOLDER}/{_ONE_FILE}": path}
 
 
-def _column(shard: Any, name: str) -> list[Any]:
-    values: list[Any] = []
-    for batch in shard.batches(columns=[name] if name in (shard.column_names() or ()) else None):
-        columns = columns_of(batch)
-        if name not in columns:
-            raise ValueError(f"{shard.name} has no column {name!r}: it has {list(columns)}.")
-        values += list(columns[name])
-    return values
+def _column(data: str | Path, name: str) -> Iterator[Any]:
+    source = RowSource(open_shards(data), PairReader(), name=str(data))
+    if name not in (names := source.column_names()):
+        raise ValueError(f"{source.name} has no column {name!r}: it has {names}.")
+    return source.column(name)
 
 
 def _save(card: RepoCard, folder: Path) -> Path:

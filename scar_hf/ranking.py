@@ -11,11 +11,11 @@ import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from .curation.row_step import Step
-from .manifest.description import dataset_source
+from .manifest.description import dataset_source, describe_run, describe_selection
 from .methods import method_scorer, score_source
 from .rows.pairs import PairReader
 from .rows.sft import SftRows, for_trl
-from .rows.source import DatasetRows
+from .rows.source import RowSource
 from .scoring.datasets import ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
 from .scoring.settings import BUNDLED_RANKER, with_settings
@@ -108,14 +108,15 @@ class ScarRanking:
             # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
             if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
                 return selection
-        reader = PairReader() if self.scorer is None else self.scorer.reader
-        source = DatasetRows(self.dataset, reader)
-        kept, curated = decide(source, self.scores, criteria, self.scorer, self.progress)
+        kept, curated = decide(self._rows(), self.scores, criteria, self.scorer, self.progress)
         return self.remember(criteria, kept, criteria.describe(), curated)
 
     def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:
         """Cache a selection that another process made by these criteria."""
-        chosen = Selection(self.dataset, self._scored(), kept, options, dict(curated), self.settings, self.source, self.scorer)
+        scored = self._scored()
+        counts = describe_selection(scored, kept) | ({"dropped": len(curated)} if options.get("curation") else {})
+        manifest = describe_run(*self.source, None, self.settings, options) | {"selection": counts}
+        chosen = Selection(self._rows(), scored, kept, manifest, dict(curated), scorer=self.scorer)
         self._selected = [*self._selected, (criteria, chosen)][-_REMEMBERED:]
         return chosen
 
@@ -155,6 +156,10 @@ class ScarRanking:
     def manifest(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
         """Return a selection's manifest; see [`~scar_hf.selection.Selection.manifest`]."""
         return self.select(k, stratify_by=stratify_by, diversity=diversity).manifest
+
+    def _rows(self) -> RowSource:
+        reader = PairReader() if self.scorer is None else self.scorer.reader
+        return RowSource(self.dataset, reader, name=self.source[0])
 
     def _scored(self) -> ScoredRows:
         truncated = self.truncated if len(self.truncated) else np.zeros(len(self), dtype=bool)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,13 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from .files import atomic_write
-from .manifest.description import describe_run, describe_selection
-from .rows.pairs import kind_of_reason
-from .scoring.datasets import ScoredRows
-from .scoring.scorer import ScarScorer
-from .selecting.criteria import criteria_in_words
-from .selecting.explanations import Explainer
-from .selecting.top_k import threshold_of
+from .rows.pairs import PairReader, kind_of_reason
+from .rows.source import RowSource
+from .runs.selected import Selected
+from .scoring.datasets import ScoredRows, with_scores
+from .scoring.scorer import SCORE_COLUMN, ScarScorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,20 +30,13 @@ if TYPE_CHECKING:
 _MANIFEST, _SCORES = "manifest.json", "selection.safetensors"
 
 
-@dataclass(eq=False)
-class Selection:
+@dataclass(eq=False, repr=False)
+class Selection(Selected):
     """
-    The result of [`ScarRanking.select`].
+    The result of [`ScarRanking.select`], or of a selection in files: [`Selection.from_files`].
 
     Args:
-        all_rows ([`~datasets.Dataset`]): n rows with all columns and `scar_score`.
-        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of these rows.
-        indices (`np.ndarray`): int64, the numbers of the kept rows, ascending.
-        options (`dict`): the criteria, as stored in the manifest.
-        curated (`dict[int, str]`): the reasons of the rows that curation dropped, by row number.
-        settings (`dict`): the scorer's settings.
-        source (`tuple(str, list[dict])`): the data's name and identity.
-        scorer ([`ScarScorer`], *optional*): the scorer; required for the map in a report.
+        rows, scored, indices, manifest, curated, output, notes, scorer: see [`~scar_hf.runs.selected.Selected`].
 
     Example:
 
@@ -57,17 +48,11 @@ class Selection:
     ```
     """
 
-    all_rows: Dataset
-    scored: ScoredRows
-    indices: np.ndarray
-    options: dict[str, Any]
-    curated: dict[int, str] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
-    scorer: ScarScorer | None = None
-
-    def __len__(self) -> int:
-        return len(self.indices)
+    @cached_property
+    def all_rows(self) -> Dataset:
+        """All rows, with all columns and `scar_score`; rows from files are read into memory."""
+        ds = self.rows.dataset
+        return ds if SCORE_COLUMN in ds.column_names else with_scores(ds, self.scored.scores)
 
     @property
     def dataset(self) -> Dataset:
@@ -79,24 +64,6 @@ class Selection:
         """All other rows, including those without a score, in their original order."""
         return self.all_rows.select(np.setdiff1d(np.arange(len(self.all_rows)), self.indices))
 
-    @property
-    def threshold(self) -> float:
-        """The lowest score kept, or NaN if nothing was kept."""
-        return threshold_of(self.scored.scores, self.indices)
-
-    @property
-    def reasons(self) -> dict[int, str]:
-        """The reason of each row that was not kept, by row number."""
-        return {i: self._explainer.reason(i) for i in np.flatnonzero(~self._explainer.is_kept).tolist()}
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """Data, ranker, settings, versions, counts and threshold, as in `manifest.json`; contains no text from the rows."""
-        counts = describe_selection(self.scored, self.indices)
-        if self.options.get("curation"):
-            counts["dropped"] = len(self.curated)
-        return describe_run(*self.source, None, self.settings, self.options) | {"selection": counts}
-
     def explain(self) -> Dataset:
         """
         Return all rows with `scar_rank` (1 is the best), `scar_decision` ("kept", "dropped" or "skipped") and `scar_reason`.
@@ -105,7 +72,7 @@ class Selection:
             `ValueError`: if the data already has one of these columns.
         """
         ds = self.all_rows
-        for name, values in self._explainer.columns(0, len(ds)).items():
+        for name, values in self.explainer.columns(0, len(ds)).items():
             if name in ds.column_names:
                 raise ValueError(f"The data already has a column {name!r}. Remove it first.")
             feature = Value("int64") if name == "scar_rank" else Value("string")
@@ -125,7 +92,7 @@ class Selection:
         Args:
             path (`str` or `Path`, *optional*): the page to write; by default none is written.
             group_by (`str`, *optional*): a column by which to count rows, such as `source`.
-            kwargs: see [`~scar_hf.report.report_of`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
+            kwargs: see [`~scar_hf.report.report_selection`]: `lm` for surprisal, `language`, `seed`, and the sizes of samples.
 
         Returns:
             [`~scar_hf.report.SelectionReport`]: its `numbers`, and `.save_figures(folder)`.
@@ -134,9 +101,9 @@ class Selection:
             `ValueError`: if there is no such column.
             `ImportError`: without matplotlib.
         """
-        from .report import report_of
+        from .report import report_selection
 
-        report = report_of(self, group_by=group_by, **kwargs)
+        report = report_selection(self, group_by=group_by, **kwargs)
         if path is not None:
             report.save(path)
         return report
@@ -201,8 +168,7 @@ class Selection:
                 notes = {name: json.loads((file.metadata() or {})[name]) for name in ("skipped", "curated")}
             scores, truncated, indices = arrays["scores"], arrays["truncated"], arrays["indices"]
             all_rows = load_from_disk(str(folder))
-            source = (str(manifest["data"]), list(manifest["inputs"]))
-            settings, options = {**manifest["settings"], **manifest["ranker"]}, dict(manifest["options"])
+            name, reader = str(manifest["data"]), PairReader.of(manifest["settings"]) if scorer is None else scorer.reader
             reasons = [{int(row): str(why) for row, why in notes[name].items()} for name in ("skipped", "curated")]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ValueError(f"{folder} is not a saved selection, or is damaged: {error!r}.") from error
@@ -210,7 +176,7 @@ class Selection:
         if not whole or (len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(scores)):
             raise ValueError(f"{folder} is damaged: its rows and its scores do not belong together.")
         scored = ScoredRows(scores, truncated, np.empty(0, dtype=np.uint64), reasons[0])
-        return cls(all_rows, scored, indices, options, reasons[1], settings, source, scorer)
+        return cls(RowSource(all_rows, reader, name=name), scored, indices, manifest, reasons[1], scorer=scorer)
 
     def __repr__(self) -> str:
         return f"Selection({'; '.join(f'{name}: {value}' for name, value in self._facts())})"
@@ -224,16 +190,10 @@ class Selection:
         facts = [("kept", f"{len(self):,} of {n:,} rows" + (f" ({len(self) / n:.1%})" if n else ""))]
         if len(self):
             facts.append(("threshold", f"{self.threshold:.3f}"))
-        if words := criteria_in_words(self.options.get("stratify_by"), self.options.get("diversity") or 0.0):
-            facts.append(("besides the score", words))
+        if self.criteria:
+            facts.append(("besides the score", self.criteria))
         for name, reasons in (("left out by curation", self.curated), ("without a score", skipped)):
             if reasons:
                 kinds = Counter(map(kind_of_reason, reasons.values())).most_common(3)
                 facts.append((name, f"{len(reasons):,} ({'; '.join(f'{count:,} × {kind}' for kind, count in kinds)})"))
         return facts
-
-    @cached_property
-    def _explainer(self) -> Explainer:
-        read = self.settings.get("max_length") or 0
-        words = criteria_in_words(self.options.get("stratify_by"), self.options.get("diversity") or 0.0)
-        return Explainer(self.scored, self.indices, read, self.curated, words)

@@ -1,6 +1,8 @@
 """The same criteria keep the same rows through every door."""
 
+import importlib
 import json
+from pathlib import Path
 
 import pytest
 from datasets import Dataset, load_dataset
@@ -13,6 +15,7 @@ from scar_hf.runs import explain_rows, select_files
 from scar_hf.selecting.criteria import Criteria
 from scar_hf.selection import Selection
 
+SPACE = Path(__file__).parent.parent / "examples" / "space"
 SHARES = {"source": {"web": 0.75, "book": 0.25}}
 # Criteria, and what the command line and the trainer say for them.
 WANTED = [
@@ -71,6 +74,39 @@ def test_every_door(criteria, options, rows, tiny_ranker, tmp_path):
     folder = load_dataset(str(tmp_path / "cli"), split="train", cache_dir=str(tmp_path / "hf"))
     assert folder["id"][:] == kept
     selection.push_to_hub("me/best", dry_run=True)
+
+    from_files = Selection.from_files(data, None, scorer, criteria, progress=False)
+    assert from_files.dataset["id"][:] == kept and from_files.reasons == selection.reasons
+    written = Selection.from_files(data, tmp_path / "cli", scorer, progress=False)
+    # Rows are matched by their texts, so equal rows of different sources may take each other's places.
+    assert sorted(written.dataset["instruction"]) == sorted(selection.dataset["instruction"])
+    assert written.threshold == selection.threshold and written.explain()["scar_decision"][:].count("kept") == len(kept)
+
+
+@pytest.mark.parametrize(("criteria", "options"), WANTED, ids=lambda value: str(value)[:40])
+def test_the_space(criteria, options, rows, tiny_ranker, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(SPACE))
+    view = importlib.import_module("view")
+    scorer = ScarScorer(str(tiny_ranker), device="cpu")
+    ranking = scar_rank(Dataset.from_list(rows), model=scorer, progress=False)
+    kept = ranking.select(criteria).indices.tolist()
+    # What the controls of the page give: a share, a count or nothing, and a value for each of the other criteria.
+    share, count = (options.get("k"), None) if isinstance(options.get("k"), float) else (0.1, options.get("k"))
+    controls = [options.get(option.name, option.default) for option in view.OPTIONS]
+    assert set(options) - {"k"} <= {option.name for option in view.OPTIONS}
+    scored = view.measured(ranking, scorer)
+    selection = ranking.select(view.criteria_of(share, count, controls))
+    assert selection.indices.tolist() == kept
+    numbers = view.numbers_at(scored, selection)
+    report = selection.report(map_rows=10).numbers
+    assert numbers["counts"] == report["counts"] and numbers["scores"] == report["scores"]
+    assert sum(group["kept"] for group in numbers["groups"]) == len(kept)
+
+    pytest.importorskip("gradio")
+    app = importlib.import_module("app")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    written, _ = app.make_files(scored, "JSON Lines", False, share, count, *controls)
+    assert [json.loads(line)["id"] for line in Path(written).read_text().splitlines()] == kept
 
 
 @pytest.mark.parametrize(("criteria", "options"), WANTED, ids=lambda value: str(value)[:40])

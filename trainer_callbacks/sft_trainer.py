@@ -254,7 +254,7 @@ def select_once(
             if state.num_processes == 1:
                 return ranking, selection
             parts = [(ranking.scores, ranking.skipped, ranking.truncated, ranking.settings, ranking.source)]
-            parts = [(*parts[0], selection.indices, selection.options, selection.curated)]
+            parts = [(*parts[0], selection.indices, selection.manifest["options"], selection.curated)]
         except (ValueError, ImportError, OSError, RuntimeError) as error:
             if state.num_processes == 1:
                 raise

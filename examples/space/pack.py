@@ -1,4 +1,4 @@
-"""Put all that a Space needs into one folder, scar-hf itself among it: `python examples/space/pack.py -o out/space`."""
+"""Pack a Space into one folder, including scar-hf itself: `python examples/space/pack.py -o out/space`."""
 
 import argparse
 import shutil
@@ -17,11 +17,11 @@ EXAMPLE = ("mixed_styles.jsonl", "README.md", "LICENSE")
 
 def pack(folder: Path) -> None:
     """
-    Fill a new folder, ready for `hf upload`. A Space installs nothing but its requirements.txt, which cannot name files
-    beside it, so that scar-hf goes in as plain packages, and what it requires into requirements.txt.
+    Fill a new folder, ready for `hf upload`. A Space installs only what its requirements.txt lists, which cannot refer to
+    files next to it. Therefore scar-hf is copied as plain packages, and its requirements go into requirements.txt.
 
     Args:
-        folder (`Path`): where to; must not exist.
+        folder (`Path`): the output folder; must not exist.
 
     Raises:
         `ValueError`: if the folder exists.
@@ -44,10 +44,10 @@ def pack(folder: Path) -> None:
     subprocess.run(command, check=True)
     shutil.rmtree(folder / "bin", ignore_errors=True)
     installed = next(folder.glob("scar_hf-*.dist-info"))
-    (installed / "direct_url.json").unlink(missing_ok=True)  # where the checkout lies is nobody's business
+    (installed / "direct_url.json").unlink(missing_ok=True)  # it contains the path of the checkout
     needs = [Requirement(text) for text in Distribution.at(installed).requires or []]
     lines = [f"{need.name}{extras(need)}{need.specifier}" for need in needs if wanted(need)]
-    torch = "--extra-index-url https://download.pytorch.org/whl/cpu"  # else a Space without a GPU gets 2 GB of CUDA
+    torch = "--extra-index-url https://download.pytorch.org/whl/cpu"  # otherwise a Space without a GPU installs 2 GB of CUDA
     (folder / "requirements.txt").write_text("\n".join([torch, *lines]) + "\n", encoding="utf-8")
     for name in FILES:
         shutil.copy(HERE / name, folder / name)
@@ -57,8 +57,8 @@ def pack(folder: Path) -> None:
 
 
 def wanted(need: Requirement) -> bool:
-    """Whether scar-hf[report] requires it here; gradio is for the Space itself to install, in the version of its README."""
-    return need.marker is None or need.marker.evaluate({"extra": "report"})
+    """Whether the Space needs a requirement. It installs gradio itself, in the version that its README names."""
+    return need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("report", "curation"))
 
 
 def extras(need: Requirement) -> str:

@@ -1,24 +1,26 @@
-"""What the page shows of a ranking: rows are read, measured and mapped once, so that another k costs no scoring."""
+"""The contents of the page. Rows are read, measured and mapped once, so that other criteria need no scoring."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from html import escape
 from typing import Any
 
 import numpy as np
 
 from scar_hf import ScarRanking, ScarScorer
-from scar_hf.files import Shard
-from scar_hf.report import Selected
 from scar_hf.report.captions import captions_of
 from scar_hf.report.figures import COLOURS, FIGURES, draw, score_histogram
 from scar_hf.report.numbers import counts_of, form_map, shares_by_group, shares_by_length
 from scar_hf.report.sampling import Samples, Seen, choose, look
 from scar_hf.report.svg import StyleSheet, inline
-from scar_hf.scoring.datasets import ScoredRows
+from scar_hf.rows.counting import GroupCounts
+from scar_hf.selecting.criteria import Criteria, CriteriaOptions
+from scar_hf.selection import Selection
 from scar_hf.style import BASELINES, StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
 
+# The criteria that have a control on the page: all of them.
+OPTIONS = fields(CriteriaOptions)
 MAP_ROWS = 500
 _EXAMPLES = 4
 _SOURCES = 12
@@ -36,17 +38,17 @@ TITLES = {
 @dataclass(frozen=True)
 class Scored:
     """
-    A ranking with all that does not depend on k.
+    A ranking, with everything that does not depend on the criteria.
 
     Args:
         ranking ([`~scar_hf.ScarRanking`]): n rows with their scores.
-        scorer ([`~scar_hf.ScarScorer`]): what made it.
-        samples ([`~scar_hf.report.sampling.Samples`]): which rows are measured, which are on the map.
+        scorer ([`~scar_hf.ScarScorer`]): the scorer.
+        samples ([`~scar_hf.report.sampling.Samples`]): the rows that are measured, and those on the map.
         seen ([`~scar_hf.report.sampling.Seen`]): the texts and groups of all rows with a score.
         measures ([`~scar_hf.style.StyleMeasures`]): of all rows.
         before ([`~scar_hf.style.StyleConsistency`]): of all rows with a score.
-        points (`dict`, *optional*): the map; `None` where there are less than three responses.
-        by (`str`, *optional*): the column that rows are counted by.
+        points (`dict`, *optional*): the map; `None` if there are fewer than three responses.
+        group_by (`str`, *optional*): the column by which rows are counted.
     """
 
     ranking: ScarRanking
@@ -61,35 +63,48 @@ class Scored:
 
 def measured(ranking: ScarRanking, scorer: ScarScorer) -> Scored:
     """Read, measure and map the rows of a ranking."""
-    selected = _selected(ranking, scorer, 1.0)
-    samples = choose(selected, len(ranking), 0, MAP_ROWS, 0, seed=0)
+    everything = ranking.select(1.0)
+    samples = choose(everything, len(ranking), 0, MAP_ROWS, 0, seed=0)
     group_by = _groups_in(ranking, scorer)
-    seen = look(selected, samples, group_by)
+    seen = look(everything, samples, group_by)
     reader = scorer.reader
     measures = style_measures(ranking.dataset, columns=reader.columns, turn=reader.turn)
-    points = form_map(selected, seen, samples, scorer, progress=True)
+    points = form_map(everything, seen, samples, scorer, progress=True)
     before = style_consistency(measures.select(samples.before))
     return Scored(ranking, scorer, samples, seen, measures, before, points, group_by)
 
 
-def numbers_at(scored: Scored, k: float) -> dict[str, Any]:
-    """The numbers of the figures and tables at k, as a report has them."""
-    selected = _selected(scored.ranking, scored.scorer, k)
-    kept, is_kept = selected.kept, selected.explainer.is_kept
+def criteria_of(share: float, count: float | None, options: Sequence[Any]) -> Criteria:
+    """
+    Make the criteria that the controls stand for.
+
+    Args:
+        share (`float`): the share of rows to keep, unless a count or a threshold is given.
+        count (`float`, *optional*): the number of rows to keep.
+        options (`Sequence`): a value for each field of [`~scar_hf.selecting.criteria.CriteriaOptions`], in their order.
+    """
+    given = {found.name: value for found, value in zip(OPTIONS, options, strict=True) if value not in (None, "", [])}
+    k = int(count) if count else float(share)  # the slider's end comes as the integer 1, which would be a count
+    return CriteriaOptions(**given).criteria(None if "threshold" in given else k)
+
+
+def numbers_at(scored: Scored, selection: Selection) -> dict[str, Any]:
+    """The numbers of the figures and tables of a selection, as a report has them."""
+    kept, is_kept = selection.indices, selection.explainer.is_kept
     samples, seen = replace(scored.samples, after=kept), scored.seen
     if scored.group_by is not None:
-        seen = replace(seen, counts_kept=Counter(seen.groups[i] for i in kept.tolist()))
+        seen = replace(seen, counts=GroupCounts(seen.counts.rows, Counter(seen.groups.get(i) for i in kept.tolist())))
     words = {i: value for i, value in enumerate(scored.measures.values.get("words", [])) if not np.isnan(value)}
     mapped = None if scored.points is None else scored.points | {"kept": is_kept[samples.mapped].tolist()}
     return {
         "group_by": scored.group_by,
-        "counts": counts_of(selected),
+        "counts": counts_of(selection),
         "scores": score_histogram(scored.ranking.scores, kept),
         "style": compare(scored.before, scored.measures.select(kept)).to_dict(),
         "surprisal": None,
         "map": mapped,
         "groups": shares_by_group(seen),
-        "lengths": shares_by_length(selected, samples, words),
+        "lengths": shares_by_length(selection, samples, words),
         "samples": {"before": len(samples.before), "after": len(kept), "lm_before": 0},
     }
 
@@ -103,6 +118,8 @@ def tiles(numbers: Mapping[str, Any]) -> str:
         ("Threshold", "none" if threshold is None else f"{threshold:.3f}", "the lowest score kept"),
         ("Without a score", f"{counts['skipped']:,}", "never kept"),
     ]
+    if counts["curated"]:
+        cells.append(("Dropped by curation", f"{counts['curated']:,}", "whatever their score"))
     known = [row for row in numbers["style"]["measures"].values() if row["spread_change"] is not None]
     narrower = [row for row in known if row["verdict"] == "narrower"]
     if known:
@@ -152,12 +169,11 @@ def style_table(numbers: Mapping[str, Any]) -> str:
     return f'<div class="scar"><p>{caption}</p><table class="scar-table">{head_row}{body}</table></div>'
 
 
-def examples(scored: Scored, k: float) -> str:
+def examples(scored: Scored, selection: Selection) -> str:
     """Rows from both ends and from both sides of the threshold, as text and never as markup."""
-    ranking = scored.ranking
-    order = [i for i in ranking.order().tolist() if i in scored.seen.rows]
-    cut = len(ranking.indices(k))
-    kept, left = order[:cut], order[cut:]
+    explainer = selection.explainer
+    order = [i for i in scored.ranking.order().tolist() if i in scored.seen.rows]
+    kept, left = ([i for i in order if explainer.is_kept[i] == side] for side in (True, False))
     groups = {
         "The best": kept[:_EXAMPLES],
         "Just kept": kept[_EXAMPLES:][-_EXAMPLES:],
@@ -185,14 +201,8 @@ def _text(text: str, most: int) -> str:
     return escape(text if len(text) <= most else f"{text[: most - 1]}…")
 
 
-def _selected(ranking: ScarRanking, scorer: ScarScorer, k: float) -> Selected:
-    scored = ScoredRows(ranking.scores, ranking.truncated, np.empty(0, dtype=np.uint64), ranking.skipped)
-    shards = [Shard(ranking.source[0], None, ranking.dataset)]
-    return Selected(ranking.source[0], shards, scorer.reader, scored, ranking.indices(k), ranking.manifest(k))
-
-
 def _groups_in(ranking: ScarRanking, scorer: ScarScorer) -> str | None:
-    """The first column of a few different texts, such as `source`."""
+    """The first column with a few different texts, such as `source`."""
     names = ranking.dataset.column_names
     needed = set(scorer.reader.needed(names) or names)
     for name in names:

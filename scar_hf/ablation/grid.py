@@ -17,7 +17,7 @@ from ..files import atomic_write
 from ..progress import hidden
 from ..ranking import ScarRanking, scar_rank
 from ..rows.pairs import PairReader
-from ..rows.source import DatasetRows
+from ..rows.source import rows_of
 from ..selection import Selection
 from ..style.causal_lm import lm_identity
 from .held_out import HeldOut
@@ -122,7 +122,7 @@ def run_grid(
 
 def describe_grid(ds: Dataset, settings: AblationSettings, held: HeldOut, rank: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the results of a grid, as JSON takes it."""
-    digest = sha256(b"".join(row.digest() for row in DatasetRows(ds, PairReader.of(rank)).rows())).hexdigest()
+    digest = sha256(b"".join(row.digest() for row in rows_of(ds, PairReader.of(rank)))).hexdigest()
     return {
         "format": 1,
         "settings": settings.describe(),

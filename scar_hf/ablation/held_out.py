@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..rows.pairs import PairReader, RowPairs
-from ..rows.source import DatasetRows
+from ..rows.source import rows_of
 
 # Kinds of answers in triples; of other rows there is one kind, or one for each value of a column.
 _KINDS = ("direct", "referenced", "human")
@@ -86,7 +86,7 @@ def hold_out(ds: Dataset, count: int, group_by: str | None = None, reader: PairR
     Returns:
         `tuple([`HeldOut`], [`~datasets.Dataset`])`: the held-out rows, and the others.
     """
-    rows = list(DatasetRows(ds, reader or PairReader()).rows())
+    rows = list(rows_of(ds, reader or PairReader()))
     usable = [i for i, row in enumerate(rows) if row.problem is None]
     usable.sort(key=lambda i: sha256(b"held out" + rows[i].digest()).digest())
     taken = sorted(usable[: min(count, len(usable) // 3)])
@@ -108,7 +108,7 @@ def without_held_out(ds: Dataset, held: HeldOut, reader: PairReader) -> Dataset:
     def is_new(row: RowPairs) -> bool:
         return not any(isinstance(x, str) and _normal(x) in known for x, _ in row.pairs)
 
-    return ds.select([i for i, row in enumerate(DatasetRows(ds, reader).rows()) if is_new(row)])
+    return ds.select([i for i, row in enumerate(rows_of(ds, reader)) if is_new(row)])
 
 
 def _normal(text: str) -> str:

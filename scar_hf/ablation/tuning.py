@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging as transformers_logging
 
 from ..rows.pairs import PairReader
-from ..rows.source import DatasetRows
+from ..rows.source import rows_of
 from ..scoring.precision import as_dtype, default_device
 from ..selection import Selection
 from ..style.causal_lm import load_causal_lm
@@ -113,7 +113,7 @@ def fine_tune(
 def training_rows(ds: Dataset, tokenizer: PreTrainedTokenizerBase, reader: PairReader) -> Dataset:
     """Rows as prompt and completion: messages where there is a chat template, else texts with an empty line between. Each turn
     that is scored is one."""
-    pairs = [pair for row in DatasetRows(ds, reader).rows() if row.problem is None for pair in row.pairs]
+    pairs = [pair for row in rows_of(ds, reader) if row.problem is None for pair in row.pairs]
     if tokenizer.chat_template is None:
         columns: Mapping[str, Any] = {"prompt": [f"{x}\n\n" for x, _ in pairs], "completion": [y for _, y in pairs]}
     else:

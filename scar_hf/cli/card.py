@@ -62,9 +62,9 @@ def ranker_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def selection_options(args: argparse.Namespace) -> dict[str, Any]:
     """Convert the arguments to options of a selection's card; count and measure the data if it is available."""
-    from ..hub_cards.contents import count_groups, read_selection
+    from ..hub_cards.contents import count_groups, selection_manifest
 
-    _, manifest = read_selection(args.source)
+    _, manifest = selection_manifest(args.source)
     data = args.data or (manifest["data"] if Path(manifest["data"]).exists() else None)
     options: dict[str, Any] = {"license": args.license, "language": args.language}
     if args.group_by:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory
 
     from ..hub_cards import amend_model_card, ranker_contents, selection_contents
-    from ..hub_cards.contents import CARD, IMAGES, read_selection
+    from ..hub_cards.contents import CARD, IMAGES, selection_manifest
     from ..scoring.checkpoints import resolve_checkpoint
 
     source = Path(resolve_checkpoint(args.source))
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{source} is not a folder. Pass the card to write with -o.")
     output = Path(args.output or source / CARD)
     if args.manifest:
-        amend_model_card(output, read_selection(args.manifest)[1])
+        amend_model_card(output, selection_manifest(args.manifest)[1])
     else:
         there = {"card": output} if output.is_file() else {}
         with TemporaryDirectory(prefix="scar-hf-") as name:

@@ -85,8 +85,8 @@ def _counts(seen: Observations, kept: int) -> Table:
     table = Table(title=_shown(f"Rows by {group_by}"), title_justify="left", title_style="bold")
     for name in (group_by, "rows", "kept", "share kept", "share of the selection"):
         table.add_column(_shown(name), justify="left" if name == group_by else "right")
-    for name, count in seen.counts_in.most_common(20):
-        stayed = seen.counts_kept[name]
+    for name, count in seen.groups.rows.most_common(20):
+        stayed = seen.groups.kept[name]
         table.add_row(_shown(name), f"{count:,}", f"{stayed:,}", f"{stayed / count:.1%}", f"{stayed / max(1, kept):.1%}")
     return table
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Self
 
-from datasets import Dataset
+from tqdm.auto import tqdm
 
+from ..files import Shard
 from ..rows.pairs import RowPairs
 from ..scoring.checkpoints import ranker_languages, resolve_checkpoint
-from ..scoring.datasets import ScoredRows, score_dataset
+from ..scoring.datasets import ScoredRows, score_each
 from ..scoring.scorer import ScarScorer
 from .languages import Languages
 from .texts import text_of
@@ -107,17 +108,21 @@ class LanguageCoverage:
         return "in another script" if len(letters) >= _LETTERS and 2 * latin < len(letters) else None
 
 
-def score_watched(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
+def score_watched(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
     """
-    Score a dataset, and log how many rows are in languages that the ranker was not trained on.
+    Score shards, and log how many rows are in languages that the ranker was not trained on.
 
     Args:
-        ds, scorer, cache, progress: see [`~scar_hf.scoring.datasets.score_dataset`].
+        scorer ([`ScarScorer`]): the scorer.
+        shards (`Sequence[Shard]`): the data, in order.
+        cache (`bool`): whether to cache scores on disk.
+        bar (`tqdm`): a progress bar that counts rows.
 
     Returns:
-        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores.
+        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
     coverage = LanguageCoverage.of(scorer)
-    scored = score_dataset(ds, scorer, cache, progress, coverage.watch)
+    kept = scorer.cache() if cache and not scorer.in_memory else None
+    parts = score_each(scorer, shards, kept, bar, coverage.watch)
     coverage.report()
-    return scored
+    return parts

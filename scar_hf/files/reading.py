@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,6 +59,7 @@ class Shard:
     name: str
     path: Path | None
     dataset: Dataset | None = field(default=None, repr=False, compare=False)
+    _lines: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def files(self) -> list[Path]:
         """
@@ -99,8 +101,22 @@ class Shard:
             return pq.read_metadata(self.path).num_rows
         if self.path.suffix != ".jsonl":
             return None
-        with self.path.open("rb") as stream:
-            return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+        if self._lines is None:
+            self.hashes()
+        return self._lines
+
+    def hashes(self) -> dict[Path, str]:
+        """The SHA-256 of each file, in hexadecimal. Lines of JSON Lines are counted in the same pass."""
+        found = {}
+        for file in self.files():
+            digest, lines = sha256(), 0
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+                    lines += block.count(b"\n") if file.suffix == ".jsonl" else 0
+            found[file] = digest.hexdigest()
+            object.__setattr__(self, "_lines", lines)
+        return found
 
     def batches(self, rows: int = 1000, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         """
@@ -179,7 +195,26 @@ def read_dataset(
         `ValueError`: if the data does not exist, is of another kind, damaged or cut off, with the line where that shows; or
         is larger than `max_bytes`.
     """
-    shards = open_shards(path, split)
+    return dataset_of(open_shards(path, split), path, max_rows=max_rows, max_bytes=max_bytes)
+
+
+def dataset_of(
+    shards: Sequence[Shard], name: str | Path, *, max_rows: int | None = None, max_bytes: int | None = None
+) -> Dataset:
+    """
+    Read shards into one dataset, all columns as they are.
+
+    Args:
+        shards (`Sequence[Shard]`): from [`open_shards`].
+        name (`str` or `Path`): the name of the data, for messages.
+        max_rows, max_bytes: see [`read_dataset`].
+
+    Returns:
+        [`~datasets.Dataset`]: in the order of the data.
+
+    Raises:
+        `ValueError`: see [`read_dataset`].
+    """
     if shards[0].dataset is not None:
         return shards[0].dataset
     batches: list[Batch] = []
@@ -188,22 +223,22 @@ def read_dataset(
         batches.append(batch)
         rows += len(batch)
         if max_bytes is not None and (size := size + batch_bytes(batch)) > max_bytes:
-            raise ValueError(f"{path} holds more than {max_bytes / 1e6:,.0f} MB of text once it is decompressed.")
+            raise ValueError(f"{name} holds more than {max_bytes / 1e6:,.0f} MB of text once it is decompressed.")
         if max_rows is not None and rows >= max_rows:
             break
     if any(isinstance(row, LongRow) for batch in batches if isinstance(batch, list) for row in batch):
-        raise ValueError(f"{path} has a row longer than {MAX_ROW:,} bytes, which no row of text is. Remove it.")
+        raise ValueError(f"{name} has a row longer than {MAX_ROW:,} bytes, which no row of text is. Remove it.")
     if batches and not isinstance(batches[0], list):
         try:
             schema = functools.reduce(merge_schemas, map(schema_of, batches), None)
             return Dataset(pa.concat_tables(conform(batch, schema) for batch in batches))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}.") from error
+            raise ValueError(f"{name}: {error}.") from error
     columns = columns_of(list(itertools.chain.from_iterable(batches)))
     try:
         return Dataset.from_dict(columns or {name: [] for name in shards[0].column_names() or []})
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: a column has values of different types, which a table cannot hold: {error}") from error
+        raise ValueError(f"{name}: a column has values of different types, which a table cannot hold: {error}") from error
 
 
 def is_arrow_folder(path: Path) -> bool:
@@ -301,7 +336,9 @@ def _dataset_batches(dataset: Dataset, rows: int, columns: Sequence[str] | None,
     if not len(dataset):
         tables = iter([no_rows(schema)])
     elif folder is None:
-        tables = dataset.with_format("arrow").iter(rows)
+        part = dataset if columns is None else dataset.select_columns(list(columns))
+        tables = part.with_format("arrow").iter(rows)
+        schema = part.features.arrow_schema
     else:
         tables = rechunk(_arrow_tables(folder, [file["filename"] for file in dataset.cache_files]), rows)
     for table in tables:

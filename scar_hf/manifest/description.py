@@ -110,7 +110,8 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
         if shard.path is None:
             assert shard.dataset is not None
             inputs.append({"path": shard.name, "fingerprint": shard.dataset._fingerprint})
-        inputs += [{"path": str(file), "sha256": hash_file(file), "bytes": file.stat().st_size} for file in shard.files()]
+        hashes = shard.hashes().items()
+        inputs += [{"path": str(file), "sha256": digest, "bytes": file.stat().st_size} for file, digest in hashes]
     return inputs
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from datasets import Dataset
 
 from ..curation.refusals import count_refusals
+from ..rows.counting import OTHERS
 from ..rows.pairs import kind_of_reason
+from ..runs.selected import Selected
 from ..scoring.scorer import ScarScorer
 from ..selecting.top_k import threshold_of
 from ..style import SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
 from .form_map import form_vectors, principal_axes
-from .sampling import OTHERS, Samples, Seen
-from .source import Selected
+from .sampling import Samples, Seen
 
 _MOST_GROUPS = 12
 # Limits of response lengths in words, roughly doubling to suit both short and long sets.
@@ -84,19 +85,20 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
 
 def shares_by_group(seen: Seen) -> list[dict[str, Any]]:
     """Rows and rows kept for each value of the column: the most frequent separately, the others together."""
-    frequent = [name for name, _ in seen.counts.most_common() if name != OTHERS]
-    named, rest = frequent[:_MOST_GROUPS], [*frequent[_MOST_GROUPS:], *([OTHERS] if OTHERS in seen.counts else [])]
-    groups = [_group(name, seen.counts[name], seen.counts_kept[name]) for name in named]
+    rows, kept = seen.counts.rows, seen.counts.kept
+    frequent = [name for name, _ in rows.most_common() if name != OTHERS]
+    named, rest = frequent[:_MOST_GROUPS], [*frequent[_MOST_GROUPS:], *([OTHERS] if OTHERS in rows else [])]
+    groups = [_group(name, rows[name], kept[name]) for name in named]
     if rest:
         label = f"{len(frequent) - len(named):,} others"
-        groups.append(_group(label, sum(seen.counts[n] for n in rest), sum(seen.counts_kept[n] for n in rest)))
+        groups.append(_group(label, sum(rows[n] for n in rest), sum(kept[n] for n in rest)))
     return groups
 
 
 def shares_by_length(selected: Selected, samples: Samples, words: Mapping[int, float]) -> list[dict[str, Any]]:
     """The same by words per response; counts from a sample are estimates, scaled up to all rows."""
     sets = []
-    for rows, total in ((samples.before, selected.explainer.counted), (samples.after, len(selected.kept))):
+    for rows, total in ((samples.before, selected.explainer.counted), (samples.after, len(selected.indices))):
         values = [words[i] for i in rows.tolist() if i in words]
         counts = np.histogram(values, bins=[*_LENGTHS, np.inf])[0]
         sets.append(np.rint(counts * (total / max(1, len(rows)))).astype(int).tolist())
@@ -142,8 +144,8 @@ def counts_of(selected: Selected) -> dict[str, Any]:
     """Number of rows by outcome; kept, below, curated and skipped add up to all rows."""
     scores = selected.scored.scores
     n, skipped = len(scores), int(np.count_nonzero(np.isnan(scores)))
-    curated = sum(1 for i in selected.dropped if not np.isnan(scores[i]) and not selected.explainer.is_kept[i])
-    kept = len(selected.kept)
+    curated = sum(1 for i in selected.curated if not np.isnan(scores[i]) and not selected.explainer.is_kept[i])
+    kept = len(selected.indices)
     return {
         "rows": n,
         "kept": kept,
@@ -152,8 +154,8 @@ def counts_of(selected: Selected) -> dict[str, Any]:
         "curated": curated,
         "skipped": skipped,
         "truncated": int(selected.scored.truncated.sum()),
-        "truncated_kept": int(selected.scored.truncated[selected.kept].sum()),
-        "threshold": _number(threshold_of(scores, selected.kept)),
+        "truncated_kept": int(selected.scored.truncated[selected.indices].sum()),
+        "threshold": _number(threshold_of(scores, selected.indices)),
         "by_score": selected.by_score,
     }
 
@@ -162,7 +164,7 @@ def reasons_of(selected: Selected) -> list[dict[str, Any]]:
     """Why rows have no score, or were left out by curation, with counts, the most frequent first."""
     kinds = Counter(("skipped", reason[:_MOST_REASON]) for reason in selected.scored.skipped.values())
     # The kind of a reason is the text before the colon or row number: "near-duplicate of row 17 (Jaccard 0.83)".
-    kinds.update(("curated", kind_of_reason(reason)[:_MOST_REASON]) for reason in selected.dropped.values())
+    kinds.update(("curated", kind_of_reason(reason)[:_MOST_REASON]) for reason in selected.curated.values())
     return [{"what": what, "reason": reason, "rows": count} for (what, reason), count in kinds.most_common(20)]
 
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..files import Shard, atomic_write, without_local_folders
+from ..files import atomic_write, without_local_folders
 from ..manifest.commands import select_command, select_snippet
-from ..rows.pairs import PairReader
+from ..runs.selected import Selected
 from ..scoring.scorer import ScarScorer
 from ..selecting.criteria import Criteria
 from .captions import captions_of, foot_of, intro_of, lead_of
@@ -27,10 +27,6 @@ from .numbers import (
 )
 from .page import render
 from .sampling import Samples, Seen, choose, look
-from .source import Selected, read_selection
-
-if TYPE_CHECKING:
-    from ..selection import Selection
 
 REPORT_FORMAT = 1
 # Characters shown per example: with 300 examples, the page stays below 3 MB in any script.
@@ -112,14 +108,14 @@ def report_files(
     Report on a selection in files.
 
     Args:
-        before, after, scorer, k, split, cache, engine, progress: as for [`~scar_hf.report.read_selection`].
+        before, after, scorer, k, split, cache, engine, progress: as for [`~scar_hf.runs.selected.Selected.from_files`].
         kwargs: as for [`report_selection`].
 
     Returns:
         [`SelectionReport`].
 
     Raises:
-        `ValueError`: as [`~scar_hf.report.read_selection`] and [`report_selection`].
+        `ValueError`: as [`~scar_hf.runs.selected.Selected.from_files`] and [`report_selection`].
         `ImportError`: without matplotlib.
 
     Example:
@@ -132,37 +128,14 @@ def report_files(
     ```
     """
     check_matplotlib()
-    selected = read_selection(before, after, scorer, k, split=split, cache=cache, engine=engine, progress=progress)
-    return report_selection(selected, scorer, progress=progress, **kwargs)
-
-
-def report_of(selection: "Selection", *, scorer: ScarScorer | None = None, **kwargs: Any) -> SelectionReport:
-    """
-    Report on a selection in memory; called by [`~scar_hf.selection.Selection.report`].
-
-    Args:
-        selection ([`~scar_hf.selection.Selection`]): the selection.
-        scorer ([`ScarScorer`], *optional*): reads the rows and makes the map; by default the scorer of the selection.
-        kwargs: as for [`report_selection`].
-
-    Returns:
-        [`SelectionReport`].
-
-    Raises:
-        `ValueError`: if the columns fit no format and there is no scorer that knows how to read them.
-    """
-    check_matplotlib()
-    scorer = scorer or selection.scorer
-    reader = scorer.reader if scorer is not None else PairReader()
-    name, shards = selection.source[0], [Shard(selection.source[0], None, selection.all_rows)]
-    selected = Selected(name, shards, reader, selection.scored, selection.indices, selection.manifest, dict(selection.curated))
-    return report_selection(selected, scorer, **kwargs)
+    selected = Selected.from_files(before, after, scorer, k, split=split, cache=cache, engine=engine, progress=progress)
+    return report_selection(selected, progress=progress, **kwargs)
 
 
 def report_selection(
     selected: Selected,
-    scorer: ScarScorer | None,
     *,
+    scorer: ScarScorer | None = None,
     group_by: str | None = None,
     lm: Any = None,
     language: str = "en",
@@ -179,8 +152,8 @@ def report_selection(
     little longer than reading them, and the page stays small. The numbers and the page state the sample sizes.
 
     Args:
-        selected ([`~scar_hf.report.Selected`]): the selection.
-        scorer ([`ScarScorer`], *optional*): its encoder makes the map; without it there is no map.
+        selected ([`~scar_hf.runs.selected.Selected`]): the selection, such as a [`~scar_hf.selection.Selection`].
+        scorer ([`ScarScorer`], *optional*): its encoder makes the map; by default the scorer of the selection.
         group_by (`str`, *optional*): column, such as `source`, by whose values rows and rows kept are counted.
         lm, language: as for [`~scar_hf.style.style_measures`]; without `lm` there is no surprisal.
         sample (`int`, *optional*, defaults to 20000): number of rows to measure, each of all rows and of the rows kept.
@@ -197,12 +170,15 @@ def report_selection(
 
     Raises:
         `ValueError`: if the data has no column `group_by`, or a number is out of range.
+        `ImportError`: without matplotlib.
     """
     for name, value, most in (("sample", sample, 10**6), ("lm_rows", lm_rows, 10**5), ("map_rows", map_rows, 5000)):
         if not 2 <= value <= most:
             raise ValueError(f"`{name}` must be between 2 and {most:,}, got {value!r}.")
     if not 0 <= examples <= 300:
         raise ValueError(f"`examples` must be between 0 and 300, got {examples!r}.")
+    check_matplotlib()
+    scorer = scorer or selected.scorer
     samples = choose(selected, sample, examples, map_rows, lm_rows, seed)
     seen = look(selected, samples, group_by)
     numbers = _numbers(selected, seen, samples, scorer, lm, language, progress)
@@ -235,16 +211,19 @@ def _numbers(
 ) -> dict[str, Any]:
     style = measure(seen, samples, language, lm, progress)
     notes = [*selected.notes, *style.change.notes]
+    if not selected.by_score:
+        besides = f"{selected.explainer.criteria} decided, too"
+        notes.insert(0, f"The rows kept are not simply the {len(selected):,} best by score: {besides}.")
     if scorer is None:
         notes.append(ENCODER_MISSING)
     return {
         "format": REPORT_FORMAT,
-        "name": without_local_folders(selected.name),
+        "name": without_local_folders(selected.rows.name),
         "output": without_local_folders(selected.output),
         "counts": counts_of(selected),
         "reasons": reasons_of(selected),
         "refusals": refusals_of(seen, samples),
-        "scores": score_histogram(selected.scored.scores, selected.kept),
+        "scores": score_histogram(selected.scored.scores, selected.indices),
         "style": style.change.to_dict(),
         "surprisal": style.densities,
         "map": None if scorer is None else form_map(selected, seen, samples, scorer, progress),

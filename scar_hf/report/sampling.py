@@ -1,19 +1,16 @@
 """One pass over the rows: counts over all of them, and the texts of a sample."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..rows.counting import GroupCounts, clean
 from ..rows.pairs import RowPairs
-from .source import Selected, batches_of
+from ..runs.selected import Selected
 
 # Characters kept of a text: bounds memory, and nearly all texts stay whole.
 MOST_CHARACTERS = 20_000
-# Distinct values of a column that are counted separately.
-_MOST_GROUPS = 10_000
-OTHERS = "(others)"
 
 
 @dataclass
@@ -46,14 +43,12 @@ class Seen:
     Args:
         rows (`dict[int, RowPairs]`): the sampled rows, by row number.
         groups (`dict[int, str]`): their values in the `group_by` column.
-        counts (`Counter`): number of rows with each value.
-        counts_kept (`Counter`): number of rows kept with each value.
+        counts ([`~scar_hf.rows.counting.GroupCounts`]): number of rows, and of rows kept, with each value.
     """
 
     rows: dict[int, RowPairs] = field(default_factory=dict)
     groups: dict[int, str] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    counts_kept: Counter[str] = field(default_factory=Counter)
+    counts: GroupCounts = field(default_factory=GroupCounts)
 
 
 def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_rows: int, seed: int) -> Samples:
@@ -72,14 +67,14 @@ def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_row
         [`Samples`].
     """
     rng = np.random.default_rng(seed)
-    scores, kept = selected.scored.scores, selected.kept
+    scores, kept = selected.scored.scores, selected.indices
     order = np.argsort(selected.explainer.ranks)
     ranked = order[: selected.explainer.counted]
     scored = np.sort(ranked)
     others = np.setdiff1d(scored, kept)
     some_kept = _draw(rng, kept, max(map_rows // 2, map_rows - len(others)))
     mapped = np.sort(np.concatenate([some_kept, _draw(rng, others, map_rows - len(some_kept))]))
-    curated = np.array(sorted(i for i in selected.dropped if not np.isnan(scores[i])), dtype=np.int64)
+    curated = np.array(sorted(i for i in selected.curated if not np.isnan(scores[i])), dtype=np.int64)
     # Rows left out by curation and unscored rows get up to a tenth of the table each; all ranks share the rest.
     rare = [_draw(rng, numbers, examples // 10) for numbers in (curated, np.flatnonzero(np.isnan(scores)))]
     room, n = examples - sum(map(len, rare)), len(ranked)
@@ -114,37 +109,22 @@ def look(selected: Selected, samples: Samples, group_by: str | None) -> Seen:
         wanted[numbers] = True
     is_kept, seen, total = selected.explainer.is_kept, Seen(), 0
     names: dict[str, None] = {}
-    for start, count, columns in batches_of(selected.shards, selected.reader, [] if group_by is None else [group_by]):
+    for start, count, columns in selected.rows.batches([] if group_by is None else [group_by]):
         total = start + count
         if total > n:
             break
         names |= dict.fromkeys(columns)
         here = np.flatnonzero(wanted[start:total])
         if group_by is not None:
-            values = [_group(value) for value in columns.get(group_by, [None] * count)]
-            values = [v if v in seen.counts or len(seen.counts) < _MOST_GROUPS else OTHERS for v in values]
-            seen.counts.update(values)
-            seen.counts_kept.update(values[i] for i in np.flatnonzero(is_kept[start:total]))
-            seen.groups |= {start + int(i): values[i] for i in here}
-        rows = selected.reader.read({name: [values[i] for i in here] for name, values in columns.items()})
+            groups = seen.counts.add(columns.get(group_by, [None] * count), is_kept[start:total])
+            seen.groups |= {start + int(i): groups[i] for i in here}
+        rows = selected.rows.reader.read({name: [values[i] for i in here] for name, values in columns.items()})
         seen.rows |= {start + int(i): _bounded(row) for i, row in zip(here, rows, strict=True)}
     if total != n:
-        raise ValueError(f"{selected.name} changed after it was scored: the number of rows differs. Run the report again.")
+        raise ValueError(f"{selected.rows.name} changed after it was scored: the number of rows differs. Run the report again.")
     if group_by is not None and n and group_by not in names:
         raise ValueError(f"There is no column {group_by!r} to group by. Columns: {list(names)}.")
     return seen
-
-
-def clean(text: str) -> str:
-    """Make text safe for pages and figures: replace lone surrogates and control characters other than newlines and tabs."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(
-        c if c in "\n\t" or c.isprintable() or c.isspace() or ord(c) > 159 else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-
-
-def _group(value: object) -> str:
-    return "(none)" if value is None else " ".join(clean(str(value)[:200]).split())
 
 
 def _bounded(row: RowPairs) -> RowPairs:

@@ -1,12 +1,15 @@
-"""One interface to rows, so that scoring, quotas, diversity and curation treat datasets and shards on disk alike."""
+"""One interface to rows: scoring, quotas, diversity, curation, reports and cards treat datasets and files alike."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from functools import cached_property
+from itertools import chain
+from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, Features
 
-from ..files import Batch, LongRow, Shard, columns_of
+from ..files import Batch, LongRow, Shard, columns_of, dataset_of
 from .pairs import PairReader, RowPairs
 
 _ROWS = 1000
@@ -14,101 +17,96 @@ _ROWS = 1000
 _COLUMN_ROWS = 10_000
 
 
-class RowSource(Protocol):
-    """n rows that can be read again and again, in the same order."""
+class RowSource:
+    """
+    n rows that can be read again and again, in the same order, a few thousand at a time. Only the columns needed are read from
+    columnar data. The output format of a dataset does not matter.
 
-    def __len__(self) -> int: ...
+    Args:
+        data ([`~datasets.Dataset`] or `Sequence[Shard]`): a dataset, or shards from [`~scar_hf.files.open_shards`].
+        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
+        count (`int`, *optional*): n, as counted during scoring; by default, rows are counted when n is needed.
+        name (`str`, *optional*, defaults to `"the data"`): the name of the data, for messages and reports.
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> from scar_hf.rows.pairs import PairReader
+    >>> from scar_hf.rows.source import RowSource
+
+    >>> ds = Dataset.from_dict({"instruction": ["2 + 2?"], "response": ["4"], "source": ["maths"]})
+    >>> source = RowSource(ds, PairReader())
+    >>> len(source), next(source.rows()).response, list(source.column("source"))
+    (1, '4', ['maths'])
+    ```
+    """
+
+    def __init__(self, data: Dataset | Sequence[Shard], reader: PairReader, count: int | None = None, name: str = "the data"):
+        self.shards = [Shard(name, None, data)] if isinstance(data, Dataset) else list(data)
+        self.reader, self.name, self._count = reader, name, count
+
+    def __len__(self) -> int:
+        if self._count is None:
+            self._count = sum(_rows_in(shard) for shard in self.shards)
+        return self._count
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All rows as one dataset; files are read into memory."""
+        return dataset_of(self.shards, self.name)
 
     def column_names(self) -> list[str]:
         """Return the column names; for JSON files, those of the first rows."""
-        ...
+        known = self.shards[0].column_names()
+        return known or next((list(names) for batch in self.shards[0].batches(_ROWS) if (names := columns_of(batch))), [])
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
         """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
-        ...
-
-    def column(self, name: str) -> Iterator[Any]:
-        """Read one column, one value per row, `None` for missing values; class labels as their names."""
-        ...
-
-
-class DatasetRows:
-    """
-    The rows of a [`~datasets.Dataset`], independent of its output format.
-
-    Args:
-        ds ([`~datasets.Dataset`]): n rows.
-        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
-    """
-
-    def __init__(self, ds: Dataset, reader: PairReader):
-        self.ds, self.reader = ds, reader
-
-    def __len__(self) -> int:
-        return len(self.ds)
-
-    def column_names(self) -> list[str]:
-        """Return the column names."""
-        return self.ds.column_names
-
-    def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
-        """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
-        return rows_of(self.ds if numbers is None else self.ds.select(numbers), self.reader)
-
-    def column(self, name: str) -> Iterator[Any]:
-        """Read one column, one value per row; class labels as their names."""
-        return _dataset_column(self.ds, name)
-
-
-class ShardRows:
-    """
-    The rows of shards, read a thousand at a time. Columnar files read only the columns needed.
-
-    Args:
-        shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
-        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
-        count (`int`): number of rows, as counted during scoring.
-    """
-
-    def __init__(self, shards: Sequence[Shard], reader: PairReader, count: int):
-        self.shards, self.reader, self.count = shards, reader, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def column_names(self) -> list[str]:
-        """Return the column names; for JSON files, those of the first rows."""
-        known = (list(columns_of(batch)) for batch in self.shards[0].batches(_ROWS))
-        return next((names for names in known if names), [])
-
-    def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
-        """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
-        every = (row for shard in self.shards for row in rows_of_shard(shard, self.reader))
+        every = chain.from_iterable(rows_of_shard(shard, self.reader) for shard in self.shards)
         if numbers is None:
             return every
-        wanted = np.zeros(self.count, dtype=bool)
+        in_memory = self.shards[0].dataset if self.shards[0].path is None else None
+        if in_memory is not None:
+            return rows_of(in_memory.select(numbers), self.reader)
+        wanted = np.zeros(len(self), dtype=bool)
         wanted[numbers] = True
         return (row for row, is_wanted in zip(every, wanted, strict=True) if is_wanted)
 
     def column(self, name: str) -> Iterator[Any]:
         """Read one column, one value per row, `None` for missing values; class labels as their names."""
         for shard in self.shards:
-            if shard.dataset is not None and name in shard.dataset.column_names:
-                yield from _dataset_column(shard.dataset, name)
-                continue
             names = shard.column_names()
-            for batch in shard.batches(_ROWS, [name] if names and name in names else None):
-                yield from columns_of(batch).get(name, [None] * len(batch))
+            for batch in shard.batches(_COLUMN_ROWS, [name] if names and name in names else None):
+                yield from values_of(batch, columns_of(batch), name)
+
+    def batches(self, extra: Sequence[str] = ()) -> Iterator[tuple[int, int, dict[str, list[Any]]]]:
+        """
+        Read rows a thousand at a time.
+
+        Args:
+            extra (`Sequence[str]`): columns to read in addition to those of the pairs; class labels as their names.
+
+        Returns:
+            `Iterator` of the number of the first row, the number of rows, and the columns by name, `None` where a row has no
+            value. Columns that a shard lacks are left out.
+        """
+        start = 0
+        for shard in self.shards:
+            for count, columns in columns_of_shard(shard, self.reader, extra):
+                yield start, count, columns
+                start += count
 
 
 def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
-    """Read all rows of a dataset in slices, loading only the columns needed, independent of its output format."""
-    if not ds.column_names:  # an empty file has no columns to check
-        return
-    needed = reader.needed(ds.column_names)
-    plain = ds.with_format(None) if needed is None else ds.with_format(None).select_columns(needed)
-    for start in range(0, len(ds), _ROWS):
-        yield from reader.read(plain[start : start + _ROWS])
+    """Read the pairs of all rows of a dataset."""
+    return RowSource(ds, reader).rows()
+
+
+def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
+    """Read the pairs of all rows of a shard."""
+    for _, columns in columns_of_shard(shard, reader):
+        yield from reader.read(columns)
 
 
 def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, list[Any]]]]:
@@ -133,6 +131,7 @@ def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()
     waiting: list[LongRow | None] = []  # rows before the first key: empty or too long
     for batch in shard.batches(_ROWS, needed):
         columns = columns_of(batch)
+        columns |= {name: values_of(batch, columns, name) for name in extra if name in columns}
         seen.update(dict.fromkeys(columns))
         if not seen:
             waiting += _long_rows(batch)
@@ -159,6 +158,21 @@ def read_batch(batch: Batch, reader: PairReader, seen: dict[str, None]) -> list[
     columns = columns_of(batch)
     seen.update(dict.fromkeys(columns))
     return reader.read(_filled(batch, columns, seen or _names_for(reader)))
+
+
+def values_of(batch: Batch, columns: Mapping[str, list[Any]], name: str) -> list[Any]:
+    """Return the values of one of the columns of a batch, `None` if it is missing; class labels as their names."""
+    values = columns.get(name, [None] * len(batch))
+    feature = Features.from_arrow_schema(batch.schema).get(name) if isinstance(batch, pa.Table) else None
+    if not isinstance(feature, ClassLabel):
+        return values
+    return [None if value is None else feature.int2str(value) for value in values]
+
+
+def _rows_in(shard: Shard) -> int:
+    # A line of JSON or CSV is not always a row.
+    count = None if shard.column_names() is None else shard.count_rows()
+    return sum(map(len, shard.batches(_ROWS))) if count is None else count
 
 
 def _names_for(reader: PairReader) -> list[str]:
@@ -190,18 +204,3 @@ def _without_values(
     for start in range(0, len(rows), _ROWS):
         part = list(rows[start : start + _ROWS])
         yield len(part), {name: [None] * len(part) if name in extra else part for name in names}
-
-
-def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
-    """Read the pairs to score from each row of a shard."""
-    for _, columns in columns_of_shard(shard, reader):
-        yield from reader.read(columns)
-
-
-def _dataset_column(ds: Dataset, name: str) -> Iterator[Any]:
-    feature, plain = ds.features[name], ds.with_format(None).select_columns([name])
-    for start in range(0, len(ds), _COLUMN_ROWS):
-        values = plain[start : start + _COLUMN_ROWS][name]
-        if isinstance(feature, ClassLabel):
-            values = [None if value is None else feature.int2str(value) for value in values]
-        yield from values

@@ -8,14 +8,14 @@ import numpy as np
 
 from ..files import open_shards
 from ..manifest.sidecars import places_of
-from ..rows.source import ShardRows
-from ..scoring.datasets import ScoredRows
+from ..rows.source import RowSource
+from ..scoring.datasets import ScoredRows, join
 from ..scoring.scorer import ScarScorer
 from ..selecting.choice import decide
 from ..selecting.criteria import Criteria
 from ..selecting.explanations import Explainer
 from .observations import MEASURES, Observations
-from .run import join, score_shards
+from .run import score_shards
 
 
 @dataclass
@@ -74,7 +74,7 @@ def explain_rows(
     outside = [number for number in numbers if not 0 <= number < n]
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
-    criteria, source = Criteria.of(k), ShardRows(shards, scorer.reader, n)
+    criteria, source = Criteria.of(k), RowSource(shards, scorer.reader, n)
     kept, dropped = decide(source, scored.scores, criteria, scorer, progress=True)
     explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria.in_words())
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..curation.refusals import refusal_reason
 from ..files import Batch, columns_of, take
+from ..rows.counting import GroupCounts
 from ..rows.pairs import PairReader, RowPairs
-from ..rows.source import read_batch
+from ..rows.source import read_batch, values_of
 from ..selecting.top_k import order_of
 from ..style import count_words, type_token_ratio
 
@@ -46,8 +47,7 @@ class Observations:
         self.is_kept[kept] = True
         self._of_all, self._of_kept = _sample(np.sort(order), len(scores)), _sample(kept, len(scores))
         self.examples: dict[int, tuple[RowPairs, str | None]] = {}
-        self.counts_in: Counter[str] = Counter()
-        self.counts_kept: Counter[str] = Counter()
+        self.groups = GroupCounts()
         self.refusals: Counter[str] = Counter()
         self._seen: dict[str, None] = {}
         self.measured_kept = int(np.count_nonzero(self._of_kept))
@@ -67,10 +67,7 @@ class Observations:
         measured = set(np.flatnonzero(self._of_all[here] | self._of_kept[here]).tolist())
         groups = None
         if self.group_by is not None:
-            columns = columns_of(batch)
-            groups = [str(value) for value in columns.get(self.group_by, [None] * len(batch))]
-            self.counts_in.update(groups)
-            self.counts_kept.update(groups[i] for i in np.flatnonzero(self.is_kept[here]))
+            groups = self.groups.add(values_of(batch, columns_of(batch), self.group_by), self.is_kept[here])
         wanted = sorted(shown | measured)
         if not wanted:
             return

@@ -17,8 +17,8 @@ from ..methods.scoring import score_with
 from ..progress import hidden
 from ..rows.pairs import PairReader
 from ..rows.sft import SftRows
-from ..rows.source import ShardRows
-from ..scoring.datasets import ScoredRows, report_skipped
+from ..rows.source import RowSource
+from ..scoring.datasets import ScoredRows, join, report_skipped
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..selecting.choice import decide
 from ..selecting.criteria import Criteria, read_stratify_by
@@ -129,7 +129,7 @@ def select_files(
     rows = len(scored.scores)
     if rows:
         report_skipped(scored, scorer.read_length)
-    source = ShardRows(shards, scorer.reader, rows)
+    source = RowSource(shards, scorer.reader, rows)
     kept, dropped = decide(source, scored.scores, criteria, scorer, progress)
     if criteria.k is not None and not all_rows:
         check_selected(kept, rows, scored.skipped, dropped)
@@ -169,17 +169,6 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
     """
     with tqdm(total=_count(shards), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
         return score_with(scorer, shards, cache, bar)
-
-
-def join(parts: Sequence[ScoredRows]) -> ScoredRows:
-    """The scores of all shards as one."""
-    skipped = {number: reason for part in parts for number, reason in part.skipped.items()}
-    return ScoredRows(
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.truncated for part in parts]),
-        np.concatenate([part.hashes for part in parts]),
-        skipped,
-    )
 
 
 def _sft_rows(shards: Sequence[Shard], reader: PairReader, output: Path) -> SftRows | None:

@@ -13,7 +13,7 @@ from ..files import Shard
 from ..progress import hidden
 from ..rows.batches import score_column
 from ..rows.pairs import RowPairs, check_rows, reasons_in_words
-from ..rows.source import DatasetRows, rows_of_shard
+from ..rows.source import RowSource, rows_of_shard
 from .cache import ScoreCache
 from .chunks import Chunk, cut_chunks
 from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer
@@ -104,31 +104,29 @@ def score_rows(
     return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
 
 
-def score_dataset(
-    ds: Dataset,
+def score_all(
+    score: Callable[[ScarScorer, Sequence[Shard], bool, tqdm], list[ScoredRows]],
+    source: RowSource,
     scorer: ScarScorer,
     cache: bool = True,
     progress: bool = False,
-    watch: Watch = iter,
 ) -> ScoredRows:
     """
-    Score a dataset in slices, reading only the columns needed.
+    Score all rows of a source, and log how many were skipped and truncated.
 
     Args:
-        ds ([`~datasets.Dataset`]): n rows, with any output format.
+        score (`Callable`): scores shards, given the scorer, the shards, `cache` and a progress bar.
+        source ([`~scar_hf.rows.source.RowSource`]): n rows.
         scorer ([`ScarScorer`]): the scorer.
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
-        watch (`Callable`, *optional*): yields the rows it is given, and may examine them.
 
     Returns:
-        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores. The numbers of skipped and truncated rows are logged.
+        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores.
     """
-    kept = scorer.cache() if cache and not scorer.in_memory else None
-    with tqdm(total=len(ds), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
-        rows = DatasetRows(ds, scorer.reader).rows()
-        scored = score_rows(scorer, watch(rows), kept, bar)
-    if len(ds):
+    with tqdm(total=len(source), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
+        scored = join(score(scorer, source.shards, cache, bar))
+    if len(source):
         report_skipped(scored, scorer.read_length)
     return scored
 
@@ -152,6 +150,17 @@ def score_each(
         start = sum(len(part.scores) for part in parts)
         parts.append(score_rows(scorer, watch(rows_of_shard(shard, scorer.reader)), cache, bar, start))
     return parts
+
+
+def join(parts: Sequence[ScoredRows]) -> ScoredRows:
+    """Join the scores of shards."""
+    skipped = {number: reason for part in parts for number, reason in part.skipped.items()}
+    return ScoredRows(
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.truncated for part in parts]),
+        np.concatenate([part.hashes for part in parts]),
+        skipped,
+    )
 
 
 def with_scores(ds: Dataset, scores: np.ndarray) -> Dataset:

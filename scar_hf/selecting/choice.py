@@ -1,10 +1,14 @@
 """Decides which rows to keep: applies curation, then score, quotas and diversity. Every entry point calls `decide`."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from tqdm.auto import tqdm
 
 from ..curation import Curation
 from ..progress import hidden
+from ..rows.pairs import RowPairs
 from ..rows.source import RowSource
 from ..scoring.scorer import ScarScorer
 from .criteria import Criteria, count_of, read_stratify_by
@@ -22,7 +26,7 @@ def decide(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """
     Choose the rows to keep. Rows are read again only if the criteria need it: all of them for curation, one column for
-    quotas, the pool for diversity.
+    quotas (together with curation in one pass), the pool for diversity.
 
     Args:
         source ([`~scar_hf.rows.source.RowSource`]): n rows.
@@ -44,10 +48,12 @@ def decide(
             "`diversity` compares rows by the ranker's vectors, but this ranking has no scorer to compute them. Rank the data "
             "with scar_rank, or pass ScarRanking(..., scorer=...)."
         )
+    column, shares = (None, None) if criteria.stratify_by is None else read_stratify_by(criteria.stratify_by)
     curated: dict[int, str] = {}
+    values: list[Any] = []
     if criteria.curation:
         curation = Curation([step.fresh() for step in criteria.curation])
-        curation.add(source.rows())
+        curation.add(source.rows() if column is None else _rows_and_values(source, column, values))
         curated = curation.dropped(scores)
     eligible = scores.copy()
     eligible[list(curated)] = np.nan
@@ -59,11 +65,10 @@ def decide(
         return top_indices(eligible, criteria.k), curated
     has_score = ~np.isnan(eligible)
     count = min(count_of(criteria.k, len(scores)), int(np.count_nonzero(has_score)))
-    if criteria.stratify_by is None:
+    if column is None:
         groups = Groups(np.zeros(len(scores), dtype=np.int64), [None], [1])
     else:
-        name, shares = read_stratify_by(criteria.stratify_by)
-        groups = group_values(source.column(name), name, shares)
+        groups = group_values(values if criteria.curation else source.column(column), column, shares)
 
     def embed(numbers: np.ndarray) -> np.ndarray:
         assert scorer is not None, "without diversity, nothing asks for vectors"
@@ -72,3 +77,10 @@ def decide(
 
     device = "cpu" if scorer is None else scorer.device
     return choose(eligible, groups.quotas(count, has_score), groups.labels, criteria.diversity, embed, device), curated
+
+
+def _rows_and_values(source: RowSource, column: str, values: list[Any]) -> Iterator[RowPairs]:
+    """Read the pairs of all rows, and append their values of a column to `values`."""
+    for _, count, columns in source.batches([column]):
+        values += columns.get(column, [None] * count)
+        yield from source.reader.read(columns)

@@ -17,8 +17,9 @@ from ..files import columns_of
 from ..progress import hidden
 from ..rows.batches import as_columns
 from ..rows.pairs import RowPairs, check_rows
-from ..rows.source import DatasetRows
+from ..rows.source import RowSource
 from ..scoring.chunks import cut_chunks, short_hash
+from ..scoring.datasets import score_all
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
 from ._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
@@ -149,9 +150,9 @@ class ScarFilter:
     def _decide(self, ds: Dataset) -> None:
         if SCORE_COLUMN in ds.column_names:
             logger.warning("The data has a column %r, which is ignored: all rows are scored again.", SCORE_COLUMN)
-        scored = score_watched(ds, self.scorer, self.cache, self.progress)
-        source = DatasetRows(ds, self.scorer.reader)
         self.criteria.check_columns(ds.column_names)
+        source = RowSource(ds, self.scorer.reader)
+        scored = score_all(score_watched, source, self.scorer, self.cache, self.progress)
         kept, curated = decide(source, scored.scores, self.criteria, self.scorer, self.progress)
         if self.criteria.k is not None:
             check_selected(kept, len(ds), scored.skipped, curated)

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..rows.pairs import PairReader
-from ..rows.source import DatasetRows
+from ..rows.source import RowSource
 from .criteria import Criteria, StratifyBy, read_stratify_by
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
     """
     Criteria(1, stratify_by=stratify_by).check_columns(ds.column_names)
     name, shares = read_stratify_by(stratify_by)
-    return group_values(DatasetRows(ds, PairReader()).column(name), name, shares)
+    return group_values(RowSource(ds, PairReader()).column(name), name, shares)
 
 
 def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] | None = None) -> Groups:
