@@ -40,8 +40,8 @@ def main() -> int:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 killed += 1
-                cached = sum(1 for file in (disturbed / "cache").rglob("*") if file.is_file())
-                print(f"kill {killed:2} after {moment:5.1f} s; chunks on disk: {cached}", flush=True)
+                cached = sum(file.stat().st_size for file in (disturbed / "cache").rglob("*.sqlite"))
+                print(f"kill {killed:2} after {moment:5.1f} s; bytes of scores on disk: {cached:,}", flush=True)
                 continue
             if process.returncode:
                 print(f"a run ended with status {process.returncode}")

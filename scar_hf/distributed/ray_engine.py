@@ -20,7 +20,7 @@ from ..progress import hidden
 from ..rows.pairs import check_rows
 from ..rows.source import rows_of_shard
 from ..scoring.cache import ChunkScores, ScoreCache
-from ..scoring.chunks import cut_chunks
+from ..scoring.chunks import Chunk, cut_chunks
 from ..scoring.datasets import ScoredRows, score_rows
 from ..scoring.scorer import NOT_FINITE, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER
@@ -36,9 +36,8 @@ _CHUNKS_AT_A_TIME = 2
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What came back of a chunk; without scores if they are in the cache."""
+    """What came back of a chunk; without scores if the cache lacks some after all."""
 
-    digest: str
     hashes: np.ndarray
     problems: dict[int, str]
     result: ChunkScores | None
@@ -69,7 +68,7 @@ def score_shards_on_ray(
     `engine` to [`~scar_hf.runs.select_files`]. Chunks of rows are cut alike, so that scores are the same to the last bit
     on machines of one kind. Each shard is read by one task. Actors that are killed, also with their node, are started
     again, and so is a reading task, up to three times. Scores are kept in this process's cache, so that a run goes on where
-    it was killed.
+    it was killed. A row that occurs in several chunks may differ in its last bits from what one process would give.
 
     Every node needs scar-hf of the same version, the data at the same path, and the ranker: the bundled one, a folder at
     the same path, or access to the Hub. Data without a path, such as a set on the Hub, is read on this process's node.
@@ -196,7 +195,8 @@ def _items(
         state["model"] = str(Path(scorer.model_name).absolute())
     options = {name: getattr(scorer.settings, name) for name in ("tokens_per_batch", "attn_implementation")}
     reader = restore_scorer(state, options)
-    work = ray.put(Work(without_rows(shards), reader, _known(kept)))
+    known = np.empty(0, dtype=np.uint64) if kept is None else kept.known()
+    work = ray.put(Work(without_rows(shards), reader, known))
     reading: dict[str, Any] = {"num_cpus": _CPUS_FOR_READING}
     if any(shard.path is None for shard in shards):
         # The files behind such rows lie on this node, which may have been given no CPUs.
@@ -267,18 +267,23 @@ def _take(
             where = shards[item["shard"]].path
             message = f"{message} (on another node; {where} must lie at the same path on all of them, and be the same)"
         raise {"ImportError": ImportError, "OSError": OSError}.get(name, ValueError)(message)
-    hashes = np.frombuffer(item["hashes"], dtype=np.uint64)
+    digests = [item["digests"][i : i + 16] for i in range(0, len(item["digests"]), 16)]
     problems = {int(i): text for i, text in json.loads(item["problems"]).items()}
-    if kind == "known":
-        assert kept is not None
-        result = kept.get(item["digest"], len(hashes))
-    else:
-        result = ChunkScores(np.frombuffer(item["scores"], dtype=np.float32), np.frombuffer(item["truncated"], dtype=bool))
+    places = np.frombuffer(item["places"], dtype=np.int64)
+    result, is_known = ChunkScores.empty(len(digests)), np.ones(len(digests), dtype=bool)
+    if len(places):
+        found = ChunkScores(np.frombuffer(item["scores"], dtype=np.float32), np.frombuffer(item["truncated"], dtype=bool))
+        result.scores[places], result.truncated[places] = found.scores, found.truncated
         if kept is not None:
-            kept.put(item["digest"], result)
+            kept.put([digests[i] for i in places], found)
+    rest = np.setdiff1d(np.arange(len(digests)), [*places, *problems]).astype(np.int64)
+    if len(rest):
+        assert kept is not None
+        is_known[rest], found = kept.get([digests[i] for i in rest])
+        result.scores[rest], result.truncated[rest] = found.scores, found.truncated
     if place not in parts:
-        bar.update(len(hashes))
-    parts[place] = _Part(item["digest"], hashes, problems, result)
+        bar.update(len(digests))
+    parts[place] = _Part(Chunk([], digests).row_hashes, problems, result if is_known.all() else None)
 
 
 def _raise_as_in_one_process(shards: Sequence[Shard], scorer: ScarScorer) -> None:
@@ -324,13 +329,6 @@ def _joined(parts: Sequence[_Part], start: int) -> ScoredRows:
             skipped[number + i] = part.problems.get(i) or NOT_FINITE
         number += len(part.hashes)
     return ScoredRows(np.concatenate(scores), np.concatenate(truncated), np.concatenate(hashes), skipped)
-
-
-def _known(kept: ScoreCache | None) -> frozenset[str]:
-    """Digests of the chunks whose scores are in a cache, so that no node computes them again."""
-    if kept is None:
-        return frozenset()
-    return frozenset(file.parent.name + file.name for file in kept.folder.glob("??/*") if not file.name.startswith("."))
 
 
 def _check_numbers(cpus: float | None, gpus: float | None, actors: int | None) -> None:

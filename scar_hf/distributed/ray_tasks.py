@@ -27,16 +27,17 @@ ITEM = pa.schema(
         ("kind", pa.string()),
         ("shard", pa.int64()),
         ("chunk", pa.int64()),
-        ("digest", pa.string()),
-        ("hashes", pa.large_binary()),
+        ("digests", pa.large_binary()),
         ("problems", pa.string()),
+        ("places", pa.large_binary()),
         ("rows", pa.large_binary()),
         ("scores", pa.large_binary()),
         ("truncated", pa.large_binary()),
         ("error", pa.string()),
     ]
 )
-# Of an item: rows to score; scored; in the driver's cache; a shard's end, with its number of chunks; an error.
+# Of an item: rows to score, at these places of the chunk; scored; all in the driver's cache; a shard's end, with its number of
+# chunks; an error.
 ROWS, SCORED, KNOWN, END, READ_ERROR, SCORE_ERROR = "rows", "scored", "known", "end", "read_error", "score_error"
 # What bad data and settings raise. It travels as an item: Ray would wrap it in tracebacks of its own.
 EXPECTED_ERRORS = (ValueError, ImportError, OSError)
@@ -50,12 +51,12 @@ class Work:
     Args:
         shards (`list[Shard]`): with absolute paths, and rows only where there is no path.
         scorer (`ScarScorer`): how rows are read.
-        known (`frozenset[str]`): digests of the chunks in the driver's cache.
+        known (`np.ndarray`): the first 8 bytes of the digests of rows in the driver's cache, uint64, ascending.
     """
 
     shards: list[Shard]
     scorer: ScarScorer
-    known: frozenset[str]
+    known: np.ndarray
 
 
 class ShardSource(Datasource):
@@ -104,15 +105,17 @@ def read_shard(number: int, work: Any) -> Iterator[pa.Table]:
             if scorer.settings.strict and problems:
                 yield _item(kind=READ_ERROR, shard=number, error=f"ValueError:{next(iter(problems.values()))}")
                 return
-            is_known = chunk.digest in shared.known
+            is_known = _is_in(chunk.row_hashes, shared.known)
+            is_known[list(problems)] = True
+            places = np.flatnonzero(~is_known)
             yield _item(
-                kind=KNOWN if is_known else ROWS,
+                kind=ROWS if len(places) else KNOWN,
                 shard=number,
                 chunk=count,
-                digest=chunk.digest,
-                hashes=chunk.row_hashes.tobytes(),
+                digests=b"".join(chunk.digests),
                 problems=json.dumps(problems),
-                rows=None if is_known else pickle.dumps(chunk.rows, protocol=5),
+                places=places.tobytes(),
+                rows=pickle.dumps(chunk.of(places), protocol=5) if len(places) else None,
             )
             count += 1
     except EXPECTED_ERRORS as error:
@@ -144,9 +147,8 @@ class ScoringActor:
         (item,) = batch.to_pylist()
         if item["kind"] != ROWS:
             return batch
-        rows = pickle.loads(item.pop("rows"))
+        chunk: Chunk = pickle.loads(item.pop("rows"))
         try:
-            chunk = Chunk(rows, item["digest"], np.frombuffer(item["hashes"], dtype=np.uint64))
             ((_, result),) = self._loaded().score_chunks([chunk])
         except EXPECTED_ERRORS as error:
             return _item(kind=SCORE_ERROR, shard=item["shard"], chunk=item["chunk"], error=_error_text(error))
@@ -190,6 +192,11 @@ def _opened(shard: Shard) -> Shard:
     if shard.path is None or not shard.path.is_dir():
         return shard
     return open_shards(shard.path)[0]
+
+
+def _is_in(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    places = np.minimum(np.searchsorted(known, hashes), max(len(known) - 1, 0))
+    return known[places] == hashes if len(known) else np.zeros(len(hashes), dtype=bool)
 
 
 def _error_text(error: BaseException) -> str:

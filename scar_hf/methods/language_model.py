@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ..rows.pairs import RowPairs
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
+from ..scoring.known_rows import score_missing
 from ..scoring.settings import ROWS, settings_that_decide
 from ..style import Surprisal
 from ..style.causal_lm import lm_identity
@@ -70,16 +71,20 @@ class LanguageModelScorer(MethodScorer):
     ) -> Iterator[tuple[Chunk, ChunkScores]]:
         """Score chunks, and cache the scores of the other method from the same pass."""
         other = self._twin().cache() if cache is not None else None
+        computed = 0
+
+        def compute(missing: Chunk) -> ChunkScores:
+            nonlocal computed
+            found, computed = self._score_both(missing, bar), len(missing.rows)
+            if other is not None:
+                other.put(missing.digests, found[self._twin().method])
+            return found[self.method]
+
         for chunk in chunks:
-            result = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
-            if result is None:
-                found = self._score_both(chunk, bar)
-                result = found[self.method]
-                for name, kept in ((self.method, cache), (self._twin().method, other)):
-                    if kept is not None:
-                        kept.put(chunk.digest, found[name])
-            elif bar is not None:
-                bar.update(len(chunk.rows))
+            computed = 0
+            result = score_missing(chunk, cache, compute)
+            if bar is not None:
+                bar.update(len(chunk.rows) - computed)
             yield chunk, result
 
     def own_identity(self) -> dict[str, Any]:
@@ -114,21 +119,18 @@ class LanguageModelScorer(MethodScorer):
         return self._other
 
     def _score_both(self, chunk: Chunk, bar: tqdm | None) -> dict[str, ChunkScores]:
-        """Score a chunk by both methods, a hundred rows at a time, so that the bar moves."""
+        """Score rows without a problem by both methods, a hundred rows at a time, so that the bar moves."""
         n = len(chunk.rows)
-        good = [i for i, row in enumerate(chunk.rows) if row.problem is None]
         scores = {name: np.full(n, np.nan, dtype=np.float32) for name in LM_METHODS}
         truncated = np.zeros(n, dtype=bool)
-        if bar is not None:
-            bar.update(n - len(good))
-        for start in range(0, len(good), 100):
-            some = good[start : start + 100]
-            found = self._scores_of([chunk.rows[i] for i in some])
+        for start in range(0, n, 100):
+            some = slice(start, start + 100)
+            found = self._scores_of(chunk.rows[some])
             for name in LM_METHODS:
                 scores[name][some] = found[name].scores
             truncated[some] = found[self.method].truncated
             if bar is not None:
-                bar.update(len(some))
+                bar.update(len(chunk.rows[some]))
         return {name: ChunkScores(values, truncated) for name, values in scores.items()}
 
     def _scores_of(self, rows: Sequence[RowPairs]) -> dict[str, ChunkScores]:

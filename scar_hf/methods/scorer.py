@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from .._version import __version__
@@ -12,6 +11,7 @@ from ..rows.pairs import RowPairs
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
 from ..scoring.datasets import ScoredRows, score_each
+from ..scoring.known_rows import score_missing
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
 from ..scoring.tokenization import TokenizedTexts, tokenize
@@ -68,11 +68,7 @@ class MethodScorer(ScarScorer):
     ) -> Iterator[tuple[Chunk, ChunkScores]]:
         """Score chunks of rows as they come: as [`ScarScorer.score_chunks`]."""
         for chunk in chunks:
-            result = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
-            if result is None:
-                result = self._score_rows(chunk)
-                if cache is not None:
-                    cache.put(chunk.digest, result)
+            result = score_missing(chunk, cache, lambda missing: self.score_pairs(missing.rows))
             if bar is not None:
                 bar.update(len(chunk.rows))
             yield chunk, result
@@ -109,15 +105,6 @@ class MethodScorer(ScarScorer):
         if name == "columns":
             return self.reader.columns
         return super()._meaning(name) if name == "formatting_func" else getattr(self.settings, name)
-
-    def _score_rows(self, chunk: Chunk) -> ChunkScores:
-        """Score a chunk; rows with a problem have no score."""
-        good = [i for i, row in enumerate(chunk.rows) if row.problem is None]
-        scores, truncated = np.full(len(chunk.rows), np.nan, dtype=np.float32), np.zeros(len(chunk.rows), dtype=bool)
-        if good:
-            found = self.score_pairs([chunk.rows[i] for i in good])
-            scores[good], truncated[good] = found.scores, found.truncated
-        return ChunkScores(scores, truncated)
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments of the method, apart from the settings."""

@@ -1,21 +1,31 @@
-"""Caches scores on disk, keyed by texts and scorer, so that an interrupted or repeated run need not compute them again."""
+"""Caches scores on disk, keyed by row and scorer, so that an interrupted, repeated or grown run need not compute them again."""
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from huggingface_hub import constants
 
-from ..files import atomic_write
-
 logger = logging.getLogger(__name__)
-_ROW = np.dtype([("score", "<f4"), ("truncated", "u1")])
+Result = TypeVar("Result")
+_VALUE = np.dtype([("score", "<f4"), ("truncated", "u1"), ("checksum", "V8")])
+# Gigabytes that the database may take unless $SCAR_HF_CACHE_SIZE says otherwise: some 200 million rows.
+_SIZE = 8.0
+# Seconds to wait for other processes that write.
+_PATIENCE = 30.0
+# What SQLite reports for a damaged file: not a database, malformed, or with other tables than ours.
+_DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,11 @@ class ChunkScores:
     scores: np.ndarray
     truncated: np.ndarray
 
+    @classmethod
+    def empty(cls, rows: int) -> "ChunkScores":
+        """The result for rows without a score."""
+        return cls(np.full(rows, np.nan, dtype=np.float32), np.zeros(rows, dtype=bool))
+
 
 def cache_folder() -> Path:
     """Return the cache folder for scores and converted models: `$SCAR_HF_CACHE`, or `$HF_HOME/scar-hf` if it is not set."""
@@ -39,52 +54,206 @@ def cache_folder() -> Path:
 
 class ScoreCache:
     """
-    A cache of chunk scores, one small file per chunk, written atomically.
+    A cache of row scores: one SQLite database for all scorers, which threads and processes may share. Nothing that happens to
+    it costs a result: damaged scores are computed again, and a database that cannot be used is ignored with a warning.
+
+    Each operation opens the database anew, because connections do not survive a fork. It keeps a rollback journal, because a
+    write-ahead log does not work on network file systems, where caches often are.
 
     Args:
         settings (`dict`): everything that scores depend on besides the texts: the ranker's content, precision, lengths.
         folder (`str` or `Path`, *optional*): the cache folder; by default `scores` in [`cache_folder`].
+        max_bytes (`int`, *optional*):
+            Size to keep the database below; by default `$SCAR_HF_CACHE_SIZE` gigabytes, or 8. Beyond it, scores of the scorers
+            that were not used for the longest time are removed.
+
+    Attributes:
+        key (`str`): identifies the scorer.
+
+    Raises:
+        `ValueError`: if `$SCAR_HF_CACHE_SIZE` is not a positive number.
     """
 
-    def __init__(self, settings: Mapping[str, Any], folder: str | Path | None = None):
-        key = sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-        self.folder = Path(folder or cache_folder() / "scores") / key[:32]
-        self._key = key.encode()
-        self._writable = True
+    def __init__(self, settings: Mapping[str, Any], folder: str | Path | None = None, max_bytes: int | None = None):
+        self.folder = Path(folder or cache_folder() / "scores")
+        self._key = blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=32).digest()
+        self._max_bytes = _given_size() if max_bytes is None else max_bytes
+        self._is_usable = True
 
-    def get(self, digest: str, rows: int) -> ChunkScores | None:
-        """Return the scores of a chunk, or `None` if they are missing or damaged."""
-        try:
-            data = self._path(digest).read_bytes()
-        except OSError:
-            return None
-        checksum, payload = data[:32], data[32:]
-        if self._checksum(digest, payload) != checksum or len(payload) != rows * _ROW.itemsize:
-            logger.warning("The cached scores in %s are damaged and will be computed again.", self._path(digest))
-            return None
-        table = np.frombuffer(payload, dtype=_ROW)
-        return ChunkScores(table["score"].astype(np.float32), table["truncated"].astype(bool))
+    @property
+    def key(self) -> str:
+        """What identifies the scorer, in hexadecimal."""
+        return self._key.hex()
 
-    def put(self, digest: str, result: ChunkScores) -> None:
-        """Store the scores of a chunk. If writing fails, warn once and continue without caching."""
-        if not self._writable:
+    def get(self, digests: Sequence[bytes]) -> tuple[np.ndarray, ChunkScores]:
+        """
+        Look up rows.
+
+        Args:
+            digests (`Sequence[bytes]`): from [`~scar_hf.rows.pairs.RowPairs.digest`], n of them.
+
+        Returns:
+            `tuple(np.ndarray, ChunkScores)`: which of the n rows were found, bool, and their scores; NaN for the others.
+        """
+        stored = self._try("read", partial(self._values, set(map(_number, digests)))) or {}
+        found, result = np.zeros(len(digests), dtype=bool), ChunkScores.empty(len(digests))
+        values, damaged = [], 0
+        for i, digest in enumerate(digests) if stored else ():
+            value = stored.get(_number(digest))
+            if isinstance(value, bytes) and value[5:] == self._checksum(digest, value[:5]):
+                found[i] = True
+                values.append(value)
+            elif value is not None:
+                damaged += 1
+        if values:
+            table_of_values = np.frombuffer(b"".join(values), dtype=_VALUE)
+            result.scores[found], result.truncated[found] = table_of_values["score"], table_of_values["truncated"]
+        if damaged:
+            logger.warning("%d cached scores in %s are damaged and will be computed again.", damaged, self.folder)
+        return found, result
+
+    def put(self, digests: Sequence[bytes], result: ChunkScores) -> None:
+        """
+        Store the scores of rows.
+
+        Args:
+            digests (`Sequence[bytes]`): n digests of rows.
+            result ([`ChunkScores`]): their n scores.
+        """
+        if not len(digests):
             return
-        table = np.empty(len(result.scores), dtype=_ROW)
-        table["score"], table["truncated"] = result.scores, result.truncated
-        payload = table.tobytes()
-        path = self._path(digest)
+        values = np.empty(len(digests), dtype=_VALUE)
+        values["score"], values["truncated"] = result.scores, result.truncated
+        packed = values.tobytes()
+        parts = [packed[i : i + 5] for i in range(0, len(packed), _VALUE.itemsize)]
+        stored = [(_number(d), part + self._checksum(d, part)) for d, part in zip(digests, parts, strict=True)]
+        self._try("write", partial(self._store, stored))
+
+    def known(self) -> np.ndarray:
+        """Return the first 8 bytes of the digests of all rows in the cache, uint64, ascending."""
+        numbers = self._try("read", self._numbers)
+        return np.empty(0, dtype=np.uint64) if numbers is None else np.sort(numbers.astype(np.uint64))
+
+    def _try(self, purpose: str, operation: Callable[[sqlite3.Connection], Result]) -> Result | None:
+        """Run an operation on the database; `None` if there is none to read. An error becomes a warning."""
+        path = self._path()
+        if not self._is_usable or (purpose == "read" and not path.exists()):
+            return None
         try:
-            with atomic_write(path) as out:
-                out.write(self._checksum(digest, payload) + payload)
-        except OSError as error:
-            self._writable = False
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with closing(_connect(path)) as db:
+                return operation(db)
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+                self._start_anew(path, error)
+                return None
+            self._is_usable = False
             logger.warning(
-                "Cannot write to the score cache in %s (%s). Scores are no longer cached in this run.", self.folder, error
+                "Cannot %s the score cache in %s (%s). Scores are no longer cached in this run.", purpose, self.folder, error
             )
+            return None
 
-    def _checksum(self, digest: str, payload: bytes) -> bytes:
-        """Hash the scores together with their key, so that a file moved from another chunk or ranker is rejected."""
-        return sha256(self._key + digest.encode() + payload).digest()
+    def _path(self) -> Path:
+        """The database; after damage, another one has a higher number."""
+        return max(self.folder.glob("scores.[0-9]*.sqlite"), key=_number_of, default=self.folder / "scores.0.sqlite")
 
-    def _path(self, digest: str) -> Path:
-        return self.folder / digest[:2] / digest[2:]
+    def _start_anew(self, path: Path, error: Exception) -> None:
+        """Replace a damaged database by one with another name, as other processes may still use this one and its journal."""
+        logger.warning("The score cache %s is damaged (%s). Its scores will be computed again.", path, error)
+        try:
+            with closing(_connect(path.with_name(f"scores.{_number_of(path) + 1}.sqlite"))) as db:
+                db.execute("CREATE TABLE IF NOT EXISTS scorers (id INTEGER PRIMARY KEY, key BLOB UNIQUE, used REAL)")
+            path.unlink(missing_ok=True)
+        except (sqlite3.Error, OSError):
+            self._is_usable = False
+
+    def _values(self, numbers: Collection[int], db: sqlite3.Connection) -> dict[int, Any]:
+        table = self._table(db)
+        if table is None or not numbers:
+            return {}
+        return dict(db.execute(f"SELECT row, value FROM {table} WHERE row IN ({','.join(map(str, sorted(numbers)))})"))
+
+    def _numbers(self, db: sqlite3.Connection) -> np.ndarray:
+        table = self._table(db)
+        rows = () if table is None else db.execute(f"SELECT row FROM {table}")
+        return np.fromiter((row for (row,) in rows), dtype=np.int64)
+
+    def _store(self, values: Sequence[tuple[int, bytes]], db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        table = self._table(db) or self._new_table(db)
+        db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", values)
+        self._evict(db, table)
+        db.execute("COMMIT")
+
+    def _table(self, db: sqlite3.Connection) -> str | None:
+        """The table of this scorer, if there is one."""
+        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'scorers' AND type = 'table'").fetchone():
+            return None
+        found = db.execute("SELECT id FROM scorers WHERE key = ?", (self._key,)).fetchone()
+        return f"scores_{int(found[0])}" if found else None
+
+    def _new_table(self, db: sqlite3.Connection) -> str:
+        db.execute("CREATE TABLE IF NOT EXISTS scorers (id INTEGER PRIMARY KEY, key BLOB UNIQUE, used REAL)")
+        number = db.execute("INSERT INTO scorers (key, used) VALUES (?, 0)", (self._key,)).lastrowid
+        db.execute(f"CREATE TABLE scores_{number} (row INTEGER PRIMARY KEY, value BLOB)")
+        return f"scores_{number}"
+
+    def _evict(self, db: sqlite3.Connection, table: str) -> None:
+        """Note that this scorer is in use; if the database is too large, drop unused scorers, then a part of this one."""
+        number = int(table.removeprefix("scores_"))
+        db.execute("UPDATE scorers SET used = ? WHERE id = ?", (time.time(), number))
+        page_size = db.execute("PRAGMA page_size").fetchone()[0]
+        while (_pages(db) * page_size) > self._max_bytes:
+            oldest = db.execute("SELECT id FROM scorers WHERE id != ? ORDER BY used LIMIT 1", (number,)).fetchone()
+            if oldest is None:
+                # Digests are random, and so is a third of their range.
+                start = random.randrange(-(2**63), 2**63 - 2**64 // 3)
+                db.execute(f"DELETE FROM {table} WHERE row BETWEEN ? AND ?", (start, start + 2**64 // 3))
+                return
+            db.execute(f"DROP TABLE IF EXISTS scores_{int(oldest[0])}")
+            db.execute("DELETE FROM scorers WHERE id = ?", oldest)
+
+    def _checksum(self, digest: bytes, value: bytes) -> bytes:
+        """Hash a score together with its key, so that one that was moved from another row or ranker is rejected."""
+        return blake2b(digest + value, digest_size=8, key=self._key).digest()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+    try:
+        db.text_factory = bytes
+        # Other processes may write to the cache: nothing that a database holds is run.
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        db.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _pages(db: sqlite3.Connection) -> int:
+    return db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0]
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def _number_of(path: Path) -> int:
+    with suppress(ValueError, IndexError):
+        return int(path.name.split(".")[1])
+    return -1
+
+
+def _given_size() -> int:
+    given = os.environ.get("SCAR_HF_CACHE_SIZE") or str(_SIZE)
+    try:
+        size = float(given)
+    except ValueError:
+        size = 0.0
+    if not 0 < size < float("inf"):
+        raise ValueError(
+            f"$SCAR_HF_CACHE_SIZE must be a positive number of gigabytes, got {given!r}. The default is {_SIZE:g}."
+        )
+    return int(size * 1e9)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from hashlib import sha256
 from threading import Event
 from typing import Protocol
 
@@ -34,13 +33,20 @@ class Chunk:
 
     Args:
         rows (`list[RowPairs]`): the rows, at most 2048.
-        digest (`str`): SHA-256 of the scored texts.
-        row_hashes (`np.ndarray` of shape `(n,)`, uint64): a short hash of each row's scored texts.
+        digests (`list[bytes]`): a hash of each row's scored texts, 16 bytes.
     """
 
     rows: list[RowPairs]
-    digest: str
-    row_hashes: np.ndarray
+    digests: list[bytes]
+
+    @property
+    def row_hashes(self) -> np.ndarray:
+        """The first 8 bytes of each digest, uint64 of shape `(n,)`."""
+        return np.frombuffer(b"".join(self.digests), dtype="<u8")[::2].copy()
+
+    def of(self, places: np.ndarray) -> "Chunk":
+        """Return the rows at `places` as a chunk."""
+        return Chunk([self.rows[i] for i in places], [self.digests[i] for i in places])
 
 
 def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
@@ -63,20 +69,15 @@ def cut_chunks(rows: Iterable[RowPairs]) -> Iterator[Chunk]:
         size += sum(len(text) for pair in (*row.pairs, *row.against) for text in pair if isinstance(text, str))
         cut = len(taken) >= _CHUNK_MIN and int.from_bytes(digests[-1][:4], "little") % _CUT_EVERY == 0
         if cut or len(taken) == _CHUNK_MAX or size >= _CHUNK_TEXT:
-            yield _chunk(taken, digests)
+            yield Chunk(taken, digests)
             taken, digests, size = [], [], 0
     if taken:
-        yield _chunk(taken, digests)
+        yield Chunk(taken, digests)
 
 
 def short_hash(row: RowPairs) -> int:
-    """Return a row's hash as stored in [`Chunk`]."""
+    """Return a row's hash as in `Chunk.row_hashes`."""
     return int.from_bytes(row.digest()[:8], "little")
-
-
-def _chunk(rows: list[RowPairs], digests: list[bytes]) -> Chunk:
-    hashes = np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype=np.uint64)
-    return Chunk(rows, sha256(b"".join(digests)).hexdigest(), hashes)
 
 
 def batches_by_tokens(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:

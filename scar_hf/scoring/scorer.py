@@ -25,6 +25,7 @@ from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
 from .encoders import default_backend, make_encoder, prefer_cpu_attention, resolve_hardware
 from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
+from .known_rows import PartlyScored
 from .probing import check_probe
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
 from .tokenization import TokenizedTexts, tokenize
@@ -236,7 +237,8 @@ class ScarScorer:
         Raises:
             `ValueError`: if no score of a chunk is finite, which means that the weights are bad.
         """
-        waiting: deque[tuple[Chunk, Future | ChunkScores]] = deque()
+        waiting: deque[tuple[PartlyScored, Future | None]] = deque()
+        in_work: set[bytes] = set()
         stop = Event()
         self._threads = torch.get_num_threads()
         with (
@@ -245,19 +247,22 @@ class ScarScorer:
         ):
             try:
                 for chunk in chunks:
-                    known = cache.get(chunk.digest, len(chunk.rows)) if cache is not None else None
-                    if known is not None and bar is not None:
-                        bar.update(len(chunk.rows))
-                    waiting.append((chunk, known or executor.submit(self._score_chunk, chunk, cache, bar, stop)))
+                    part = PartlyScored.of(chunk, cache, in_work)
+                    if bar is not None:
+                        bar.update(len(chunk.rows) - len(part.missing))
+                    computed = part.to_compute
+                    in_work.update(computed.digests)
+                    future = executor.submit(self._score_chunk, computed, stop, bar) if computed.rows else None
+                    waiting.append((part, future))
                     if len(waiting) > _LOOKAHEAD:
-                        yield _finished(*waiting.popleft())
+                        yield self._finished(*waiting.popleft(), cache, in_work, stop)
                 while waiting:
-                    yield _finished(*waiting.popleft())
+                    yield self._finished(*waiting.popleft(), cache, in_work, stop)
             finally:
                 stop.set()  # after an error or interrupt, cancel the running work
-                for _, future in waiting:
-                    if isinstance(future, Future):
-                        future.cancel()
+                for _, waits_for in waiting:
+                    if waits_for is not None:
+                        waits_for.cancel()
 
     def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """
@@ -321,13 +326,18 @@ class ScarScorer:
         meant = {"backend": self.backend, "dtype": self._precision, "max_length": self.read_length}
         return (meant | {"columns": self.reader.columns}).get(name, getattr(self.settings, name))
 
-    def _score_chunk(self, chunk: Chunk, cache: ScoreCache | None, bar: tqdm | None, stop: Event) -> ChunkScores:
-        result = score_chunk(chunk, self.model, self._encoder, self._tokens_of, stop, bar)
-        if np.isnan(result.scores).all() and any(row.problem is None for row in chunk.rows):
-            raise ValueError(f"No score of {len(chunk.rows)} rows is finite: {self._weights_advice()}")
-        if cache is not None:
-            cache.put(chunk.digest, result)
-        return result
+    def _score_chunk(self, chunk: Chunk, stop: Event, bar: tqdm | None = None) -> ChunkScores:
+        return score_chunk(chunk, self.model, self._encoder, self._tokens_of, stop, bar)
+
+    def _finished(
+        self, part: PartlyScored, future: Future | None, cache: ScoreCache | None, in_work: set[bytes], stop: Event
+    ) -> tuple[Chunk, ChunkScores]:
+        computed = future.result() if future is not None else None
+        result = part.complete(computed, lambda chunk: self._score_chunk(chunk, stop), cache)
+        if computed is not None and np.isnan(result.scores).all():
+            raise ValueError(f"No score of {len(part.chunk.rows)} rows is finite: {self._weights_advice()}")
+        in_work.difference_update(part.to_compute.digests)
+        return part.chunk, result
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
         with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
@@ -383,7 +393,3 @@ class ScarScorer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**{name: value for name, value in state.items() if name in BY_NAME})  # type: ignore[misc]
         self._identity = state["weights"]
-
-
-def _finished(chunk: Chunk, result: Future | ChunkScores) -> tuple[Chunk, ChunkScores]:
-    return chunk, result.result() if isinstance(result, Future) else result
