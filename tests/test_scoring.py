@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -293,3 +294,48 @@ def test_wrong_settings(settings):
 def test_max_length_beyond_the_encoder_is_refused():
     with pytest.raises(ValueError, match=r"at most 512 tokens"):
         ScarScorer.from_pretrained("scar-ranker", max_length=600)
+
+
+def test_a_ranker_stays_loaded_until_its_files_change(tiny_model, tokenizer, tmp_path, monkeypatch):
+    from scar_hf.scoring import loaded
+
+    folder, loads = tmp_path / "ranker", []
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    load = loaded.load_ranker
+    monkeypatch.setattr(loaded, "load_ranker", lambda *args, **kwargs: loads.append(args) or load(*args, **kwargs))
+    settings = {"device": "cpu", "dtype": "float32", "backend": "torch"}
+    texts = (["q", "p"], ["a", "b"])
+
+    def score(**more) -> np.ndarray:
+        return ScarScorer(str(folder), **(settings | more)).score(*texts)
+
+    first = score()
+    np.testing.assert_array_equal(score(), first)
+    assert len(loads) == 1
+    assert score(max_length=10).shape == (2,) and len(loads) == 2  # other settings
+    score()
+    assert len(loads) == 3
+    tiny_model(seed=1, vocab_size=len(tokenizer)).save_pretrained(folder)
+    assert np.abs(score() - first).max() > 1e-4 and len(loads) == 4
+
+
+def test_a_ranker_that_someone_may_change_is_theirs_alone(tiny_ranker):
+    make = partial(ScarScorer, str(tiny_ranker), device="cpu", dtype="float32", backend="torch")
+    scorers = [make(), make(), make()]
+    first = [scorer.score("q", "a") for scorer in scorers]
+    assert len(set(first)) == 1 and scorers[0]._encoder is scorers[1]._encoder
+    changed = scorers[1].model
+    assert changed is scorers[1].model
+    with torch.no_grad():
+        changed.score_head.out_proj.bias += 1
+    found = [scorer.score("q", "a") for scorer in [*scorers, make()]]
+    assert np.argmax(np.abs(np.array(found) - first[0]) > 0.5) == 1 and found[0] == found[2] == found[3] == first[0]
+
+
+def test_a_large_ranker_is_not_kept(tiny_ranker, monkeypatch):
+    from scar_hf.scoring import loaded
+
+    monkeypatch.setattr(loaded, "_LARGEST_KEPT", 1000)
+    one, other = (ScarScorer(str(tiny_ranker), device="cpu", dtype="float32", max_length=33) for _ in range(2))
+    assert one.score("q", "a") == other.score("q", "a") and one._encoder is not other._encoder

@@ -112,9 +112,10 @@ class MethodScorer(ScarScorer):
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
         """Tokens for the ranker, whose encoder compares rows."""
-        with self._tokenizing:
+        loaded = self._load()
+        with loaded.tokenizing:
             read_length = ScarScorer.read_length.__get__(self)
-            return tokenize(self.tokenizer, texts, read_length, truncation=self.settings.truncation)
+            return tokenize(loaded.tokenizer, texts, read_length, truncation=self.settings.truncation)
 
     def __getstate__(self) -> dict[str, Any]:
         """The identity of the scores and the means to rebuild the scorer; a model in memory cannot be sent anywhere."""

@@ -25,7 +25,7 @@ def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = 
     Returns:
         `np.ndarray` of shape `(n, H)`, float32.
     """
-    hidden_size, parts = scorer.model.config.hidden_size, []
+    hidden_size, parts = scorer.config.hidden_size, []
     with (
         one_thread_per_operation(),
         tqdm(total=len(responses), desc="Mapping", unit="row", disable=hidden(progress)) as bar,
@@ -34,7 +34,7 @@ def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = 
             some = responses[start : start + _TEXTS_AT_ONCE]
             texts = scorer._tokens_of(list(some))
             vectors, forms = scorer._encoder.encode(texts.token_ids)
-            _, forms = texts.merge(vectors, forms, scorer.model.config.pooling)
+            _, forms = texts.merge(vectors, forms, scorer.config.pooling)
             parts.append(forms)
             bar.update(len(some))
     return np.concatenate(parts) if parts else np.empty((0, hidden_size), dtype=np.float32)

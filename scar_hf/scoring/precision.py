@@ -62,6 +62,11 @@ def as_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtyp
     return found
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """Return the name of a precision, such as `"bfloat16"`."""
+    return str(dtype).removeprefix("torch.")
+
+
 @lru_cache(maxsize=1)
 def _cpu_flags() -> set[str]:
     info = Path("/proc/cpuinfo")

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
-from threading import Event, Lock
+from threading import Event, RLock
 from typing import Any, overload
 
 import numpy as np
@@ -15,18 +15,19 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from .._version import __version__
-from ..modeling import ScarModel
+from ..modeling import ScarConfig, ScarModel
 from ..progress import hidden
 from ..rows.batches import add_scores, as_columns
 from ..rows.pairs import PairReader, RowPairs, check_rows, pair_problem
 from .cache import ChunkScores, ScoreCache
-from .checkpoints import checkpoint_identity, load_ranker, load_tokenizer, read_config, resolve_checkpoint
+from .checkpoints import checkpoint_identity, read_config, resolve_checkpoint
 from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
-from .encoders import default_backend, make_encoder, prefer_cpu_attention, resolve_hardware
+from .encoders import default_backend, make_encoder, resolve_hardware
 from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
 from .known_rows import PartlyScored
-from .probing import check_probe
+from .loaded import LoadedRanker, loaded_ranker, release
+from .precision import precision_name
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
 from .tokenization import TokenizedTexts, tokenize
 
@@ -73,10 +74,8 @@ class ScarScorer:
         self.device, self.dtype, self._backend = resolve_hardware(self.settings)
         given = self.settings
         self.reader = PairReader(given.columns, given.turn, given.formatting_func, given.preference)
-        self._model: ScarModel | None = None
-        self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._encoder: Any = None
-        self._in_memory = False
+        self._given: tuple[ScarModel, PreTrainedTokenizerBase] | None = None  # a ranker in memory
+        self._loaded: LoadedRanker | None = None
         self._identity: str | None = None  # the checkpoint's identity once loaded; in a worker, the expected one
         self.start_workers()
         restart_after_fork(self)
@@ -84,8 +83,8 @@ class ScarScorer:
         self._warned = False
 
     def start_workers(self) -> None:
-        """Create the locks. A forked process needs new ones, because a thread of its parent may have held the old ones."""
-        self._loading, self._tokenizing = Lock(), Lock()
+        """Create the lock. A forked process needs a new one, because a thread of its parent may have held the old one."""
+        self._loading = RLock()
 
     @classmethod
     @with_settings
@@ -112,27 +111,28 @@ class ScarScorer:
     def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs) -> "ScarScorer":
         """Create a scorer from a ranker in memory, with its device and precision."""
         scorer = cls("a ranker in memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
-        scorer._model, scorer._tokenizer, scorer._in_memory = model, tokenizer, True
+        scorer._given = model, tokenizer
         return scorer
 
     @property
     def in_memory(self) -> bool:
         """Whether the ranker exists only in memory, so that other processes and later runs cannot load it."""
-        return self._in_memory
+        return self._given is not None
 
     @property
     def model(self) -> ScarModel:
-        """The ranker; loaded at first access."""
-        self._load()
-        assert self._model is not None
-        return self._model
+        """The ranker; loaded at first access. It may be changed: no other scorer uses it."""
+        return self._load(own=True).model
+
+    @property
+    def config(self) -> ScarConfig:
+        """The ranker's configuration; the ranker is loaded at first access."""
+        return self._load().model.config
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The ranker's tokenizer; loaded at first access."""
-        self._load()
-        assert self._tokenizer is not None
-        return self._tokenizer
+        return self._load().tokenizer
 
     @property
     def backend(self) -> str:
@@ -150,8 +150,9 @@ class ScarScorer:
         """Maximum number of tokens read per text, including special tokens."""
         if self.settings.max_length is not None:
             return self.settings.max_length
-        if self._model is not None:
-            return self._model.config.max_length
+        known = self._given[0] if self._given is not None else self._loaded.model if self._loaded is not None else None
+        if known is not None:
+            return known.config.max_length
         return read_config(resolve_checkpoint(self.model_name), self.settings.revision).max_length
 
     @overload
@@ -276,7 +277,7 @@ class ScarScorer:
             `np.ndarray` of shape `(n, 2, H)`, float32: first-token vectors of instruction and response, averaged over a
             row's pairs; NaN for rows without pairs.
         """
-        hidden_size, pooling = self.model.config.hidden_size, self.model.config.pooling
+        hidden_size, pooling = self.config.hidden_size, self.config.pooling
         with one_thread_per_operation():
             parts = [embed_chunk(chunk, self._encoder, self._tokens_of, pooling, bar) for chunk in cut_chunks(rows)]
         return np.concatenate(parts) if parts else np.empty((0, 2, hidden_size), dtype=np.float32)
@@ -327,7 +328,8 @@ class ScarScorer:
         return (meant | {"columns": self.reader.columns}).get(name, getattr(self.settings, name))
 
     def _score_chunk(self, chunk: Chunk, stop: Event, bar: tqdm | None = None) -> ChunkScores:
-        return score_chunk(chunk, self.model, self._encoder, self._tokens_of, stop, bar)
+        loaded = self._load()
+        return score_chunk(chunk, loaded.model, loaded.encoder, self._tokens_of, stop, bar)
 
     def _finished(
         self, part: PartlyScored, future: Future | None, cache: ScoreCache | None, in_work: set[bytes], stop: Event
@@ -340,41 +342,39 @@ class ScarScorer:
         return part.chunk, result
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
-        with self._tokenizing:  # a fast tokenizer may be used by one thread at a time
-            return tokenize(self.tokenizer, texts, self.read_length, truncation=self.settings.truncation)
+        loaded = self._load()
+        with loaded.tokenizing:
+            return tokenize(loaded.tokenizer, texts, self.read_length, truncation=self.settings.truncation)
 
-    def _load(self) -> None:
+    def _load(self, own: bool = False) -> LoadedRanker:
+        """Return the ranker; loaded at first use. With `own`, it is this scorer's alone."""
         with self._loading:
-            if self._encoder is not None:
-                return
-            path, revision, identity = resolve_checkpoint(self.model_name), self.settings.revision, None
-            model, tokenizer = self._model, self._tokenizer
-            if model is None or tokenizer is None:
-                identity = checkpoint_identity(path, revision)
-                if self._identity not in (None, identity):
-                    raise ValueError(f"The ranker {self.model_name!r} has changed since this scorer was created.")
-                model = load_ranker(path, revision, attn_implementation=self.settings.attn_implementation)
-                tokenizer = load_tokenizer(path, revision)
-                check_probe(model, tokenizer, self.model_name)
-                if self.backend == "torch":
-                    model.to(self.device).encoder.to(self.dtype)
-                    prefer_cpu_attention(model)
             # The scorer's limit; this thread itself is limited to one.
             threads = self._threads or torch.get_num_threads()
-            encoder = make_encoder(model, tokenizer, self.settings, path, self.backend, self._precision, threads)
-            if identity is not None and checkpoint_identity(path, revision) != identity:
-                raise ValueError(f"The ranker {self.model_name!r} changed while it was loading. Load it again.")
-            self._model, self._tokenizer, self._encoder, self._identity = model, tokenizer, encoder, identity
+            if self._loaded is None and self._given is not None:
+                encoder = make_encoder(*self._given, self.settings, "", self.backend, self._precision, threads)
+                self._loaded = LoadedRanker(*self._given, encoder)
+            elif self._loaded is None or (own and self._loaded.is_shared):
+                hardware = (self.backend, self.device, self.dtype, threads)
+                self._loaded = loaded_ranker(self.settings, *hardware, self._identity, own)
+                self._identity = self._loaded.identity
+            if own:
+                release(self._loaded)
+            return self._loaded
+
+    @property
+    def _encoder(self) -> Any:
+        return self._load().encoder
 
     @property
     def _precision(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return precision_name(self.dtype)
 
     def _conversion(self) -> str | None:
         """Return the key of the converted model, or `None` if PyTorch runs the original."""
         if self.backend == "torch":
             return None
-        if self._encoder is not None:
+        if self._loaded is not None:
             return self._encoder.key
         from .encoders.openvino_encoder import conversion_key
 
