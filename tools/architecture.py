@@ -17,14 +17,44 @@ import sys
 import tempfile
 from pathlib import Path
 
+# A word that occurs in the texts of the traced rows and nowhere else.
+MARKER = "zorbs"
 TRACED = """
 import json, sys, threading
-root, way, data, out = sys.argv[1:5]
-entered = set()
+from collections.abc import Mapping
+root, way, data, out, marker = sys.argv[1:6]
+holding, running = set(), set()
 
-def see(frame, event, _):
-    if event == "call" and frame.f_code.co_filename.startswith(root) and frame.f_code.co_name != "<module>":
-        entered.add(frame.f_code.co_filename)
+def holds(value, depth=0):
+    # Whether a value is or contains the text: in strings, bytes, containers, tables, and small objects of the package.
+    if isinstance(value, (str, bytes)):
+        return (marker if isinstance(value, str) else marker.encode()) in value
+    if depth > 4 or value is None or isinstance(value, (int, float, type)):
+        return False
+    if isinstance(value, Mapping):
+        return any(holds(item, depth + 1) for item in list(value.values())[:50])
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(holds(item, depth + 1) for item in list(value)[:50])
+    kind = type(value)
+    if kind.__module__.startswith("pyarrow") and hasattr(value, "slice"):
+        return holds(value.slice(0, 50).to_pylist(), depth + 1)
+    if kind.__module__.startswith("scar_hf.rows") or kind.__name__ == "Chunk":
+        names = getattr(kind, "__slots__", ()) or list(getattr(value, "__dict__", ()))
+        return any(holds(getattr(value, name, None), depth + 1) for name in names)
+    return False
+
+def see(frame, event, returned):
+    code = frame.f_code
+    if event not in ("call", "return") or not code.co_filename.startswith(root) or code.co_name == "<module>":
+        return
+    if not code.co_flags & 2:  # the body of a class, not a function
+        return
+    running.add(code.co_filename)
+    if code.co_filename in holding:
+        return
+    found = holds(returned) or any(holds(value) for name, value in frame.f_locals.items() if name not in ("self", "cls"))
+    if found:
+        holding.add(code.co_filename)
 
 if way == "select":
     from scar_hf.cli import main
@@ -37,7 +67,7 @@ else:
     threading.setprofile(see); sys.setprofile(see)
     ds.filter(scar_filter(k=0.5, progress=False))
 sys.setprofile(None)
-print(json.dumps(sorted(entered)))
+print(json.dumps([sorted(holding), sorted(running)]))
 """
 
 
@@ -85,20 +115,20 @@ def circles(arrows: dict[str, set[str]]) -> int:
     return len({frozenset(b for b in reached[a] if a in reached[b]) for a in arrows if a in reached[a]})
 
 
-def entered(root: Path, way: str) -> list[str]:
-    """The modules that a text enters on one way."""
+def entered(root: Path, way: str) -> tuple[list[str], list[str]]:
+    """The modules that hold a row's text on one way, and those of which any function runs."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.jsonl"
-        rows = [{"instruction": "What do bees eat?", "response": f"{n} of them eat nectar."} for n in range(4)]
+        rows = [{"instruction": f"What do {MARKER} eat?", "response": f"{n} of the {MARKER} eat nectar."} for n in range(4)]
         data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         env = os.environ | {"PYTHONPATH": str(root), "SCAR_HF_CACHE": folder}
         out = str(Path(folder) / "out.jsonl")
-        command = [sys.executable, "-c", TRACED, str(root), way, str(data), out]
+        command = [sys.executable, "-c", TRACED, str(root), way, str(data), out, MARKER]
         run = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
     if run.returncode:
         raise RuntimeError(run.stderr[-2000:])
-    files = json.loads(run.stdout.splitlines()[-1])
-    return [str(Path(file).relative_to(root)) for file in files if ".venv" not in file]
+    found = json.loads(run.stdout.splitlines()[-1])
+    return tuple([str(Path(file).relative_to(root)) for file in files if ".venv" not in file] for files in found)
 
 
 def main() -> None:

@@ -58,8 +58,7 @@ class RowSource:
 
     def column_names(self) -> list[str]:
         """Return the column names; for JSON files, those of the first rows."""
-        known = self.shards[0].column_names()
-        return known or next((list(names) for batch in self.shards[0].batches(_ROWS) if (names := columns_of(batch))), [])
+        return first_columns(self.shards[0])[0]
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
         """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
@@ -141,6 +140,13 @@ def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()
         if len(batch):
             yield len(batch), _filled(batch, columns, seen, extra)
     yield from _without_values(waiting, _names_for(reader), extra)
+
+
+def first_columns(shard: Shard) -> tuple[list[str], pa.Schema | None]:
+    """Return the column names of a shard and, for columnar data, its schema; for JSON, the names in the first rows."""
+    batches = shard.batches(_ROWS)
+    first = next((batch for batch in batches if isinstance(batch, pa.Table) or columns_of(batch)), [])
+    return (list(columns_of(first)), None) if isinstance(first, list) else (first.column_names, first.schema)
 
 
 def read_batch(batch: Batch, reader: PairReader, seen: dict[str, None]) -> list[RowPairs]:

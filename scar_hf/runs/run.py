@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ..files import Shard, check_output, columns_of, merge_schemas, open_shards
+from ..files import Shard, check_output, merge_schemas, open_shards
 from ..manifest.description import check_unchanged, describe_files, describe_selection, file_times
 from ..manifest.replacing import check_replaceable
 from ..manifest.sidecars import find_manifest, is_output_of, reason_lines, write_sides
@@ -17,7 +17,7 @@ from ..methods.scoring import score_with
 from ..progress import hidden
 from ..rows.pairs import PairReader
 from ..rows.sft import SftRows
-from ..rows.source import RowSource
+from ..rows.source import RowSource, first_columns
 from ..scoring.datasets import ScoredRows, join, report_skipped
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..selecting.choice import decide
@@ -26,8 +26,6 @@ from ..selecting.explanations import EXPLANATION_COLUMNS, Explainer
 from ..selecting.top_k import check_selected, threshold_of
 from .observations import Observations
 from .output import OutputWriter, staged
-
-_ROWS = 1000
 
 
 @dataclass
@@ -173,9 +171,7 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
 
 def _sft_rows(shards: Sequence[Shard], reader: PairReader, output: Path) -> SftRows | None:
     """What rows become for TRL: the same in all shards, by the columns of all."""
-    names: dict[str, None] = {}
-    for shard in shards:
-        names.update(dict.fromkeys(shard.column_names() or columns_of(next(iter(shard.batches(_ROWS)), []))))
+    names = dict.fromkeys(name for shard in shards for name in first_columns(shard)[0])
     sft = SftRows.of(list(names), reader) if names else None
     if sft is not None and output.suffix == ".csv" and not sft.as_text:
         raise ValueError(
@@ -196,15 +192,14 @@ def _check_columns(
     """Find what is wrong with the columns before any work goes into the rows."""
     schema: pa.Schema | None = None
     for shard in shards:
-        batch = next(iter(shard.batches(_ROWS)), None)
-        if one_table and isinstance(batch, pa.Table):
+        names, own = first_columns(shard)
+        if one_table and own is not None:
             try:
-                schema = merge_schemas(schema, batch.schema)
+                schema = merge_schemas(schema, own)
             except ValueError as error:
                 raise ValueError(
                     f"{shard.name} does not fit into one Parquet file with the shards before it: {error}"
                 ) from error
-        names = list(columns_of(batch)) if batch is not None else []
         if not names:
             continue
         reader.needed(names)
