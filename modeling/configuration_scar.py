@@ -89,7 +89,7 @@ class ScarConfig(PreTrainedConfig):
     training: dict[str, Any] | None = None
     probe: dict[str, Any] | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if ScarConfig.when_made is not None:
             ScarConfig.when_made()
         if self.encoder_config is None:
@@ -113,7 +113,7 @@ class ScarConfig(PreTrainedConfig):
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """
         Save the config together with the code that its `auto_map` and `custom_pipelines` refer to, so that the ranker loads
         with `trust_remote_code=True` where scar-hf is not installed. Saving a model calls this method.

@@ -13,12 +13,13 @@ from .configuration_scar import ScarConfig
 class ScarMLP(nn.Module):
     """Linear, ReLU, Linear (paper, section 3)."""
 
-    def __init__(self, in_features: int, hidden_features: int, out_features: int):
+    def __init__(self, in_features: int, hidden_features: int, out_features: int) -> None:
         super().__init__()
         self.dense = nn.Linear(in_features, hidden_features)
         self.out_proj = nn.Linear(hidden_features, out_features)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map vectors of `in_features` to vectors of `out_features`."""
         return self.out_proj(F.relu(self.dense(hidden_states)))
 
 

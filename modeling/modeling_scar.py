@@ -102,7 +102,7 @@ class ScarModel(ScarPreTrainedModel):
     uploader: ClassVar[Callable[..., Any] | None] = None
     _UPLOADER_TAKES = frozenset(("tokenizer", "private", "revision", "token", "commit_message", "card", "dry_run", "overwrite"))
 
-    def __init__(self, config: ScarConfig):
+    def __init__(self, config: ScarConfig) -> None:
         super().__init__(config)
         self.encoder = build_encoder(config)
         if getattr(self.encoder, "pooler", None) is None:
@@ -115,7 +115,7 @@ class ScarModel(ScarPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_encoder(cls, encoder: str, config: ScarConfig | None = None, **kwargs) -> "ScarModel":
+    def from_encoder(cls, encoder: str, config: ScarConfig | None = None, **kwargs: Any) -> "ScarModel":
         """
         Start a ranker from a pretrained encoder, with new heads.
 
@@ -145,14 +145,14 @@ class ScarModel(ScarPreTrainedModel):
             )
         return model.eval()
 
-    def resize_token_embeddings(self, *args, **kwargs) -> nn.Module:
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         """As of every transformers model; the new size is noted in the encoder's config, from which it is built again."""
         embeddings = self.encoder.resize_token_embeddings(*args, **kwargs)
         self.config.encoder_config.vocab_size = self.encoder.config.vocab_size
         return embeddings
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args, **kwargs) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """
         Load a ranker, as of every transformers model.
 
@@ -241,7 +241,7 @@ class ScarModel(ScarPreTrainedModel):
         finally:
             self.train(training)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """
         Save the ranker, as of every transformers model. The score of the config's probe is that of the weights now.
 
@@ -256,7 +256,7 @@ class ScarModel(ScarPreTrainedModel):
             self.config.probe = {**probe, **self.measure_probe(probe)} if here else None
         super().save_pretrained(save_directory, **kwargs)
 
-    def push_to_hub(self, repo_id: str, **kwargs):
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """
         Upload the ranker. Where scar-hf is installed, with a card that says what it is, in one commit; see
         `scar_hf.hub_cards.push_model`, which takes `tokenizer`, `private`, `revision`, `token`, `commit_message`, `card`,
@@ -328,7 +328,7 @@ class ScarModel(ScarPreTrainedModel):
         present: torch.Tensor | None = None,
         ratings: torch.Tensor | None = None,
         return_loss: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> ScarOutput:
         r"""
         Score pairs (instruction and response), or compute the loss of triples (instruction and up to three members).

@@ -68,7 +68,7 @@ def score_pairs(
 class _Rows(Dataset):
     """Wraps a `datasets.Dataset` as a PyTorch dataset, which the base class supports."""
 
-    def __init__(self, rows: Any):
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
 
     def __len__(self) -> int:
@@ -102,11 +102,11 @@ class ScarRankingPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
 
-    def __call__(self, inputs: Any, **kwargs) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Score a pair, or each of a list, generator or dataset of pairs."""
         return super().__call__(_Rows(inputs) if hasattr(inputs, "column_names") else inputs, **kwargs)
 
-    def _sanitize_parameters(self, max_length: int | None = None, **kwargs) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(self, max_length: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         if kwargs:
             raise ValueError(f"The pipeline scar-ranking takes `max_length` and `batch_size`, got {sorted(kwargs)}.")
         return {} if max_length is None else {"max_length": max_length}, {}, {}

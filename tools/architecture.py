@@ -1,9 +1,14 @@
 """
-The shape of the code in numbers: python tools/architecture.py [CHECKOUT] [--trace]
+The shape of the code in numbers, as a Markdown table: python tools/architecture.py [CHECKOUT ...] [--trace]
 
-Prints modules, lines, the median and the largest module, import arrows and circles of a checkout (by default this one). With
-`--trace` it also selects from a small file, on the command line and with `ds.filter(scar_filter(k=.1))`, and counts the modules
-whose functions run between reading a text and writing it. Imports inside functions count, those for type checkers do not.
+Prints modules, lines, import arrows and circles of one checkout (by default this one) or of several side by side:
+
+    git worktree add ../before 2622d99 && python tools/architecture.py ../before . --trace
+
+Imports inside functions count, those for type checkers do not. `--trace` selects from a small file on the command line and with
+`ds.filter(scar_filter(k=.5))`. A module holds a text if a local variable, an argument, or a returned or yielded value of one of
+its functions contains the text of a row: as a string, in a list, dictionary or Arrow table, or in an object of `scar_hf.rows`.
+Numbers that were computed from a text, such as token ids and scores, do not count.
 """
 
 import argparse
@@ -131,23 +136,54 @@ def entered(root: Path, way: str) -> tuple[list[str], list[str]]:
     return tuple([str(Path(file).relative_to(root)) for file in files if ".venv" not in file] for files in found)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkout", nargs="?", default=Path(__file__).parent.parent, type=Path)
-    parser.add_argument("--trace", action="store_true", help="also run a selection both ways, and count the modules entered")
-    args = parser.parse_args()
-    root = args.checkout.resolve()
+def code_lines(file: Path) -> int:
+    """Count the lines that are neither blank, comments nor docstrings."""
+    text = file.read_text(encoding="utf-8")
+    prose = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            prose |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(text.splitlines(), start=1)
+    return sum(1 for number, line in lines if line.strip() and not line.lstrip().startswith("#") and number not in prose)
+
+
+def measure(root: Path, trace: bool) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The numbers of a checkout, and the modules that a text enters on each way."""
     known = modules(root)
     arrows = {name: imports(name, file, known) for name, file in known.items()}
     lines = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in known.items()}
     largest = max(lines, key=lambda name: lines[name])
-    print(f"modules {len(known)}, under 60 lines {sum(count < 60 for count in lines.values())}")
-    print(f"lines {sum(lines.values())}, median {statistics.median(lines.values()):g}, largest {lines[largest]} ({largest})")
-    print(f"import arrows {sum(map(len, arrows.values()))}, circles {circles(arrows)}")
-    for way in ("select", "filter") if args.trace else ():
-        files = entered(root, way)
-        print(f"modules entered by {way}: {len(files)}\n  {' '.join(files)}")
+    sizes = f"{statistics.median(lines.values()):g}, {lines[largest]} (`{largest.removeprefix('scar_hf.')}`)"
+    found = {
+        "modules, of which under 60 lines": f"{len(known)}, {sum(count < 60 for count in lines.values())}",
+        "lines": f"{sum(lines.values()):,}",
+        "lines of code, without docstrings, comments and blank lines": f"{sum(map(code_lines, known.values())):,}",
+        "lines of a module: median, largest": sizes,
+        "import arrows": f"{sum(map(len, arrows.values()))}",
+        "circles of imports": f"{circles(arrows)}",
+    }
+    ways = {}
+    for way in ("select", "filter") if trace else ():
+        holding, running = entered(root, way)
+        found[f"modules that hold a text on the way of `{way}`"] = f"{len(holding)}"
+        found[f"modules of which any function runs on the way of `{way}`"] = f"{len(running)}"
+        ways[way] = holding
+    return found, ways
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkouts", nargs="*", default=[Path(__file__).parent.parent], type=Path, metavar="CHECKOUT")
+    parser.add_argument("--trace", action="store_true", help="also trace a selection from a small file")
+    args = parser.parse_args()
+    measured = [measure(root.resolve(), args.trace) for root in args.checkouts]
+    print(f"| |{'|'.join(f' {root.resolve().name} ' for root in args.checkouts)}|\n|---|{'---:|' * len(measured)}")
+    for name in measured[0][0]:
+        print(f"| {name} | {' | '.join(numbers[name] for numbers, _ in measured)} |")
+    for root, (_, ways) in zip(args.checkouts, measured, strict=True):
+        for way, files in ways.items():
+            print(f"\n{root.resolve().name}, {way}: {', '.join(files)}")
 
 
 if __name__ == "__main__":

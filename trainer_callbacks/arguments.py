@@ -65,7 +65,7 @@ class ScarArguments(_SharedArguments):
         default=0.5, metadata={"help": "Share of the training after which the curriculum covers all selected rows."}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.scar_k is None and self.scar_threshold is None:
             self.scar_k = 0.1
         if self.scar_k is not None:

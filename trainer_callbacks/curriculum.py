@@ -73,7 +73,7 @@ class ScarCurriculumSampler(Sampler[int]):
     ```
     """
 
-    def __init__(self, scores: np.ndarray, start: int, epochs: float, widen: float = 0.5, seed: int = 0):
+    def __init__(self, scores: np.ndarray, start: int, epochs: float, widen: float = 0.5, seed: int = 0) -> None:
         self.rows = len(scores)
         self.plan = curriculum_order(scores, math.ceil(epochs) * self.rows, start, widen * epochs / math.ceil(epochs), seed)
         self.epoch = 0

@@ -51,7 +51,9 @@ class ScarDataCollator:
     ```
     """
 
-    def __init__(self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], k: float = 0.5, mode: str = "select"):
+    def __init__(
+        self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]], k: float = 0.5, mode: str = "select"
+    ) -> None:
         check_k(k)
         if mode not in _MODES:
             raise ValueError(f"`mode` must be one of {_MODES}, got {mode!r}.")

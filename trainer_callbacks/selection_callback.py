@@ -47,7 +47,7 @@ class ScarSelectionCallback(TrainerCallback):
         selection: Selection | ScarRanking | dict[str, Any] | str | Path,
         k: Criteria | float | None = None,
         too_long: int = 0,
-    ):
+    ) -> None:
         self.trainer = trainer
         if isinstance(selection, ScarRanking):
             if k is None:

@@ -67,7 +67,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
     data_collator: Any
     _train_batch_size: int
 
-    def __init__(self, *args: Any, scar_args: ScarArguments | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, scar_args: ScarArguments | None = None, **kwargs: Any) -> None:
         bound = inspect.signature(SFTTrainer.__init__).bind(self, *args, **kwargs)
         given = {name: value for name, value in bound.arguments.items() if name != "self"}
         config = given.get("args")

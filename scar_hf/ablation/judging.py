@@ -35,7 +35,7 @@ class PairwiseJudge:
         usage ([`~scar_hf.synthesis.engine.Usage`], *optional*): the budget.
     """
 
-    def __init__(self, backend: Backend, usage: Usage | None = None):
+    def __init__(self, backend: Backend, usage: Usage | None = None) -> None:
         self.backend, self.usage = backend, usage or Usage()
 
     def judge_cells(

@@ -41,7 +41,9 @@ class Contamination(RowStep):
     ```
     """
 
-    def __init__(self, evaluation: Mapping[str, Iterable[RowPairs]], *, ngram: int = 13, max_rows: int = 10, on: str = "both"):
+    def __init__(
+        self, evaluation: Mapping[str, Iterable[RowPairs]], *, ngram: int = 13, max_rows: int = 10, on: str = "both"
+    ) -> None:
         if ngram < 2 or max_rows < 1:
             raise ValueError(f"`ngram` must be at least 2 and `max_rows` at least 1, got {ngram} and {max_rows}.")
         self.ngram, self.max_rows, self.on = ngram, max_rows, on

@@ -48,7 +48,7 @@ class LanguageCoverage:
     ```
     """
 
-    def __init__(self, languages: Sequence[str]):
+    def __init__(self, languages: Sequence[str]) -> None:
         self.languages = list(languages)
         self._seen, self._stride = 0, 1
         self._found: list[tuple[int, str | None]] = []

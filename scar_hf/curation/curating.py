@@ -38,7 +38,7 @@ class Curation:
     ```
     """
 
-    def __init__(self, steps: Sequence[Step]):
+    def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = list(steps)
 
     def settings(self) -> list[dict[str, Any]]:
@@ -189,6 +189,7 @@ def _numbers(ds: Dataset, scores: str | Sequence[float] | None) -> np.ndarray | 
 
 
 def check_dataset(ds: Any) -> None:
+    """Raise a `TypeError` if `ds` is not a [`~datasets.Dataset`]."""
     if isinstance(ds, DatasetDict):
         raise TypeError(f"Curation takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
     if not isinstance(ds, Dataset):

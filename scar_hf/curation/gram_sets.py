@@ -20,7 +20,7 @@ class Scratch:
         dtype (`type`): type of the numbers.
     """
 
-    def __init__(self, dtype: Any):
+    def __init__(self, dtype: Any) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open for as long as this object lives
         weakref.finalize(self, self._file.close)
         self._dtype, self._count = dtype, 0

@@ -13,7 +13,7 @@ class Groups:
         count (`int`): number of rows; each starts as its own group.
     """
 
-    def __init__(self, count: int):
+    def __init__(self, count: int) -> None:
         self._parents = np.arange(count)
 
     def labels(self) -> np.ndarray:

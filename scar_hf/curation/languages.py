@@ -56,7 +56,7 @@ class Languages(RowStep):
     ```
     """
 
-    def __init__(self, languages: Sequence[str], *, confidence: float = 0.8, letters: int = 20):
+    def __init__(self, languages: Sequence[str], *, confidence: float = 0.8, letters: int = 20) -> None:
         if isinstance(languages, str) or not languages:
             raise ValueError(f'`languages` must be a list of language codes such as ["en"], got {languages!r}.')
         if not 0 < confidence <= 1 or letters < 1:

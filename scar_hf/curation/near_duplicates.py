@@ -63,7 +63,7 @@ class NearDuplicates:
         seed: int = 0,
         on: str = "both",
         response_threshold: float | None = None,
-    ):
+    ) -> None:
         if not 0 < threshold <= 1:
             raise ValueError(f"`threshold` must be a Jaccard similarity in (0, 1], got {threshold}.")
         if num_perm < 16 or ngram < 1 or not 0 <= seed < 2**64:

@@ -68,7 +68,7 @@ class ShardSource(Datasource):
         work (`ray.ObjectRef`): of a [`Work`].
     """
 
-    def __init__(self, count: int, work: Any):
+    def __init__(self, count: int, work: Any) -> None:
         super().__init__()
         self._count, self._work = count, work
 
@@ -135,7 +135,7 @@ class ScoringActor:
         threads (`int`): CPU threads to use.
     """
 
-    def __init__(self, state: dict[str, Any], options: dict[str, Any], device: str, threads: int):
+    def __init__(self, state: dict[str, Any], options: dict[str, Any], device: str, threads: int) -> None:
         self._state, self._options, self._device, self._threads = state, options, device, threads
         self._scorer: ScarScorer | None = None
         self._lock = Lock()

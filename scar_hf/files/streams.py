@@ -74,7 +74,7 @@ def open_input(path: Path) -> Iterator[BinaryIO]:
 class _ZstdFile(io.RawIOBase):
     """Decompresses all frames of a file; zstandard's own reader takes a frame that is cut off for a whole one."""
 
-    def __init__(self, raw: BinaryIO):
+    def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
         self._zstandard = import_zstandard()
         self._frame: Any = None
@@ -109,19 +109,22 @@ class _ZstdFile(io.RawIOBase):
 class OutputFile(io.RawIOBase):
     """What is written to a file and the hash of it; errors name the file that was asked for, not its part file."""
 
-    def __init__(self, file: io.FileIO, path: Path):
+    def __init__(self, file: io.FileIO, path: Path) -> None:
         self._file = file
         self._path = path
         self._hash = hashlib.sha256()
         self._size = 0
 
     def writable(self) -> bool:
+        """Return `True`."""
         return True
 
     def tell(self) -> int:
+        """Return the number of bytes written."""
         return self._size
 
     def write(self, data: Any) -> int:
+        """Write bytes and add them to the hash."""
         rest = memoryview(data).cast("B")
         size = rest.nbytes
         self._hash.update(rest)

@@ -100,7 +100,7 @@ def _read_json_list(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
 class _JsonList:
     """A window on the text of a JSON list that moves from object to object."""
 
-    def __init__(self, path: Path, read: Callable[[int], str]):
+    def __init__(self, path: Path, read: Callable[[int], str]) -> None:
         self.path = path
         self.read = read
         self.text = ""
@@ -218,7 +218,7 @@ class _CsvLines:
     tells cells and rows apart, and one character of each text, so that the reader finds the row's end.
     """
 
-    def __init__(self, path: Path, text: io.TextIOBase):
+    def __init__(self, path: Path, text: io.TextIOBase) -> None:
         self.path, self.text = path, text
         self.length = self.number = self._kept = 0
         self._begins = True

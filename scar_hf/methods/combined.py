@@ -35,7 +35,7 @@ class CombinedScorer(MethodScorer):
         `ValueError`: if `combine` or a weight is out of range.
     """
 
-    def __init__(self, members: Sequence[tuple[ScarScorer, float]], combine: str = "reciprocal_rank", **settings: Any):
+    def __init__(self, members: Sequence[tuple[ScarScorer, float]], combine: str = "reciprocal_rank", **settings: Any) -> None:
         super().__init__(**settings)
         if combine not in COMBINATIONS:
             raise ValueError(f"`combine` must be one of {COMBINATIONS}, got {combine!r}.")

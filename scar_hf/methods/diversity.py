@@ -33,7 +33,7 @@ class DiversityScorer(MethodScorer):
 
     method = "diversity"
 
-    def __init__(self, clusters: int = 100, seed: int = 0, **settings: Any):
+    def __init__(self, clusters: int = 100, seed: int = 0, **settings: Any) -> None:
         super().__init__(**settings)
         if clusters < 1:
             raise ValueError(f"`clusters` must be at least 1, got {clusters}.")

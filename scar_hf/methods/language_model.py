@@ -41,7 +41,7 @@ class LanguageModelScorer(MethodScorer):
 
     is_cached = True
 
-    def __init__(self, method: str, lm: str | Path | PreTrainedModel | Surprisal | None, **settings: Any):
+    def __init__(self, method: str, lm: str | Path | PreTrainedModel | Surprisal | None, **settings: Any) -> None:
         super().__init__(**settings)
         if lm is None:
             raise ValueError(

@@ -29,7 +29,7 @@ class RandomScorer(MethodScorer):
 
     method = "random"
 
-    def __init__(self, seed: int = 0, **settings: Any):
+    def __init__(self, seed: int = 0, **settings: Any) -> None:
         super().__init__(**settings)
         self.seed = seed
 
@@ -73,7 +73,7 @@ class ColumnScorer(MethodScorer):
         settings: as for [`~scar_hf.ScarScorer`].
     """
 
-    def __init__(self, column: str, **settings: Any):
+    def __init__(self, column: str, **settings: Any) -> None:
         super().__init__(**settings)
         self.method = self.column = column
 

@@ -269,6 +269,7 @@ def _changes(numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def new_axes(height: float) -> tuple[Any, Any]:
+    """Create a figure of this height, in inches, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -325,6 +326,7 @@ def _shares(groups: list[Mapping[str, Any]], overall: float, label: str) -> Any:
 
 
 def add_legend(figure: Any, axes: Any) -> None:
+    """Add a legend above the axes with everything that has a label."""
     handles = [artist for artist in (*axes.lines, *axes.collections, *axes.patches) if not artist.get_label().startswith("_")]
     labels = [artist.get_label().removeprefix(_SHOWN) for artist in handles]
     # Names are set afterwards, as names between dollars would be read as formulas.

@@ -102,7 +102,7 @@ def report_files(
     cache: bool = True,
     engine: Callable[..., Any] | None = None,
     progress: bool = True,
-    **kwargs,
+    **kwargs: Any,
 ) -> SelectionReport:
     """
     Report on a selection in files.

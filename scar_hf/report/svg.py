@@ -18,7 +18,7 @@ class StyleSheet:
         colours (`Mapping[str, str]`): colours by role, so that `#2a66c8` becomes `var(--kept)`.
     """
 
-    def __init__(self, colours: Mapping[str, str]):
+    def __init__(self, colours: Mapping[str, str]) -> None:
         self._roles = {value: f"var(--{name})" for name, value in colours.items()}
         self._classes: dict[str, str] = {}
 

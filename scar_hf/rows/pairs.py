@@ -99,7 +99,7 @@ class PairReader:
         turn: str = "first",
         formatting_func: Callable[[dict[str, Any]], Any] | None = None,
         preference: str = "chosen",
-    ):
+    ) -> None:
         if turn not in _TURNS:
             raise ValueError(f"`turn` must be 'first', 'last' or 'all', got {turn!r}.")
         if columns is not None and formatting_func is not None:

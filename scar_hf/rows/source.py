@@ -42,7 +42,9 @@ class RowSource:
     ```
     """
 
-    def __init__(self, data: Dataset | Sequence[Shard], reader: PairReader, count: int | None = None, name: str = "the data"):
+    def __init__(
+        self, data: Dataset | Sequence[Shard], reader: PairReader, count: int | None = None, name: str = "the data"
+    ) -> None:
         self.shards = [Shard(name, None, data)] if isinstance(data, Dataset) else list(data)
         self.reader, self.name, self._count = reader, name, count
 

@@ -38,7 +38,7 @@ class Observations:
         kept: np.ndarray,
         group_by: str | None = None,
         examples: Sequence[int] = (),
-    ):
+    ) -> None:
         self.reader, self.scores, self.group_by = reader, scores, group_by
         order = order_of(scores)[: int(np.count_nonzero(~np.isnan(scores)))]
         self.best, self.worst = order[:_EXAMPLES].tolist(), order[::-1][:_EXAMPLES].tolist()

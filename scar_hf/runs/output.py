@@ -61,7 +61,7 @@ class OutputWriter:
         explainer: Explainer | None = None,
         observations: Observations | None = None,
         sft: SftRows | None = None,
-    ):
+    ) -> None:
         self.sft = sft
         self.shards, self.scored, self.explainer, self.observations = shards, scored, explainer, observations
         self.bar: tqdm | None = None

@@ -74,7 +74,7 @@ class ScoreCache:
         `ValueError`: if `$SCAR_HF_CACHE_SIZE` is not a positive number.
     """
 
-    def __init__(self, settings: Mapping[str, Any], folder: str | Path | None = None, max_bytes: int | None = None):
+    def __init__(self, settings: Mapping[str, Any], folder: str | Path | None = None, max_bytes: int | None = None) -> None:
         self.folder = Path(folder or cache_folder() / "scores")
         self._key = blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=32).digest()
         self._max_bytes = _given_size() if max_bytes is None else max_bytes

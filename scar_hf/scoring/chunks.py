@@ -105,7 +105,9 @@ class Encoder(Protocol):
 
     def encode(
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pooled vector and the maximum over tokens of each window, float32; `on_batch` gets finished windows."""
+        ...
 
 
 def score_chunk(

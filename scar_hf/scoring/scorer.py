@@ -67,7 +67,7 @@ class ScarScorer:
     ```
     """
 
-    def __init__(self, model: str = BUNDLED_RANKER, **settings: Any):
+    def __init__(self, model: str = BUNDLED_RANKER, **settings: Any) -> None:
         check_names("ScarScorer", settings)
         self.settings = ScorerSettings(model=str(model), **settings)
         self.model_name = self.settings.model
@@ -108,7 +108,7 @@ class ScarScorer:
         return scorer
 
     @classmethod
-    def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs) -> "ScarScorer":
+    def from_model(cls, model: ScarModel, tokenizer: PreTrainedTokenizerBase, **kwargs: Any) -> "ScarScorer":
         """Create a scorer from a ranker in memory, with its device and precision."""
         scorer = cls("a ranker in memory", device=model.device, dtype=model.dtype, backend="torch", **kwargs)
         scorer._given = model, tokenizer

@@ -33,7 +33,7 @@ class Explainer:
         max_length: int,
         dropped: Mapping[int, str] | None = None,
         criteria: str = "",
-    ):
+    ) -> None:
         n = len(scored.scores)
         self.scored, self.max_length, self.dropped, self.criteria = scored, max_length, dropped or {}, criteria
         self.ranks = np.empty(n, dtype=np.int64)

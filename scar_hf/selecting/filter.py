@@ -61,7 +61,7 @@ class ScarFilter:
         cache: bool = True,
         progress: bool = True,
         calibration_rows: int = CALIBRATION_ROWS,
-    ):
+    ) -> None:
         if isinstance(calibration_rows, bool) or not isinstance(calibration_rows, int) or calibration_rows < 1:
             raise ValueError(f"`calibration_rows` must be at least 1, got {calibration_rows!r}.")
         if criteria.k is None and criteria.threshold is None:
@@ -267,7 +267,7 @@ class _Counts:
 class _Decisions:
     """Decisions by row content; by row number for equal rows of which only some are kept."""
 
-    def __init__(self, hashes: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, fingerprint: str):
+    def __init__(self, hashes: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, fingerprint: str) -> None:
         self.hashes, self.verdicts, self.kept, self.fingerprint = hashes, verdicts, kept, fingerprint
 
     @classmethod

@@ -107,7 +107,7 @@ class StyleChange:
 
 
 def compare(
-    before: Dataset | StyleMeasures | StyleConsistency, after: Dataset | StyleMeasures | StyleConsistency, **kwargs
+    before: Dataset | StyleMeasures | StyleConsistency, after: Dataset | StyleMeasures | StyleConsistency, **kwargs: Any
 ) -> StyleChange:
     """
     Compare the style of two sets, such as all rows and the rows kept.

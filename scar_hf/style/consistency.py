@@ -75,7 +75,7 @@ class StyleConsistency:
         return table(f"Style of {self.rows:,} rows", head, lines, self.notes)
 
 
-def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed: int = 0, **kwargs) -> StyleConsistency:
+def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed: int = 0, **kwargs: Any) -> StyleConsistency:
     """
     Measure how consistent the style of an instruction set is (paper, section 2): a smaller spread is more consistent.
 

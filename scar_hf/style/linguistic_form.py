@@ -98,7 +98,7 @@ class FormReader:
         notes (`tuple[str]`): measures left out, and why.
     """
 
-    def __init__(self, language: str = "en"):
+    def __init__(self, language: str = "en") -> None:
         self.names, self.notes = form_measures(language)
         self.language = root_of(language)
         self._syllables = SyllableCounter(self.language) if "flesch" in self.names else None

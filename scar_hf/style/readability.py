@@ -71,7 +71,7 @@ class SyllableCounter(dict):
         language (`str`): one of `FLESCH_LANGUAGES`.
     """
 
-    def __init__(self, language: str):
+    def __init__(self, language: str) -> None:
         super().__init__()
         self.language = language
         self._hyphens = self._new_hyphens()

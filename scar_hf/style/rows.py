@@ -84,7 +84,7 @@ def style_measures(
     language: str = "en",
     lm: str | Path | PreTrainedModel | Surprisal | None = None,
     progress: bool = True,
-    **kwargs,
+    **kwargs: Any,
 ) -> StyleMeasures:
     """
     Measure the style of every row of an instruction set.

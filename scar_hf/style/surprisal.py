@@ -72,7 +72,7 @@ class Surprisal:
         tokens_per_batch: int | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
-    ):
+    ) -> None:
         if max_length < 8:
             raise ValueError(f"`max_length` must be at least 8 tokens, got {max_length}.")
         if tokens_per_batch is not None and tokens_per_batch < 1:
@@ -217,7 +217,7 @@ class Surprisal:
 
 
 def instructional_surprisal(
-    instructions: Sequence[str], responses: Sequence[str], lm: str | Path | PreTrainedModel | Surprisal, **kwargs
+    instructions: Sequence[str], responses: Sequence[str], lm: str | Path | PreTrainedModel | Surprisal, **kwargs: Any
 ) -> dict[str, np.ndarray]:
     """
     Measure responses once: `Surprisal(lm).measure(instructions, responses)`.
@@ -233,7 +233,7 @@ def instructional_surprisal(
     return as_surprisal(lm, **kwargs).measure(instructions, responses)
 
 
-def as_surprisal(lm: str | Path | PreTrainedModel | Surprisal, **kwargs) -> Surprisal:
+def as_surprisal(lm: str | Path | PreTrainedModel | Surprisal, **kwargs: Any) -> Surprisal:
     """Return `lm` if it is a [`Surprisal`], otherwise make one from it; `kwargs` as for [`Surprisal`]."""
     if isinstance(lm, Surprisal):
         if kwargs:

@@ -35,7 +35,7 @@ class CompletionLog:
         path (`str` or `Path`, *optional*): the file; without one, completions are kept in memory only.
     """
 
-    def __init__(self, path: str | Path | None = None):
+    def __init__(self, path: str | Path | None = None) -> None:
         self.path = None if path is None else Path(path)
         self.damaged = 0
         self._completions: dict[str, Completion] = {}

@@ -53,7 +53,7 @@ class EndpointBackend:
         concurrency: int = 4,
         timeout: float = 600.0,
         attempts: int = 8,
-    ):
+    ) -> None:
         if (base_url is None) == (provider is None):
             raise ValueError(
                 "No endpoint: name the address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1, with "
@@ -209,7 +209,7 @@ class EndpointBackend:
 class _RetryableError(Exception):
     """The error of one attempt."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None, first_attempts: int = 1 << 30):
+    def __init__(self, message: str, *, retry_after: float | None = None, first_attempts: int = 1 << 30) -> None:
         super().__init__(message)
         self.retry_after, self.first_attempts = retry_after, first_attempts
 

@@ -133,7 +133,9 @@ async def complete_all(
 class _Channel:
     """The requests to one backend; each worker takes the next one when its last is answered."""
 
-    def __init__(self, backend: Backend, queue: Iterator[tuple[str, Request]], log: CompletionLog, usage: Usage, bar: tqdm):
+    def __init__(
+        self, backend: Backend, queue: Iterator[tuple[str, Request]], log: CompletionLog, usage: Usage, bar: tqdm
+    ) -> None:
         self.backend, self.queue, self.log, self.usage, self.bar = backend, queue, log, usage, bar
         self.failures = 0
 

@@ -41,7 +41,7 @@ def clean(text: str) -> str:
     return _THOUGHTS.sub("", text).strip()
 
 
-def problem_of(
+def problem_of(  # noqa: C901 - a list of reasons, one after the other
     kind: str, completion: Completion, instruction: str, human: str, prompt: str = "", language: Language | None = None
 ) -> str | None:
     """

@@ -33,7 +33,7 @@ class TransformersBackend:
         batch_size: int = 8,
         device: str | None = None,
         dtype: str = "bfloat16",
-    ):
+    ) -> None:
         import torch
 
         from ..style.causal_lm import load_causal_lm
@@ -156,7 +156,7 @@ class LlamaCppBackend:
 
     concurrency = 1
 
-    def __init__(self, path: str | Path, model: str | None = None, *, context: int = 4096, threads: int | None = None):
+    def __init__(self, path: str | Path, model: str | None = None, *, context: int = 4096, threads: int | None = None) -> None:
         try:
             from llama_cpp import Llama
         except ImportError as error:

@@ -33,7 +33,7 @@ class Prompt:
     ```
     """
 
-    def __init__(self, text: str, name: str, required: tuple[str, ...]):
+    def __init__(self, text: str, name: str, required: tuple[str, ...]) -> None:
         self.name = name
         self.sha256 = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         try:

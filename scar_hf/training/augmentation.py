@@ -89,6 +89,7 @@ class Augmentation:
     window: float = 0.0
 
     def __call__(self, texts: dict[str, str], domain: str, rng: random.Random) -> dict[str, str]:
+        """Return the texts of a triple, some of them changed at random."""
         if domain == "code":
             if rng.random() < self.strip_comments:
                 texts = {member: strip_comments(text) for member, text in texts.items()}

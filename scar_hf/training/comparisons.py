@@ -25,7 +25,7 @@ class Comparisons:
         triples (`Sequence[Triple]`): the rows.
     """
 
-    def __init__(self, triples: Sequence[Triple]):
+    def __init__(self, triples: Sequence[Triple]) -> None:
         self.triples = list(triples)
         self._keys: dict[tuple[int, str], int] = {}
         self._found: dict[str, list[tuple[int, int, int]]] = defaultdict(list)

@@ -83,7 +83,7 @@ class Share:
         outcomes (`np.ndarray` of shape `(k,)`): in [0, 1].
     """
 
-    def __init__(self, units: np.ndarray, outcomes: np.ndarray):
+    def __init__(self, units: np.ndarray, outcomes: np.ndarray) -> None:
         self.count = len(outcomes)
         self._units, position = np.unique(units, return_inverse=True)
         self.units = len(self._units)
@@ -91,6 +91,7 @@ class Share:
         self._counts = np.bincount(position, minlength=self.units).astype(float)
 
     def values(self, weights: np.ndarray) -> np.ndarray:
+        """Return the statistic for each row of weights of the instructions."""
         chosen = weights[:, self._units]
         return _ratio(chosen @ self._sums, chosen @ self._counts)
 
@@ -104,7 +105,9 @@ class CrossAuc:
         positives, negatives (`np.ndarray` of shapes `(p,)`, `(q,)`): their scores.
     """
 
-    def __init__(self, positive_units: np.ndarray, positives: np.ndarray, negative_units: np.ndarray, negatives: np.ndarray):
+    def __init__(
+        self, positive_units: np.ndarray, positives: np.ndarray, negative_units: np.ndarray, negatives: np.ndarray
+    ) -> None:
         order = np.argsort(negatives, kind="stable")
         self._positive_units, self._negative_units = positive_units, negative_units[order]
         ranked = negatives[order]
@@ -122,6 +125,7 @@ class CrossAuc:
         self.units = len(np.union1d(positive_units, negative_units))
 
     def values(self, weights: np.ndarray) -> np.ndarray:
+        """Return the statistic for each row of weights of the instructions."""
         positive = weights[:, self._positive_units]
         negative = np.cumsum(weights[:, self._negative_units], axis=1)
         negative = np.concatenate([np.zeros((len(weights), 1)), negative], axis=1)

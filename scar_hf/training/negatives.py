@@ -112,7 +112,7 @@ class Negatives:
         sources: Sequence[str],
         instructions: Sequence[str],
         responses: Sequence[Sequence[str]],
-    ):
+    ) -> None:
         unknown = set(shares) - set(KINDS)
         if unknown:
             raise ValueError(f"`negatives` names unknown kinds {sorted(unknown)}; it takes {', '.join(KINDS)}.")

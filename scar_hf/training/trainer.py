@@ -1,6 +1,6 @@
 """Fine-tuning a ranker with transformers' own Trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +45,7 @@ class ScarTrainingArguments(TrainingArguments):
     lora_r: int | None = field(default=None, metadata={"help": "rank of LoRA adapters on the encoder; none by default"})
     lora_alpha: int = field(default=32, metadata={"help": "scale of the LoRA adapters"})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # Without an accelerator, transformers rejects bf16 unless told to use the CPU; set this so that recipes run on both.
         if not torch.accelerator.is_available():
             self.use_cpu = True
@@ -94,8 +94,8 @@ class ScarTrainer(Trainer):
         train_dataset: TripleDataset | None = None,
         eval_dataset: Sequence[Triple] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         if processing_class is None:
             raise ValueError("`processing_class` is missing: pass the encoder's tokenizer.")
         if args.lora_r:
@@ -114,7 +114,12 @@ class ScarTrainer(Trainer):
         )
         self.last_evaluation: dict[str, Any] | None = None
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self,
+        eval_dataset: Sequence[Triple] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
         """Evaluate with [`evaluate_ranker`]: store the full result in `last_evaluation` and log the main metrics."""
         triples = self.eval_dataset if eval_dataset is None else eval_dataset
         ranker = self.ranker()
@@ -147,7 +152,8 @@ class ScarTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         return model.merge_and_unload() if self.args.lora_r else model
 
-    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Create the optimizer; with `head_learning_rate`, the heads have a learning rate of their own."""
         if self.optimizer is None and self.args.head_learning_rate:
             decayed = set(self.get_decay_parameter_names(self.model))
             groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
@@ -169,7 +175,7 @@ class ScarTrainer(Trainer):
             )
         return super().create_optimizer(*args, **kwargs)
 
-    def _get_train_sampler(self, train_dataset=None) -> Sampler | None:
+    def _get_train_sampler(self, train_dataset: TripleDataset | None = None) -> Sampler | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         return _SimilarLengths(self.args.train_batch_size, dataset, self.args.seed)
 
@@ -177,17 +183,17 @@ class ScarTrainer(Trainer):
 class _SimilarLengths(LengthGroupedSampler):
     """Batches of similar lengths, in an order determined by seed and epoch, so that a resumed run continues it."""
 
-    def __init__(self, batch_size: int, dataset: TripleDataset, seed: int):
+    def __init__(self, batch_size: int, dataset: TripleDataset, seed: int) -> None:
         super().__init__(batch_size, lengths=dataset.lengths(), generator=torch.Generator())
         self.dataset, self.seed = dataset, seed
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         self.lengths = self.dataset.lengths()
         self.generator.manual_seed(self.seed + 1000 * self.dataset.epoch)
         return super().__iter__()
 
 
-def _with_lora(model: ScarModel, rank: int, alpha: int):
+def _with_lora(model: ScarModel, rank: int, alpha: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:

@@ -177,7 +177,7 @@ class TripleDataset(torch.utils.data.Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 13,
         negatives: Mapping[str, float] | None = None,
-    ):
+    ) -> None:
         self.triples = list(triples)
         self.negatives = Negatives(
             negatives or {},

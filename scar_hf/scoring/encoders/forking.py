@@ -8,7 +8,9 @@ from weakref import WeakSet
 class StartsWorkers(Protocol):
     """An object that owns threads or locks."""
 
-    def start_workers(self) -> None: ...
+    def start_workers(self) -> None:
+        """Create the threads or locks anew."""
+        ...
 
 
 _OWNERS: "WeakSet[StartsWorkers]" = WeakSet()

@@ -72,7 +72,7 @@ class OpenVinoEncoder:
         tokens_per_batch: int = 1024,
         num_threads: int | None = None,
         cache_dir: str | Path | None = None,
-    ):
+    ) -> None:
         if precision not in _PRECISIONS:
             raise ValueError(f"`precision` must be one of {', '.join(map(repr, _PRECISIONS))}, got {precision!r}.")
         for name, value in (("tokens_per_batch", tokens_per_batch), ("num_threads", num_threads)):
@@ -176,7 +176,7 @@ class OpenVinoEncoder:
 class _Traceable(torch.nn.Module):
     """[`ScarModel.encode`] for right-padded texts, traceable and with pooling inside the graph."""
 
-    def __init__(self, model: ScarModel):
+    def __init__(self, model: ScarModel) -> None:
         super().__init__()
         self.encoder = model.encoder
         self.use_pooler, self.pooling = model.config.use_pooler, model.config.pooling

@@ -31,7 +31,7 @@ class TorchEncoder:
 
     def __init__(
         self, model: ScarModel, pad_token_id: int, tokens_per_batch: int | None = None, num_threads: int | None = None
-    ):
+    ) -> None:
         self.model = model
         self.pad_token_id = pad_token_id
         on_cpu = model.device.type == "cpu"
