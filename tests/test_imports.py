@@ -3,6 +3,7 @@
 import ast
 import configparser
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,12 @@ def test_imports_go_one_way():
     pairs = {(name, other) for name, other in arrows(known) if package(name) != package(other)}
     upwards = {f"{name} -> {other}" for name, other in pairs if layer[package(other)] >= layer[package(name)]}
     assert not upwards
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = modules()
+    graph = {name: imported(name, file, known) for name, file in known.items()}
+    assert list(TopologicalSorter(graph).static_order())  # a circle raises CycleError, which names it
 
 
 def test_an_import_inside_a_function_is_seen(tmp_path):

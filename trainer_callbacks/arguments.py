@@ -93,8 +93,10 @@ class ScarArguments(_SharedArguments):
         Raises:
             `ValueError`: if there is no such method or column, or a method lacks its language model.
         """
-        method = MethodOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _METHOD})
-        return method.scorer(columns_of_data, **{name: getattr(self, f"scar_{name}") for name in OPTIONS}, **kwargs)
+        from ..methods import method_scorer  # which loads torch
+
+        settings = {name: getattr(self, f"scar_{name}") for name in (*(found.name for found in _METHOD), *OPTIONS)}
+        return method_scorer(columns_of_data=columns_of_data, **settings, **kwargs)
 
 
 document_settings(ScarArguments, "scar_", OPTIONS)
