@@ -5,11 +5,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= data
 
-.PHONY: demo test fuzz quality style ranker clean
+.PHONY: demo docs test fuzz quality style ranker clean
 
 # Select the best tenth of a set of human and model answers with the bundled ranker.
 demo: $(VENV)/base
 	$(BIN)/scar-hf select examples/mixed_styles/mixed_styles.jsonl -k 0.1 --group-by source -o out/demo/best.jsonl --overwrite
+
+# The pages in docs/ and the API reference as a site in out/site, with all links checked.
+docs: $(VENV)/docs
+	$(BIN)/python tools/site_pages.py
 
 # One process per core, four at most, each with one thread.
 test: $(VENV)/dev
@@ -46,6 +50,10 @@ $(VENV)/base: $(VENV)/python setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/base
 	$(PIP) -e ".[dev]"
+	touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(PIP) -e ".[docs]"
 	touch $@
 
 clean:

@@ -24,8 +24,9 @@ class AblationSettings:
         budgets (`Sequence[str]`):
             `"steps"`: every set is trained on for `steps` steps. `"epochs"`: every set is gone through `epochs` times, so that
             a larger set takes more steps.
-        seeds, steps, epochs, batch_size, learning_rate, lora_r, max_length, prompts, max_new_tokens, constraints, code, dtype,
-            device, revision, trust_remote_code: see `scar-hf ablate --help`.
+        seeds, steps, epochs, batch_size, learning_rate, lora_r, max_length: see `scar-hf ablate --help`.
+        prompts, max_new_tokens, constraints, code: see there.
+        dtype, device, revision, trust_remote_code: see there.
 
     Raises:
         `ValueError`: if a value is out of range, or there is nothing to compare with.
