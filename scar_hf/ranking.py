@@ -13,7 +13,8 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from .curation.row_step import Step
 from .manifest.description import dataset_source, describe_run, describe_selection
 from .methods import method_scorer, score_source
-from .rows.pairs import PairReader
+from .overview import Overview, Shown, best_and_worst
+from .rows.pairs import PairReader, reasons_in_words
 from .rows.sft import SftRows, for_trl
 from .rows.source import RowSource
 from .scoring.datasets import ScoredRows, with_scores
@@ -33,8 +34,8 @@ _REMEMBERED = 4
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
 
 
-@dataclass
-class ScarRanking:
+@dataclass(repr=False)
+class ScarRanking(Shown):
     """
     An instruction set with a score for each row.
 
@@ -61,6 +62,20 @@ class ScarRanking:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def overview(self) -> Overview:
+        """Describe the scores, for shells and notebooks."""
+        found = self.scores[np.isfinite(self.scores)]
+        named = [(name, self.settings.get(name)) for name in ("method", "model")]
+        facts = [("rows", f"{len(self):,}"), *((name, str(value)) for name, value in named if value)]
+        if len(found):
+            facts.append(("scores", f"{found.min():.2f} to {found.max():.2f}, median {np.median(found):.2f}"))
+        if self.skipped:
+            facts.append(("without a score", f"{len(self.skipped):,} ({reasons_in_words(self.skipped)})"))
+        if cut := int(self.truncated.sum()):
+            facts.append(("longer than was read", f"{cut:,}"))
+        source = RowSource(self.dataset, PairReader() if self.scorer is None else self.scorer.reader)
+        return Overview("ScarRanking", facts, self.scores, None, best_and_worst(source, self.scores))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle everything except a scorer that exists only in memory."""

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from .files import atomic_write
+from .overview import Overview, Shown, best_and_worst
 from .rows.pairs import PairReader, kind_of_reason
 from .rows.source import RowSource
 from .runs.selected import Selected
@@ -31,7 +31,7 @@ _MANIFEST, _SCORES = "manifest.json", "selection.safetensors"
 
 
 @dataclass(eq=False, repr=False)
-class Selection(Selected):
+class Selection(Shown, Selected):
     """
     The result of [`ScarRanking.select`], or of a selection in files: [`Selection.from_files`].
 
@@ -178,15 +178,13 @@ class Selection(Selected):
         scored = ScoredRows(scores, truncated, np.empty(0, dtype=np.uint64), reasons[0])
         return cls(RowSource(all_rows, reader, name=name), scored, indices, manifest, reasons[1], scorer=scorer)
 
-    def __repr__(self) -> str:
-        return f"Selection({'; '.join(f'{name}: {value}' for name, value in self._facts())})"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts())
-        return f"<table>{rows}</table>"
+    def overview(self) -> Overview:
+        """Describe what was kept, for shells and notebooks."""
+        scores = self.scored.scores
+        return Overview("Selection", self._facts(), scores, self.indices, best_and_worst(self.rows, scores))
 
     def _facts(self) -> list[tuple[str, str]]:
-        n, skipped = len(self.all_rows), self.scored.skipped
+        n, skipped = len(self.scored.scores), self.scored.skipped
         facts = [("kept", f"{len(self):,} of {n:,} rows" + (f" ({len(self) / n:.1%})" if n else ""))]
         if len(self):
             facts.append(("threshold", f"{self.threshold:.3f}"))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..overview import Lines, Overview, Shown
 from ..report.figures import COLOURS, Figures, add_legend, new_axes
 from ..report.static_page import Section, StaticPage, StaticReport
 from ..style import MEASURES
@@ -10,11 +11,12 @@ from ..style import MEASURES
 _ROLES = ("kept", "mark", "g2", "g3", "g4", "g5")
 # Beyond this a change of spread is drawn at the edge: the table has its number.
 _MOST_CHANGE = 1.0
+_MOST_TABLES = 10
 _SPREADS = "Change of the standard deviation against all rows, with 95 % intervals. Changes above 100 % are drawn at the edge."
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-class MethodComparison(StaticReport):
+class MethodComparison(Shown, StaticReport):
     """
     What methods keep, side by side.
 
@@ -28,6 +30,18 @@ class MethodComparison(StaticReport):
         lead = f"{len(n['methods'])} methods on {n['rows']:,} rows."
         foot = "Made by scar-hf compare. A narrower spread is no merit of a method if random rows are as narrow."
         return StaticPage("comparison", "What different methods keep", lead, foot, _sections(n), _figures(n))
+
+    def overview(self) -> Overview:
+        """Describe the comparison, for shells and notebooks."""
+        n = self.numbers
+        shares = ", ".join(f"{k:g}" for k in n["k"])
+        facts = [("rows", f"{n['rows']:,}"), ("methods", ", ".join(n["methods"])), ("k", shares)]
+        tables = [
+            Lines(f"{section.title}: {head[0]}" if len(section.tables) > 1 else section.title, head, lines)
+            for section in self.page().sections
+            for head, lines in section.tables
+        ]
+        return Overview("MethodComparison", facts, tables=tables[:_MOST_TABLES])
 
     def __str__(self) -> str:
         lines = []

@@ -62,14 +62,18 @@ class RowSource:
         """Return the column names; for JSON files, those of the first rows."""
         return first_columns(self.shards[0])[0]
 
+    @property
+    def in_memory(self) -> Dataset | None:
+        """The rows as a dataset, if they are one, of which any row is read at once; `None` if they are files."""
+        return self.shards[0].dataset if self.shards[0].path is None else None
+
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
         """Read the pairs of all rows, or of the rows with these numbers (ascending)."""
         every = chain.from_iterable(rows_of_shard(shard, self.reader) for shard in self.shards)
         if numbers is None:
             return every
-        in_memory = self.shards[0].dataset if self.shards[0].path is None else None
-        if in_memory is not None:
-            return rows_of(in_memory.select(numbers), self.reader)
+        if self.in_memory is not None:
+            return rows_of(self.in_memory.select(numbers), self.reader)
         wanted = np.zeros(len(self), dtype=bool)
         wanted[numbers] = True
         return (row for row, is_wanted in zip(every, wanted, strict=True) if is_wanted)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from ..overview import Lines, Overview, Shown
 from .baselines import BASELINES, DRAWS, Draws, draw_baselines
 from .bootstrap import interval
 from .consistency import StyleConsistency, style_consistency
@@ -45,8 +46,8 @@ class Change:
         return "wider" if self.low > 0 else "unclear"
 
 
-@dataclass
-class StyleChange:
+@dataclass(repr=False)
+class StyleChange(Shown):
     """
     The change in style from one set to another.
 
@@ -85,7 +86,17 @@ class StyleChange:
             "draws": DRAWS if self.baselines else None,
         }
 
+    def overview(self) -> Overview:
+        """Describe the changes, for shells and notebooks."""
+        verdicts = [change.verdict for change in self.changes.values()]
+        facts = [("rows", f"{self.rows_before:,} -> {self.rows_after:,}")]
+        facts += [(kind, f"{verdicts.count(kind)} of {len(verdicts)} measures") for kind in ("narrower", "wider")]
+        return Overview("StyleChange", [*facts, *(("note", note) for note in self.notes)], tables=[Lines("", *self._table())])
+
     def __str__(self) -> str:
+        return table(f"Style of {self.rows_before:,} rows -> {self.rows_after:,} rows", *self._table(), self.notes)
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         drawn = [baseline for baseline in BASELINES if baseline in self.baselines]
         titles = [BASELINES[baseline] for baseline in drawn]
         head = ("measure", "mean", "->", "spread (SD)", "->", "change", "95 % interval", *titles, "")
@@ -103,7 +114,7 @@ class StyleChange:
             )
             for name, c in self.changes.items()
         ]
-        return table(f"Style of {self.rows_before:,} rows -> {self.rows_after:,} rows", head, lines, self.notes)
+        return head, lines
 
 
 def compare(

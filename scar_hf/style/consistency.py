@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from ..overview import Lines, Overview, Shown
 from .bootstrap import bootstrap, interval
 from .measures import MEASURES
 from .rows import StyleMeasures, style_measures
 from .tables import number, span, table, without_nan
 
 _NO_INTERVAL = float("nan"), float("nan")
+_HEAD = ("measure", "mean", "spread (SD)", "95 % interval", "rows", "unit")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Spread:
     n: int
 
 
-@dataclass
-class StyleConsistency:
+@dataclass(repr=False)
+class StyleConsistency(Shown):
     """
     The spread of each measure of style over an instruction set.
 
@@ -66,13 +68,19 @@ class StyleConsistency:
         }
         return {"rows": self.rows, "measures": measures, "notes": list(self.notes)}
 
+    def overview(self) -> Overview:
+        """Describe the spreads, for shells and notebooks."""
+        facts = [("rows", f"{self.rows:,}"), ("measures", ", ".join(self.spreads)), *(("note", note) for note in self.notes)]
+        return Overview("StyleConsistency", facts, tables=[Lines("", _HEAD, self._lines())])
+
     def __str__(self) -> str:
-        head = ("measure", "mean", "spread (SD)", "95 % interval", "rows", "unit")
-        lines = [
+        return table(f"Style of {self.rows:,} rows", _HEAD, self._lines(), self.notes)
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        return [
             (MEASURES[name].title, number(s.mean), number(s.spread), span(s.low, s.high), f"{s.n:,}", MEASURES[name].unit)
             for name, s in self.spreads.items()
         ]
-        return table(f"Style of {self.rows:,} rows", head, lines, self.notes)
 
 
 def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed: int = 0, **kwargs: Any) -> StyleConsistency:
