@@ -107,6 +107,37 @@ def test_ifd_is_the_published_ratio_and_unhelpful_instructions_come_last(rows, l
     assert ((scores > 0) == (ratios < 1))[clear].all()
 
 
+def test_a_base_model_without_a_chat_template_reads_plain_texts(rows, lm, tmp_path):
+    tokenizer, model = AutoTokenizer.from_pretrained(lm), AutoModelForCausalLM.from_pretrained(lm, dtype=torch.float32).eval()
+    tokenizer.chat_template = None
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+
+    def loss(before: str, response: str) -> float:
+        start = [tokenizer.eos_token_id, *tokenizer(before, add_special_tokens=False)["input_ids"]]
+        ids = torch.tensor([start + tokenizer(response, add_special_tokens=False)["input_ids"]])
+        labels = ids.clone()
+        labels[0, : len(start)] = -100
+        with torch.inference_mode():
+            return float(model(input_ids=ids, labels=labels).loss)
+
+    found = np.array([[loss(f"{row['instruction']}\n\n", row["response"]), loss("", row["response"])] for row in rows])
+    base = in_float32(str(tmp_path))
+    scores = score_source(rows, LanguageModelScorer("perplexity", base), cache=False).scores
+    assert np.allclose(np.exp(-scores), np.exp(found[:, 0]), rtol=1e-3)
+    scores = score_source(rows, LanguageModelScorer("ifd", base), cache=False).scores
+    assert np.allclose(np.abs(scores), np.exp(found[:, 0] - found[:, 1]), rtol=1e-3)
+
+
+def test_a_draw_at_random_depends_on_the_row_and_the_seed_alone(rows):
+    scores = score_source(rows, RandomScorer(seed=4)).scores
+    order = np.argsort(-scores, kind="stable")[:20]
+    # Any subset keeps its order: a row's number depends on nothing else.
+    part = score_source(rows.select(range(50, 150)), RandomScorer(seed=4)).scores
+    assert (part == scores[50:150]).all() and len(set(scores.tolist())) == 200
+    assert scar_rank(rows, method="random", seed=4, progress=False).select(20).indices.tolist() == sorted(order.tolist())
+
+
 def test_one_pass_of_the_language_model_serves_both_methods(rows, lm, monkeypatch):
     first = score_source(rows, LanguageModelScorer("ifd", in_float32(lm))).scores
     monkeypatch.setattr(Surprisal, "measure", lambda *_, **__: pytest.fail("the language model was asked again"))
