@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from ..files import without_local_folders
 from ..manifest.commands import select_command
+from ..selecting.audit import audit_in_words
 from .metadata import (
     choice_in_words,
     hub_id,
@@ -156,9 +157,11 @@ def amend_model_card(path: str | Path, manifest: Mapping[str, Any]) -> None:
 
 def _selection_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     k, threshold = manifest.get("options", {}).get("k"), manifest["selection"].get("threshold")
+    prefiltered = audit_in_words(manifest["selection"].get("prefilter"))
     return [
         *ranker_facts(manifest),
         ("k", "all rows" if k is None else f"{k:,} rows" if isinstance(k, int) else f"{k:.4g} of the rows"),
+        *([("Prefilter", prefiltered)] if prefiltered else []),
         ("Lowest score kept", Markdown("-" if threshold is None else f"{threshold:.4f}")),
         ("scar-hf", str(manifest["versions"]["scar-hf"])),
     ]

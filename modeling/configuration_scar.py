@@ -11,9 +11,35 @@ from transformers import AutoConfig, PreTrainedConfig
 PIPELINE_TASK = "scar-ranking"
 POOLINGS = ("first_token", "mean")
 SURPRISAL_FEATURES = ("concat", "interaction")
+# Entries of a static encoder's states that count: 1, how far into the text, and whether the token was seen before.
+NUM_COUNTS = 3
 # Classes for loading without scar-hf, in the files ..._scar.py that are saved with the weights.
 _AUTO_MAP = {"AutoConfig": "configuration_scar.ScarConfig", "AutoModel": "modeling_scar.ScarModel"}
 _CUSTOM_PIPELINES = {PIPELINE_TASK: {"impl": "pipeline_scar.ScarRankingPipeline", "pt": ["AutoModel"], "type": "text"}}
+
+
+class ScarStaticConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`ScarStaticEncoder`].
+
+    Args:
+        vocab_size (`int`, *optional*, defaults to 30522): number of tokens.
+        hidden_size (`int`, *optional*, defaults to 128): width of a token's state, of which three entries count.
+        max_position_embeddings (`int`, *optional*, defaults to 512): maximum number of tokens of a text.
+        pad_token_id (`int`, *optional*, defaults to 0): the tokenizer's padding.
+    """
+
+    model_type = "scar-static"
+
+    vocab_size: int = 30522
+    hidden_size: int = 128
+    max_position_embeddings: int = 512
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **kwargs):
+        if self.hidden_size <= NUM_COUNTS:
+            raise ValueError(f"`hidden_size` must be more than {NUM_COUNTS}, the entries that count, got {self.hidden_size}.")
+        super().__post_init__(**kwargs)
 
 
 class ScarConfig(PreTrainedConfig):
@@ -22,7 +48,7 @@ class ScarConfig(PreTrainedConfig):
 
     Args:
         encoder_config (`dict` or [`~transformers.PreTrainedConfig`], *optional*, defaults to a [`~transformers.BertConfig`]):
-            Configuration of the encoder, of any type that transformers supports natively.
+            Configuration of the encoder, of any type that transformers supports natively, or a [`ScarStaticConfig`].
         head_size (`int`, *optional*, defaults to the encoder's hidden size):
             Width of both MLPs.
         surprisal_size (`int`, *optional*, defaults to `head_size`):
@@ -143,6 +169,8 @@ def _encoder_config(values: dict[str, Any]) -> PreTrainedConfig:
     model_type = values.pop("model_type", None)
     if model_type is None:
         raise ValueError('`encoder_config` has no "model_type": this is not the config.json of a SCAR ranker.')
+    if model_type == ScarStaticConfig.model_type:
+        return ScarStaticConfig(**values)
     try:
         return AutoConfig.for_model(model_type, **values)
     except ValueError as error:
@@ -152,4 +180,4 @@ def _encoder_config(values: dict[str, Any]) -> PreTrainedConfig:
         ) from error
 
 
-__all__ = ["ScarConfig"]
+__all__ = ["ScarConfig", "ScarStaticConfig"]

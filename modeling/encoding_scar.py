@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
-from .configuration_scar import ScarConfig
+from .configuration_scar import ScarConfig, ScarStaticConfig
+from .static_encoder_scar import ScarStaticEncoder
 
 
 class ScarMLP(nn.Module):
@@ -25,6 +26,8 @@ class ScarMLP(nn.Module):
 
 def build_encoder(config: ScarConfig) -> PreTrainedModel:
     """Build the encoder with random weights, with the pooler that its type has by default unless the config wants none."""
+    if isinstance(config.encoder_config, ScarStaticConfig):
+        return ScarStaticEncoder(config.encoder_config)
     if not config.use_pooler:
         try:
             return AutoModel.from_config(config.encoder_config, trust_remote_code=False, add_pooling_layer=False)
@@ -35,6 +38,8 @@ def build_encoder(config: ScarConfig) -> PreTrainedModel:
 
 def real_tokens_first(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Move padding on the left to the right, in token ids and mask of shape `(N, L)`."""
+    if not _is_traced() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()):
+        return input_ids, attention_mask
     order = attention_mask.argsort(dim=1, descending=True, stable=True)
     return input_ids.gather(1, order), attention_mask.gather(1, order)
 

@@ -191,12 +191,13 @@ class ScarModel(ScarPreTrainedModel):
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         states = output.last_hidden_state
         padding = attention_mask.unsqueeze(-1) == 0
+        zero = getattr(self.encoder, "zero_on_padding", False)
         if self.config.pooling == "mean":
-            summed = states.masked_fill(padding, 0.0).sum(dim=1, dtype=torch.float32)
+            summed = (states if zero else states.masked_fill(padding, 0.0)).sum(dim=1, dtype=torch.float32)
             text = (summed / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)).to(states.dtype)
         else:
             text = output.pooler_output if self.config.use_pooler else states[:, 0]
-        return text, states.masked_fill(padding, torch.finfo(states.dtype).min).amax(dim=1)
+        return text, (states if zero else states.masked_fill(padding, torch.finfo(states.dtype).min)).amax(dim=1)
 
     def rank(
         self, instruction: torch.Tensor, response: torch.Tensor, linguistic_form: torch.Tensor

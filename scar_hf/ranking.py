@@ -17,7 +17,7 @@ from .overview import Overview, Shown, best_and_worst
 from .rows.pairs import PairReader, reasons_in_words
 from .rows.sft import SftRows, for_trl
 from .rows.source import RowSource
-from .scoring.datasets import ScoredRows, with_scores
+from .scoring.datasets import Prefilter, ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
 from .scoring.settings import BUNDLED_RANKER, with_settings
 from .selecting.choice import decide
@@ -46,6 +46,8 @@ class ScarRanking(Shown):
         truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`.
         settings (`dict`): the scorer's settings.
         source (`tuple(str, list[dict])`): the data's name and identity.
+        only_for ([`~scar_hf.selecting.criteria.Criteria`], *optional*): with a prefilter, what the ranking can select by.
+        prefilter ([`~scar_hf.scoring.datasets.Prefilter`], *optional*): why other rows have no score.
         scorer ([`ScarScorer`], *optional*): the scorer; `diversity` needs it to compare rows by their vectors.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar during that comparison.
     """
@@ -58,6 +60,8 @@ class ScarRanking(Shown):
     source: tuple[str, list[dict[str, Any]]] = ("a dataset in memory", [])
     scorer: ScarScorer | None = field(default=None, repr=False)
     progress: bool = False
+    only_for: Criteria | None = None
+    prefilter: Prefilter | None = field(default=None, repr=False)
     _selected: list[tuple[Criteria, Selection]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -119,6 +123,11 @@ class ScarRanking(Shown):
         if k is None and threshold is None:
             check_k(k)
         criteria.check_columns(self.dataset.column_names)
+        if (criteria.prefilter is not None or self.only_for is not None) and criteria != self.only_for:
+            raise ValueError(
+                "`prefilter` decides which rows are scored: pass all criteria to scar_select or scar_rank. This ranking has "
+                f"scored {'all rows' if self.only_for is None else 'only the rows that its own criteria need'}."
+            )
         for known, selection in self._selected:
             # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
             if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
@@ -178,7 +187,7 @@ class ScarRanking(Shown):
 
     def _scored(self) -> ScoredRows:
         truncated = self.truncated if len(self.truncated) else np.zeros(len(self), dtype=bool)
-        return ScoredRows(self.scores, truncated, np.empty(0, dtype=np.uint64), self.skipped)
+        return ScoredRows(self.scores, truncated, np.empty(0, dtype=np.uint64), self.skipped, self.prefilter)
 
     def save(self, folder: str | Path) -> None:
         """
@@ -261,6 +270,7 @@ def scar_rank(
     seed: int = 0,
     combine: str = "reciprocal_rank",
     overwrite: bool = False,
+    criteria: Criteria | None = None,
     cache: bool = True,
     progress: bool = True,
     **settings: Any,
@@ -281,6 +291,8 @@ def scar_rank(
         combine (`str`, *optional*, defaults to `"reciprocal_rank"`):
             How to combine several methods, or `"z_score"`; see [`~scar_hf.methods.CombinedScorer`].
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace an existing column `scar_score`.
+        criteria ([`~scar_hf.selecting.criteria.Criteria`], *optional*):
+            With a `prefilter`, only rows that these criteria may select are scored, and the ranking selects by no others.
         cache (`bool`, *optional*, defaults to `True`):
             Whether to cache scores on disk, keyed by row content and ranker.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
@@ -309,12 +321,14 @@ def scar_rank(
             "command line) to replace it."
         )
     scorer = _scorer_of(ds, model, method, {"lm": lm, "seed": seed, "combine": combine}, settings)
-    scored = score_source(ds, scorer, cache=cache, progress=progress)
+    scored = score_source(ds, scorer, cache, progress, criteria)
     source = dataset_source(ds, sha256(scored.hashes.tobytes()).hexdigest())
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
     ds = with_scores(ds, scored.scores)
-    return ScarRanking(ds, scored.scores, scored.skipped, scored.truncated, scorer.describe(), source, scorer, progress)
+    only_for = None if scored.prefilter is None else criteria
+    made = (ds, scored.scores, scored.skipped, scored.truncated, scorer.describe(), source, scorer, progress)
+    return ScarRanking(*made, only_for, scored.prefilter)
 
 
 def scar_select(
@@ -324,6 +338,9 @@ def scar_select(
     stratify_by: StratifyBy | None = None,
     diversity: float = 0.0,
     curation: Sequence[Step] = (),
+    prefilter: float | str | None = None,
+    min_recall: float | None = None,
+    audit_seed: int = 0,
     sft_format: bool = False,
     **kwargs: Any,
 ) -> DatasetOrDict:
@@ -335,7 +352,8 @@ def scar_select(
             The rows, as in [`scar_rank`]. Each split of a `DatasetDict` is selected separately.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
             A share in (0, 1] (floor(k·n), at least 1), a count >= 1, or complete criteria.
-        stratify_by, diversity, curation: see [`~scar_hf.selecting.criteria.Criteria`].
+        stratify_by, diversity, curation, prefilter, min_recall, audit_seed:
+            see [`~scar_hf.selecting.criteria.Criteria`].
         sft_format (`bool`, *optional*, defaults to `False`):
             Whether to convert the rows for TRL's `SFTTrainer` with [`~scar_hf.trainer_callbacks.to_sft_format`].
         kwargs: further arguments of [`scar_rank`].
@@ -352,11 +370,13 @@ def scar_select(
     ```python
     >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1, sft_format=True))
     >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # keeps source shares, avoids near-duplicates
+    >>> scar_select(ds, k=0.01, prefilter=0.1)  # scores only the most promising tenth, and says what may be missing
     ```
     """
     if not isinstance(k, Criteria):
         check_k(k)
-    criteria = Criteria.of(k, stratify_by=stratify_by, diversity=diversity, curation=tuple(curation))
+    more = {"stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation), "prefilter": prefilter}
+    criteria = Criteria.of(k, **more, min_recall=min_recall, audit_seed=audit_seed)
     for split in ds.values() if isinstance(ds, DatasetDict) else [ds]:
         if getattr(split, "column_names", None) is not None:
             criteria.check_columns(split.column_names)
@@ -366,7 +386,7 @@ def scar_select(
     given = scorer.settings.formatting_func if isinstance(scorer, ScarScorer) else kwargs.get("formatting_func")
     if sft_format and given is not None:
         SftRows.of(ds.column_names, PairReader(formatting_func=given))  # raises before the rows are scored
-    ranking = scar_rank(ds, **kwargs)
+    ranking = scar_rank(ds, criteria=criteria, **kwargs)
     best = ranking.top(criteria)
     return for_trl(best, ranking.scorer.reader) if sft_format and ranking.scorer is not None else best
 

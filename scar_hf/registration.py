@@ -55,9 +55,10 @@ class _Loader(Loader):
 def _register_config() -> None:
     from transformers import AutoConfig
 
-    from .modeling.configuration_scar import ScarConfig
+    from .modeling.configuration_scar import ScarConfig, ScarStaticConfig
 
-    AutoConfig.register(ScarConfig.model_type, ScarConfig, exist_ok=True)
+    for config in (ScarConfig, ScarStaticConfig):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
     ScarConfig.when_made = _register_model
 
 
@@ -66,11 +67,13 @@ def _register_model() -> None:
     from transformers import AutoModel
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    from .modeling.configuration_scar import PIPELINE_TASK, ScarConfig
+    from .modeling.configuration_scar import PIPELINE_TASK, ScarConfig, ScarStaticConfig
     from .modeling.modeling_scar import ScarModel
     from .modeling.pipeline_scar import ScarRankingPipeline
+    from .modeling.static_encoder_scar import ScarStaticEncoder
 
     AutoModel.register(ScarConfig, ScarModel, exist_ok=True)
+    AutoModel.register(ScarStaticConfig, ScarStaticEncoder, exist_ok=True)
     PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=ScarRankingPipeline, pt_model=AutoModel, type="text")
     # Set from outside: the files that travel with the weights know nothing of cards.
     ScarModel.uploader = _upload

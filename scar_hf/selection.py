@@ -18,8 +18,9 @@ from .overview import Overview, Shown, best_and_worst
 from .rows.pairs import PairReader, kind_of_reason
 from .rows.source import RowSource
 from .runs.selected import Selected
-from .scoring.datasets import ScoredRows, with_scores
+from .scoring.datasets import Prefilter, ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
+from .selecting.audit import audit_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +141,8 @@ class Selection(Shown, Selected):
         folder = Path(folder)
         self.all_rows.save_to_disk(str(folder))
         arrays = {"scores": self.scored.scores, "truncated": self.scored.truncated, "indices": self.indices.astype(np.int64)}
+        if self.scored.prefilter is not None:
+            arrays["fast_scores"] = self.scored.prefilter.scores
         notes = {"skipped": self.scored.skipped, "curated": self.curated}
         save_file(arrays, folder / _SCORES, metadata={name: json.dumps(value) for name, value in notes.items()})
         with atomic_write(folder / _MANIFEST) as out:
@@ -175,7 +178,9 @@ class Selection(Shown, Selected):
         whole = isinstance(all_rows, Dataset) and len(all_rows) == len(scores) == len(truncated)
         if not whole or (len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(scores)):
             raise ValueError(f"{folder} is damaged: its rows and its scores do not belong together.")
-        scored = ScoredRows(scores, truncated, np.empty(0, dtype=np.uint64), reasons[0])
+        report = manifest["selection"].get("prefilter")
+        prefilter = Prefilter(arrays["fast_scores"], report) if report and "fast_scores" in arrays else None
+        scored = ScoredRows(scores, truncated, np.empty(0, dtype=np.uint64), reasons[0], prefilter)
         return cls(RowSource(all_rows, reader, name=name), scored, indices, manifest, reasons[1], scorer=scorer)
 
     def overview(self) -> Overview:
@@ -188,6 +193,8 @@ class Selection(Shown, Selected):
         facts = [("kept", f"{len(self):,} of {n:,} rows" + (f" ({len(self) / n:.1%})" if n else ""))]
         if len(self):
             facts.append(("threshold", f"{self.threshold:.3f}"))
+        if self.scored.prefilter is not None:
+            facts.append(("prefilter", audit_in_words(self.scored.prefilter.report)))
         if self.criteria:
             facts.append(("besides the score", self.criteria))
         for name, reasons in (("left out by curation", self.curated), ("without a score", skipped)):

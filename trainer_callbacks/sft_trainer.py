@@ -245,8 +245,9 @@ def select_once(
             formatting = _formatting(ds, scar_args, formatting_func)
             scorer = scar_args.scorer(ds.column_names, formatting_func=formatting)
             checkpoint = _checkpoint(config)
-            found = None if checkpoint is None else stored_ranking(checkpoint, ds, scorer)
-            ranking = found or scar_rank(ds, model=scorer, progress=not config.disable_tqdm)
+            exact = criteria.prefilter is None  # which rows have a score otherwise depends on the criteria
+            found = None if checkpoint is None or not exact else stored_ranking(checkpoint, ds, scorer)
+            ranking = found or scar_rank(ds, model=scorer, criteria=criteria, progress=not config.disable_tqdm)
             if ranking.scorer is None:
                 ranking.scorer = scorer
             selection = ranking.select(criteria)
@@ -254,7 +255,7 @@ def select_once(
             if state.num_processes == 1:
                 return ranking, selection
             parts = [(ranking.scores, ranking.skipped, ranking.truncated, ranking.settings, ranking.source)]
-            parts = [(*parts[0], selection.indices, selection.manifest["options"], selection.curated)]
+            parts = [(*parts[0], selection.indices, selection.manifest["options"], selection.curated, ranking.prefilter)]
         except (ValueError, ImportError, OSError, RuntimeError) as error:
             if state.num_processes == 1:
                 raise
@@ -264,10 +265,10 @@ def select_once(
         raise parts[0]
     if state.is_main_process:
         return ranking, selection
-    scores, skipped, truncated, settings, source, kept, options, curated = parts[0]
+    scores, skipped, truncated, settings, source, kept, options, curated, prefilter = parts[0]
     if len(scores) != len(ds):
         raise ValueError(f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}: load the same.")
-    ranking = ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source)
+    ranking = ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source, prefilter=prefilter)
     return ranking, ranking.remember(Criteria(), kept, options, curated)
 
 

@@ -96,6 +96,8 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
     hashes = np.array([short_hash(row) for row in rows_of(ds, scorer.reader)], dtype=np.uint64)
     digest = sha256(hashes.tobytes()).hexdigest()
     settings = scorer.describe()
+    if manifest["selection"].get("prefilter"):
+        return None  # only the rows that its criteria needed have a score
     same = manifest["inputs"][0].get("pairs_sha256") == digest and len(scores) == len(ds)
     stored = {**manifest.get("ranker", {}), **manifest.get("settings", {})}
     if not same or _comparable(stored) != _comparable(settings):

@@ -40,9 +40,9 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_ranker(source: str) -> bool:
     """Whether a source is a ranker rather than a selection."""
-    from ..scoring.settings import BUNDLED_RANKER
+    from ..scoring.settings import BUNDLED_RANKERS
 
-    return source == BUNDLED_RANKER or (Path(source) / "config.json").is_file()
+    return source in BUNDLED_RANKERS or (Path(source) / "config.json").is_file()
 
 
 def ranker_options(args: argparse.Namespace) -> dict[str, Any]:

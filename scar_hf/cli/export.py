@@ -2,13 +2,13 @@
 
 import argparse
 
-HELP = "write the bundled ranker to a folder that AutoModel.from_pretrained can load"
+HELP = "write a bundled ranker to a folder that AutoModel.from_pretrained can load"
 EXAMPLE = "scar-hf export scar-ranker -o scar-ranker"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("model", metavar="RANKER", help="name of the bundled ranker (scar-ranker), or a folder")
+    parser.add_argument("model", metavar="RANKER", help="name of a bundled ranker (scar-ranker, scar-ranker-fast), or a folder")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="output folder; by default named after the ranker")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
     source = Path(resolve_checkpoint(args.model))
     if not source.is_dir():
-        raise ValueError(f"No ranker {args.model!r}: expected 'scar-ranker' or a folder with a ranker.")
+        raise ValueError(f"No ranker {args.model!r}: expected 'scar-ranker', 'scar-ranker-fast' or a folder with a ranker.")
     output = check_ranker_folder(args.output or Path(args.model).name, args.overwrite)
     if output.resolve() == source.resolve():
         raise ValueError(f"The output must not be the ranker's own folder, got {output}.")

@@ -13,6 +13,7 @@ from ..rows.pairs import kind_of_reason, reasons_in_words
 from ..runs import RunResult
 from ..runs.observations import MEASURES as OBSERVED
 from ..runs.observations import Observations
+from ..selecting.audit import audit_in_words
 from ..style import BASELINES, MEASURES, StyleMeasures, compare
 from ..style.tables import number, percent
 from .terminal import printable
@@ -36,6 +37,9 @@ def print_summary(result: RunResult) -> None:
     console.print(f"\nKept [bold]{result.kept:,}[/] of [bold]{n:,}[/] rows{share}, {where} {output}")
     if result.kept:
         console.print(f"Threshold (the lowest score kept): [bold]{result.threshold:.3f}[/]")
+    if prefilter := result.scored.prefilter:
+        words = audit_in_words(prefilter.report)
+        console.print(_shown(f"Prefilter: {words}."))
     if skipped:
         console.print(_shown(f"Skipped without a score: {len(skipped):,} rows: {reasons_in_words(skipped)}", "yellow"))
     if result.dropped:

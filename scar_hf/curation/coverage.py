@@ -121,8 +121,10 @@ def score_watched(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar:
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
-    coverage = LanguageCoverage.of(scorer)
     kept = scorer.cache() if cache and not scorer.in_memory else None
+    if any(shard.numbers is not None for shard in shards):  # the languages of all rows were counted before some were picked
+        return score_each(scorer, shards, kept, bar)
+    coverage = LanguageCoverage.of(scorer)
     parts = score_each(scorer, shards, kept, bar, coverage.watch)
     coverage.report()
     return parts

@@ -23,7 +23,7 @@ from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk, cut_chunks
 from ..scoring.datasets import ScoredRows, score_rows
 from ..scoring.scorer import NOT_FINITE, ScarScorer
-from ..scoring.settings import BUNDLED_RANKER
+from ..scoring.settings import BUNDLED_RANKERS
 
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 # More cores than this do not score a chunk much faster; more actors do.
@@ -191,7 +191,7 @@ def _items(
     from .ray_tasks import ScoringActor, ShardSource, Work, restore_scorer, without_rows
 
     state = scorer.__getstate__()
-    if scorer.model_name != BUNDLED_RANKER and Path(scorer.model_name).exists():
+    if scorer.model_name not in BUNDLED_RANKERS and Path(scorer.model_name).exists():
         state["model"] = str(Path(scorer.model_name).absolute())
     options = {name: getattr(scorer.settings, name) for name in ("tokens_per_batch", "attn_implementation")}
     reader = restore_scorer(state, options)

@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -191,7 +191,7 @@ def _opened(shard: Shard) -> Shard:
     """The shard itself, or for an Arrow folder, which travels without its rows, the one that is opened here."""
     if shard.path is None or not shard.path.is_dir():
         return shard
-    return open_shards(shard.path)[0]
+    return replace(open_shards(shard.path)[0], numbers=shard.numbers)
 
 
 def _is_in(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -209,4 +209,6 @@ def _item(**values: Any) -> pa.Table:
 
 def without_rows(shards: Sequence[Shard]) -> list[Shard]:
     """Shards as they travel: paths made absolute, and datasets left out where a path leads to them."""
-    return [shard if shard.path is None else Shard(shard.name, shard.path.absolute()) for shard in shards]
+    return [
+        shard if shard.path is None else Shard(shard.name, shard.path.absolute(), numbers=shard.numbers) for shard in shards
+    ]

@@ -6,10 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset, load_from_disk
@@ -28,6 +29,7 @@ from .batches import (
     rechunk,
     schema_of,
     select_columns,
+    take,
 )
 from .parquet import bad_parquet, parquet_batches
 from .streams import INPUT_FORMATS, INPUT_SUFFIXES, import_zstandard, suffix_of
@@ -54,12 +56,18 @@ class Shard:
         name (`str`): the path within the folder of shards with `/`, the file's or folder's name, or the id on the Hub.
         path (`Path`, *optional*): the file or the Arrow folder; `None` for a set on the Hub.
         dataset ([`~datasets.Dataset`], *optional*): the rows of an Arrow folder or a set on the Hub, on disk.
+        numbers (`np.ndarray`, *optional*): numbers of the rows to read, ascending; by default all.
     """
 
     name: str
     path: Path | None
     dataset: Dataset | None = field(default=None, repr=False, compare=False)
     _lines: int | None = field(default=None, init=False, repr=False, compare=False)
+    numbers: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def only(self, numbers: np.ndarray) -> "Shard":
+        """Return the same shard, of which only the rows with these numbers (ascending) are read."""
+        return replace(self, numbers=numbers)
 
     def files(self) -> list[Path]:
         """
@@ -94,6 +102,8 @@ class Shard:
 
     def count_rows(self) -> int | None:
         """Rows, where that can be told much faster than by reading them; a blank line may be counted as one."""
+        if self.numbers is not None:
+            return len(self.numbers)
         if self.dataset is not None:
             return len(self.dataset)
         assert self.path is not None
@@ -136,6 +146,10 @@ class Shard:
         """
         if rows < 1:
             raise ValueError(f"`rows` must be 1 or more, got {rows}.")
+        every = self._batches(rows, columns)
+        return every if self.numbers is None else _picked(every, self.numbers)
+
+    def _batches(self, rows: int, columns: Sequence[str] | None) -> Iterator[Batch]:
         if self.dataset is not None:
             return _dataset_batches(self.dataset, rows, columns, self.path)
         assert self.path is not None
@@ -328,6 +342,18 @@ def _load_from_hub(name: str, split: str) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise ValueError(f"{name}: expected one dataset for the split {split!r}, got {type(dataset).__name__}.")
     return dataset
+
+
+def _picked(batches: Iterator[Batch], numbers: np.ndarray) -> Iterator[Batch]:
+    """The rows with these numbers. Reading ends with the last of them."""
+    start = 0
+    for batch in batches:
+        first, last = np.searchsorted(numbers, [start, start + len(batch)])
+        if first < last:
+            yield take(batch, numbers[first:last] - start)
+        start += len(batch)
+        if last == len(numbers):
+            return
 
 
 def _dataset_batches(dataset: Dataset, rows: int, columns: Sequence[str] | None, folder: Path | None) -> Iterator[pa.Table]:

@@ -38,6 +38,8 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         parts += ["--stratify-by", stratify_by if isinstance(stratify_by, str) else json.dumps(stratify_by, ensure_ascii=False)]
     if options.get("diversity"):
         parts += ["--diversity", str(options["diversity"])]
+    for name, value in _prefilter(options).items():
+        parts += [f"--{name.replace('_', '-')}", str(value)]
     for step in options.get("curation") or []:
         parts += _curation(step)
     # On one line, whatever somebody has called a file.
@@ -54,8 +56,16 @@ def select_snippet(manifest: Mapping[str, Any]) -> str:
     chosen += [f"{name}={options[name]!r}" for name in names if options.get(name)]
     steps = ", ".join(filter(None, map(_step, options.get("curation") or [])))
     chosen += [f"curation=[{steps}]"] if steps else []
+    if prefilter := _prefilter(options):
+        chosen += [f"{name}={value!r}" for name, value in prefilter.items()]
+        return f"best = scar_select({', '.join(['ds', *chosen, *arguments.split(', ')[1:]])})  # ds: {manifest.get('data')}"
     selection = f"selection = ranking.select({', '.join(chosen)})"
     return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\n{selection}"
+
+
+def _prefilter(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a prefilter, without defaults; empty without one."""
+    return {name: options[name] for name in ("prefilter", "min_recall", "audit_seed") if options.get(name)}
 
 
 def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

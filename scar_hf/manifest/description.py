@@ -63,13 +63,15 @@ def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str,
     Returns:
         `dict`: the part `selection` of a manifest.
     """
-    n = len(scored.scores)
+    n, unscored = len(scored.scores), int(np.count_nonzero(scored.is_unscored))
     counts = {
         "rows": n,
-        "scored": n - len(scored.skipped),
+        "scored": n - len(scored.skipped) - unscored,
         "skipped": len(scored.skipped),
         "truncated": int(scored.truncated.sum()),
     }
+    if scored.prefilter is not None:
+        counts |= {"unscored": unscored, "prefilter": scored.prefilter.report}
     if kept is None:
         return counts
     return counts | {"kept": len(kept), "threshold": threshold_of(scored.scores, kept) if len(kept) else None}

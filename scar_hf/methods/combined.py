@@ -41,9 +41,9 @@ class CombinedScorer(MethodScorer):
             raise ValueError(f"`combine` must be one of {COMBINATIONS}, got {combine!r}.")
         for scorer, weight in members:
             if not np.isfinite(weight) or not weight:
-                raise ValueError(f"The weight of {_name(scorer)!r} must be a number other than 0, got {weight!r}.")
+                raise ValueError(f"The weight of {scorer.method!r} must be a number other than 0, got {weight!r}.")
         self.members, self.combine = list(members), combine
-        self.method = ",".join(f"{_name(scorer)}={weight:g}" for scorer, weight in members)
+        self.method = ",".join(f"{scorer.method}={weight:g}" for scorer, weight in members)
 
     @property
     def read_length(self) -> int:
@@ -88,10 +88,6 @@ class CombinedScorer(MethodScorer):
 
     def _arguments(self) -> dict[str, Any]:
         return {"members": self.members, "combine": self.combine}
-
-
-def _name(scorer: ScarScorer) -> str:
-    return scorer.method if isinstance(scorer, MethodScorer) else "scar"
 
 
 def _reciprocal_ranks(scores: np.ndarray) -> np.ndarray:

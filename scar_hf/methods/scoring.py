@@ -8,8 +8,10 @@ from tqdm.auto import tqdm
 from ..curation.coverage import score_watched
 from ..files import Shard
 from ..rows.source import RowSource
-from ..scoring.datasets import ScoredRows, score_all
+from ..scoring.datasets import ScoredRows
 from ..scoring.scorer import ScarScorer
+from ..selecting.cascade import score_all
+from ..selecting.criteria import Criteria
 from .scorer import MethodScorer
 
 
@@ -31,6 +33,8 @@ def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tq
     return score_watched(scorer, shards, cache, bar)
 
 
-def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
-    """Score a dataset by the ranker or by another method, as [`~scar_hf.scoring.datasets.score_all`]."""
-    return score_all(score_with, RowSource(ds, scorer.reader), scorer, cache, progress)
+def score_source(
+    ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False, criteria: Criteria | None = None
+) -> ScoredRows:
+    """Score a dataset by the ranker or by another method, as [`~scar_hf.selecting.cascade.score_all`]."""
+    return score_all(criteria, score_with, RowSource(ds, scorer.reader), scorer, cache, progress)

@@ -78,9 +78,8 @@ def _scores(numbers: Mapping[str, Any]) -> str:
         return "No row has a score, so nothing was kept." if not counts["kept"] else ""
     what = f"the {counts['kept']:,} rows kept score at least {counts['threshold']:.3f}"
     rest = "" if counts["by_score"] else ", though the score alone did not decide"
-    return (
-        f"Scores of {counts['rows'] - counts['skipped']:,} rows: {what}{rest}. Scores have no unit; only their order matters."
-    )
+    scored = counts["rows"] - counts["skipped"] - counts["unscored"]
+    return f"Scores of {scored:,} rows: {what}{rest}. Scores have no unit; only their order matters."
 
 
 def _map(numbers: Mapping[str, Any]) -> str:

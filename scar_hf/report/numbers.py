@@ -141,9 +141,10 @@ def example_rows(
 
 
 def counts_of(selected: Selected) -> dict[str, Any]:
-    """Number of rows by outcome; kept, below, curated and skipped add up to all rows."""
+    """Number of rows by outcome; kept, below (the unscored among them), curated and skipped add up to all rows."""
     scores = selected.scored.scores
-    n, skipped = len(scores), int(np.count_nonzero(np.isnan(scores)))
+    n, unscored = len(scores), int(np.count_nonzero(selected.scored.is_unscored))
+    skipped = int(np.count_nonzero(np.isnan(scores))) - unscored
     curated = sum(1 for i in selected.curated if not np.isnan(scores[i]) and not selected.explainer.is_kept[i])
     kept = len(selected.indices)
     return {
@@ -153,6 +154,7 @@ def counts_of(selected: Selected) -> dict[str, Any]:
         "below": n - kept - curated - skipped,
         "curated": curated,
         "skipped": skipped,
+        "unscored": unscored,
         "truncated": int(selected.scored.truncated.sum()),
         "truncated_kept": int(selected.scored.truncated[selected.indices].sum()),
         "threshold": _number(threshold_of(scores, selected.indices)),

@@ -10,6 +10,7 @@ from ..files import atomic_write, without_local_folders
 from ..manifest.commands import select_command, select_snippet
 from ..runs.selected import Selected
 from ..scoring.scorer import ScarScorer
+from ..selecting.audit import audit_in_words
 from ..selecting.criteria import Criteria
 from .captions import captions_of, foot_of, intro_of, lead_of
 from .figures import check_matplotlib, draw, score_histogram
@@ -214,6 +215,8 @@ def _numbers(
     if not selected.by_score:
         besides = f"{selected.explainer.criteria} decided, too"
         notes.insert(0, f"The rows kept are not simply the {len(selected):,} best by score: {besides}.")
+    if prefiltered := audit_in_words((selected.manifest.get("selection") or {}).get("prefilter")):
+        notes.insert(0, f"Not every row was scored: {prefiltered}.")
     if scorer is None:
         notes.append(ENCODER_MISSING)
     return {

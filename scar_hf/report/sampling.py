@@ -70,7 +70,7 @@ def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_row
     scores, kept = selected.scored.scores, selected.indices
     order = np.argsort(selected.explainer.ranks)
     ranked = order[: selected.explainer.counted]
-    scored = np.sort(ranked)
+    scored = np.union1d(ranked, np.flatnonzero(selected.scored.is_unscored))
     others = np.setdiff1d(scored, kept)
     some_kept = _draw(rng, kept, max(map_rows // 2, map_rows - len(others)))
     mapped = np.sort(np.concatenate([some_kept, _draw(rng, others, map_rows - len(some_kept))]))

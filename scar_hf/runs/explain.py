@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..manifest.sidecars import places_of
 from ..rows.source import RowSource
 from ..scoring.datasets import ScoredRows, join
 from ..scoring.scorer import ScarScorer
+from ..selecting.cascade import score_for
 from ..selecting.choice import decide
 from ..selecting.criteria import Criteria
 from ..selecting.explanations import Explainer
@@ -68,13 +70,14 @@ def explain_rows(
         `ValueError`: if there is no such row.
     """
     shards = open_shards(data, split)
-    parts = (engine or score_shards)(shards, scorer, cache=cache, progress=True)
+    criteria = Criteria.of(k)
+    parts = score_for(criteria, shards, scorer, partial(engine or score_shards, cache=cache, progress=True))
     scored = join(parts)
     n = len(scored.scores)
     outside = [number for number in numbers if not 0 <= number < n]
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
-    criteria, source = Criteria.of(k), RowSource(shards, scorer.reader, n)
+    source = RowSource(shards, scorer.reader, n)
     kept, dropped = decide(source, scored.scores, criteria, scorer, progress=True)
     explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria.in_words())
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)

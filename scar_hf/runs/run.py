@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..rows.sft import SftRows
 from ..rows.source import RowSource, first_columns
 from ..scoring.datasets import ScoredRows, join, report_skipped
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
+from ..selecting.cascade import score_for
 from ..selecting.choice import decide
 from ..selecting.criteria import Criteria, read_stratify_by
 from ..selecting.explanations import EXPLANATION_COLUMNS, Explainer
@@ -122,7 +124,7 @@ def select_files(
     run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
     check_output(output, overwrite or found)
-    parts = (engine or score_shards)(shards, scorer, cache=cache, progress=progress)
+    parts = score_for(criteria, shards, scorer, partial(engine or score_shards, cache=cache, progress=progress))
     scored = join(parts)
     rows = len(scored.scores)
     if rows:

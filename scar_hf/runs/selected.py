@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from ..rows.source import RowSource
 from ..scoring.chunks import short_hash
 from ..scoring.datasets import ScoredRows, join
 from ..scoring.scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer
+from ..selecting.cascade import score_for
 from ..selecting.choice import decide
 from ..selecting.criteria import Criteria, criteria_in_words
 from ..selecting.explanations import Explainer
@@ -84,16 +85,18 @@ class Selected:
             raise ValueError("A report needs the selection or `k`, and not both: name what scar-hf select wrote, or pass -k.")
         manifest = None if after is None else manifest_of(after)
         shards = open_shards(before, split)
-        parts = _scores_in(shards, scorer.reader) or (engine or score_shards)(shards, scorer, cache=cache, progress=progress)
+        criteria = None if k is None else Criteria.of(k)
+        scoring = partial(engine or score_shards, cache=cache, progress=progress)
+        parts = _scores_in(shards, scorer.reader) or score_for(criteria or Criteria(), shards, scorer, scoring)
         scored = join(parts)
         source = RowSource(shards, scorer.reader, len(scored.scores), str(before))
         notes: list[str] = []
-        if after is None:
-            criteria = Criteria.of(k)
+        if criteria is not None:
             criteria.check_columns(source.column_names())
             options = criteria.describe()
             kept, curated = decide(source, scored.scores, criteria, scorer, progress)
         else:
+            assert after is not None
             options = {"k": None}
             curated = _dropped_rows(after, manifest, shards, [len(part.scores) for part in parts])
             kept = _find(scored, curated, RowSource(open_shards(after), scorer.reader, name=str(after)), notes)

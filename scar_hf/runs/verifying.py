@@ -98,10 +98,10 @@ def _check_rows(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("rows", False, str(error))
         return
     yield Check("rows", len(scores) == output["rows"], f"{len(scores):,} of {output['rows']:,}")
-    rows, scored = selection["rows"], selection["scored"]
-    yield Check(
-        "counts", rows == scored + selection["skipped"], f"{scored:,} scored and {selection['skipped']:,} skipped of {rows:,}"
-    )
+    rows, scored, unscored = selection["rows"], selection["scored"], selection.get("unscored") or 0
+    added = rows == scored + unscored + selection["skipped"]
+    left = f", {unscored:,} left to the fast ranker" if unscored else ""
+    yield Check("counts", added, f"{scored:,} scored{left} and {selection['skipped']:,} skipped of {rows:,}")
     if "kept" not in selection or manifest["options"].get("all_rows"):
         return
     kept, dropped = selection["kept"], selection.get("dropped") or 0

@@ -16,7 +16,7 @@ from transformers.utils import cached_file
 
 from ..modeling import ScarConfig, ScarModel
 from ..progress import no_loading_bars
-from .settings import BUNDLED_RANKER
+from .settings import BUNDLED_RANKERS
 
 _CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 # Types of files from which transformers may read weights, config or tokenizer.
@@ -28,8 +28,8 @@ _LANGUAGE_CODE = re.compile("[a-z]{2,3}")
 
 
 def resolve_checkpoint(model: str) -> str:
-    """Return the folder of the bundled ranker for its name; return any other folder or Hub id unchanged."""
-    return str(_CHECKPOINTS / model) if model == BUNDLED_RANKER else model
+    """Return the folder of a bundled ranker for its name; return any other folder or Hub id unchanged."""
+    return str(_CHECKPOINTS / model) if model in BUNDLED_RANKERS else model
 
 
 def read_config(path: str, revision: str | None = None) -> ScarConfig:
@@ -55,12 +55,12 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
     except OSError as error:
         raise ValueError(
             f"No SCAR ranker found at {path!r}: it is neither a folder nor a reachable model id. "
-            f"The bundled ranker is called {BUNDLED_RANKER!r}."
+            f"The bundled rankers are called {' and '.join(map(repr, BUNDLED_RANKERS))}."
         ) from error
     if values.get("model_type") != ScarConfig.model_type:
         raise ValueError(
             f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
-            f"Use {BUNDLED_RANKER!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
+            f"Use {BUNDLED_RANKERS[0]!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
         )
     try:
         return ScarConfig.from_dict(values)

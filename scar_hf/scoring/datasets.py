@@ -10,10 +10,9 @@ from datasets import Dataset, Value
 from tqdm.auto import tqdm
 
 from ..files import Shard
-from ..progress import hidden
 from ..rows.batches import score_column
 from ..rows.pairs import RowPairs, check_rows, reasons_in_words
-from ..rows.source import RowSource, rows_of_shard
+from ..rows.source import rows_of_shard
 from .cache import ScoreCache
 from .chunks import Chunk, cut_chunks
 from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer
@@ -21,6 +20,20 @@ from .settings import BUNDLED_RANKER, with_settings
 
 logger = logging.getLogger(__name__)
 Watch = Callable[[Iterable[RowPairs]], Iterable[RowPairs]]
+
+
+@dataclass(frozen=True)
+class Prefilter:
+    """
+    What stands behind the missing scores of rows that only the fast ranker has scored.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`, float32): scores of the fast ranker.
+        report (`dict`): what was scored, and what may be missing, as in a manifest; see docs/cascade.md.
+    """
+
+    scores: np.ndarray
+    report: dict[str, Any]
 
 
 @dataclass
@@ -32,13 +45,36 @@ class ScoredRows:
         scores (`np.ndarray` of shape `(n,)`, float32): NaN for rows without a score.
         truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was truncated to `max_length`.
         hashes (`np.ndarray` of shape `(n,)`, uint64): a short hash of each row's scored texts.
-        skipped (`dict[int, str]`): the reasons of the rows without a score, by row number.
+        skipped (`dict[int, str]`): the reasons of the rows that cannot be scored, by row number.
+        prefilter ([`Prefilter`], *optional*): why other rows have no score.
     """
 
     scores: np.ndarray
     truncated: np.ndarray
     hashes: np.ndarray
     skipped: dict[int, str] = field(default_factory=dict)
+    prefilter: Prefilter | None = None
+
+    @property
+    def is_unscored(self) -> np.ndarray:
+        """Whether each row could have a score and has none, as only the fast ranker has scored it; bool of shape `(n,)`."""
+        if self.prefilter is None:
+            return np.zeros(len(self.scores), dtype=bool)
+        unscored = np.isnan(self.scores)
+        unscored[list(self.skipped)] = False
+        return unscored
+
+
+def join(parts: Sequence[ScoredRows]) -> ScoredRows:
+    """Return the scores of all shards as one."""
+    prefilters = [part.prefilter for part in parts if part.prefilter is not None]
+    return ScoredRows(
+        _joined([part.scores for part in parts], np.float32),
+        _joined([part.truncated for part in parts], np.bool_),
+        _joined([part.hashes for part in parts], np.uint64),
+        {number: reason for part in parts for number, reason in part.skipped.items()},
+        Prefilter(np.concatenate([found.scores for found in prefilters]), prefilters[0].report) if prefilters else None,
+    )
 
 
 @with_settings
@@ -104,33 +140,6 @@ def score_rows(
     return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
 
 
-def score_all(
-    score: Callable[[ScarScorer, Sequence[Shard], bool, tqdm], list[ScoredRows]],
-    source: RowSource,
-    scorer: ScarScorer,
-    cache: bool = True,
-    progress: bool = False,
-) -> ScoredRows:
-    """
-    Score all rows of a source, and log how many were skipped and truncated.
-
-    Args:
-        score (`Callable`): scores shards, given the scorer, the shards, `cache` and a progress bar.
-        source ([`~scar_hf.rows.source.RowSource`]): n rows.
-        scorer ([`ScarScorer`]): the scorer.
-        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
-
-    Returns:
-        [`~scar_hf.scoring.datasets.ScoredRows`]: n scores.
-    """
-    with tqdm(total=len(source), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
-        scored = join(score(scorer, source.shards, cache, bar))
-    if len(source):
-        report_skipped(scored, scorer.read_length)
-    return scored
-
-
 def score_each(
     scorer: ScarScorer, shards: Sequence[Shard], cache: ScoreCache | None, bar: tqdm | None, watch: Watch = iter
 ) -> list[ScoredRows]:
@@ -150,17 +159,6 @@ def score_each(
         start = sum(len(part.scores) for part in parts)
         parts.append(score_rows(scorer, watch(rows_of_shard(shard, scorer.reader)), cache, bar, start))
     return parts
-
-
-def join(parts: Sequence[ScoredRows]) -> ScoredRows:
-    """Join the scores of shards."""
-    skipped = {number: reason for part in parts for number, reason in part.skipped.items()}
-    return ScoredRows(
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.truncated for part in parts]),
-        np.concatenate([part.hashes for part in parts]),
-        skipped,
-    )
 
 
 def with_scores(ds: Dataset, scores: np.ndarray) -> Dataset:

@@ -51,6 +51,7 @@ class ScarScorer:
     Attributes:
         settings ([`~scar_hf.scoring.settings.ScorerSettings`]): the settings as given.
         device, dtype: the device and precision that these settings resolve to.
+        method (`str`): the name of the method; see docs/methods.md.
 
     Raises:
         `TypeError`: if a setting does not exist.
@@ -66,6 +67,8 @@ class ScarScorer:
     (1,)
     ```
     """
+
+    method = "scar"
 
     def __init__(self, model: str = BUNDLED_RANKER, **settings: Any) -> None:
         check_names("ScarScorer", settings)

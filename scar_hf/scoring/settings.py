@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import torch
 
-BUNDLED_RANKER = "scar-ranker"
+BUNDLED_RANKER, FAST_RANKER = "scar-ranker", "scar-ranker-fast"
+# Loaded by these names from the package.
+BUNDLED_RANKERS = (BUNDLED_RANKER, FAST_RANKER)
 # What a setting affects: which ranker scores, the scores, or what is read from a row. Other settings affect only speed.
 RANKER, SCORES, ROWS = "ranker", "scores", "rows"
 Documented = TypeVar("Documented", bound=Callable[..., Any])
@@ -60,7 +62,10 @@ class ScorerSettings:
     """
 
     model: str = _setting(
-        BUNDLED_RANKER, "`str`", "Ranker: the name of the bundled one, a folder, or a Hub id.", decides=RANKER
+        BUNDLED_RANKER,
+        "`str`",
+        "Ranker: the name of a bundled one (scar-ranker, scar-ranker-fast), a folder, or a Hub id.",
+        decides=RANKER,
     )
     revision: str | None = _setting(None, "`str`", "Branch, tag or commit of a ranker on the Hub.", decides=RANKER)
     device: "str | torch.device | None" = _setting(

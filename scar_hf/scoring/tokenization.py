@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import TruncationStrategy
+from transformers.utils import PaddingStrategy
 
 # Upper bound on characters per token in ordinary text. Of a longer text, the start is tokenised first and usually suffices.
 _CHARS_PER_TOKEN = 64
@@ -75,18 +77,31 @@ def tokenize(
     clean = [encodable(text) for text in texts]
     limit = max_length * _CHARS_PER_TOKEN
     shortened = [_beginning(text, limit) if truncation else text for text in clean]
-    token_ids, text_of = _windows(tokenizer, shortened, max_length)
-    is_first = np.ones(len(text_of), dtype=bool)
-    is_first[1:] = text_of[1:] != text_of[:-1]
     if not truncation:
+        token_ids, text_of = _windows(tokenizer, shortened, max_length)
+        is_first = np.ones(len(text_of), dtype=bool)
+        is_first[1:] = text_of[1:] != text_of[:-1]
         return TokenizedTexts(token_ids, text_of, is_first, np.zeros(len(texts), dtype=bool))
-    truncated = np.bincount(text_of, minlength=len(texts)) > 1
-    kept = [token_ids[i] for i in np.flatnonzero(is_first)]
+    kept, truncated = _beginnings(tokenizer, shortened, max_length)
     for i in np.flatnonzero(~truncated):
         if len(shortened[i]) < len(clean[i]):  # mostly whitespace: the start did not fill a window
-            pieces, _ = _windows(tokenizer, [clean[i]], max_length)
-            kept[i], truncated[i] = pieces[0], len(pieces) > 1
+            (kept[i],), truncated[i : i + 1] = _beginnings(tokenizer, [clean[i]], max_length)
     return TokenizedTexts(kept, np.arange(len(texts)), np.ones(len(texts), dtype=bool), truncated)
+
+
+def _beginnings(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:
+    """Return the first window of each text, and whether it is not the only one."""
+    if not tokenizer.is_fast:
+        token_ids, text_of = _windows(tokenizer, texts, max_length)
+        starts = np.flatnonzero(np.diff(text_of, prepend=-1))
+        return [token_ids[i] for i in starts], np.bincount(text_of, minlength=len(texts)) > 1
+    # The backend itself: the tokenizer's own call takes half as long again to copy what it returns, and to track characters.
+    backend = tokenizer.backend_tokenizer
+    padding, truncation = PaddingStrategy.DO_NOT_PAD, TruncationStrategy.LONGEST_FIRST
+    tokenizer.set_truncation_and_padding(padding, truncation, max_length, 0, None, None)
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    encoded = backend.encode_batch_fast(texts)
+    return [text.ids for text in encoded], np.array([bool(text.overflowing) for text in encoded], dtype=bool)
 
 
 def _windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:

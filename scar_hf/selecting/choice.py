@@ -6,15 +6,74 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..curation import Curation
+from ..curation import Curation, NearDuplicates
 from ..progress import hidden
 from ..rows.pairs import RowPairs
 from ..rows.source import RowSource
 from ..scoring.scorer import ScarScorer
 from .criteria import Criteria, count_of, read_stratify_by
-from .diversity import choose
+from .diversity import best_of_groups, choose
 from .quotas import Groups, group_values
 from .top_k import top_indices
+
+
+class Choice:
+    """
+    The criteria applied to rows whose scores may still change. Curation and the column of quotas are read once.
+
+    Args:
+        source ([`~scar_hf.rows.source.RowSource`]): n rows.
+        criteria ([`Criteria`]): the selection criteria.
+
+    Attributes:
+        groups ([`~scar_hf.selecting.quotas.Groups`]): the groups of `stratify_by`; without it, one of all rows.
+    """
+
+    def __init__(self, source: RowSource, criteria: Criteria):
+        self.criteria, self.count = criteria, len(source)
+        column, shares = (None, None) if criteria.stratify_by is None else read_stratify_by(criteria.stratify_by)
+        self._curation: Curation | None = None
+        values: list[Any] = []
+        if criteria.curation:
+            self._curation = Curation([step.fresh() for step in criteria.curation])
+            self._curation.add(source.rows() if column is None else _rows_and_values(source, column, values))
+        if column is None:
+            self.groups = Groups(np.zeros(self.count, dtype=np.int64), [None], [1])
+        else:
+            self.groups = group_values(values if criteria.curation else source.column(column), column, shares)
+
+    def curated(self, scores: np.ndarray) -> dict[int, str]:
+        """Return the reasons of the rows that curation drops, by row number."""
+        return self._curation.dropped(scores) if self._curation is not None else {}
+
+    def eligible(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scores, NaN where curation drops the row."""
+        eligible = scores.copy()
+        eligible[list(self.curated(scores))] = np.nan
+        return eligible
+
+    def quotas(self, eligible: np.ndarray) -> np.ndarray:
+        """Return the number of rows to keep of each group, given the scores of all rows."""
+        has_score = ~np.isnan(eligible)
+        assert self.criteria.k is not None
+        return self.groups.quotas(min(count_of(self.criteria.k, self.count), int(np.count_nonzero(has_score))), has_score)
+
+    def rankable(self, scores: np.ndarray) -> np.ndarray:
+        """Return the numbers of the rows with a score that curation does not drop, whatever the scores of others are."""
+        steps = [] if self._curation is None else [s for s in self._curation.steps if not isinstance(s, NearDuplicates)]
+        able = ~np.isnan(scores)
+        able[list(Curation(steps).dropped(scores))] = False
+        return np.flatnonzero(able)
+
+    def thresholds(self, scores: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
+        """Return the lowest score in each group's best `wanted` rows; minus infinity if it has fewer."""
+        if self.criteria.threshold is not None or wanted is None:
+            return np.full(len(self.groups.names), self.criteria.threshold)
+        eligible = self.eligible(scores)
+        best = best_of_groups(eligible, wanted, self.groups.labels)
+        found = np.full(len(wanted), np.inf)
+        np.minimum.at(found, self.groups.labels[best], eligible[best])
+        return np.where(np.bincount(self.groups.labels[best], minlength=len(wanted)) < wanted, -np.inf, found)
 
 
 def decide(
@@ -48,13 +107,8 @@ def decide(
             "`diversity` compares rows by the ranker's vectors, but this ranking has no scorer to compute them. Rank the data "
             "with scar_rank, or pass ScarRanking(..., scorer=...)."
         )
-    column, shares = (None, None) if criteria.stratify_by is None else read_stratify_by(criteria.stratify_by)
-    curated: dict[int, str] = {}
-    values: list[Any] = []
-    if criteria.curation:
-        curation = Curation([step.fresh() for step in criteria.curation])
-        curation.add(source.rows() if column is None else _rows_and_values(source, column, values))
-        curated = curation.dropped(scores)
+    choice = Choice(source, criteria)
+    curated = choice.curated(scores)
     eligible = scores.copy()
     eligible[list(curated)] = np.nan
     if criteria.threshold is not None:
@@ -63,12 +117,6 @@ def decide(
         return np.setdiff1d(np.arange(len(scores)), list(curated)), curated
     if criteria.by_score_alone:
         return top_indices(eligible, criteria.k), curated
-    has_score = ~np.isnan(eligible)
-    count = min(count_of(criteria.k, len(scores)), int(np.count_nonzero(has_score)))
-    if column is None:
-        groups = Groups(np.zeros(len(scores), dtype=np.int64), [None], [1])
-    else:
-        groups = group_values(values if criteria.curation else source.column(column), column, shares)
 
     def embed(numbers: np.ndarray) -> np.ndarray:
         assert scorer is not None, "without diversity, nothing asks for vectors"
@@ -76,7 +124,7 @@ def decide(
             return scorer.embed_rows(source.rows(numbers), bar)
 
     device = "cpu" if scorer is None else scorer.device
-    return choose(eligible, groups.quotas(count, has_score), groups.labels, criteria.diversity, embed, device), curated
+    return choose(eligible, choice.quotas(eligible), choice.groups.labels, criteria.diversity, embed, device), curated
 
 
 def _rows_and_values(source: RowSource, column: str, values: list[Any]) -> Iterator[RowPairs]:

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from ..curation import Step
 
+# The prefilter that finds its own share, and the share of the exact selection that it finds by default.
+AUTO, _AUTO_RECALL = "auto", 0.95
 StratifyBy = str | Mapping[str, Mapping[Any, float]]
 
 
@@ -32,6 +34,13 @@ class Criteria:
             relevance); see [`~scar_hf.selecting.diversity.choose`]. Requires `k`.
         curation (`Sequence[Step]`, *optional*):
             Steps that drop rows regardless of their score, applied in this order. A selection does not modify them.
+        prefilter (`float` or `"auto"`, *optional*):
+            Let the ranker score only this share of the rows, the best by `scar-ranker-fast`, and a random sample of the
+            others, which tells what is missed; see docs/cascade.md. `"auto"` finds the share. By default all rows are scored.
+        min_recall (`float`, *optional*):
+            Score more rows until, with 95 % confidence, at least this share of the exact selection is found. By default 0.95
+            for `prefilter="auto"`; alone, it implies `"auto"`.
+        audit_seed (`int`, *optional*, defaults to 0): seed of the random sample.
 
     Raises:
         `ValueError`: if a value is out of range, or both `k` and `threshold` are given.
@@ -52,6 +61,9 @@ class Criteria:
     stratify_by: StratifyBy | None = None
     diversity: float = 0.0
     curation: "Sequence[Step]" = ()
+    prefilter: float | str | None = None
+    min_recall: float | None = None
+    audit_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.k is not None and self.threshold is not None:
@@ -69,6 +81,11 @@ class Criteria:
             check_shares(self.stratify_by)
         if self.k is None and (self.stratify_by is not None or self.diversity):
             raise ValueError("`stratify_by` and `diversity` require `k`.")
+        if self.prefilter is None and self.min_recall is not None:
+            object.__setattr__(self, "prefilter", "auto")
+        check_prefilter(self.prefilter, self.min_recall, self.audit_seed)
+        if self.prefilter is not None and self.k is None and self.threshold is None:
+            raise ValueError("`prefilter` requires `k` or `threshold`.")
         object.__setattr__(self, "curation", tuple(self.curation))
         object.__setattr__(self, "diversity", float(self.diversity))
 
@@ -87,6 +104,11 @@ class Criteria:
         """Whether only score and curation decide."""
         return self.stratify_by is None and not self.diversity
 
+    @property
+    def recall_target(self) -> float | None:
+        """The share of the exact selection to find, or `None` if the prefilter's share is fixed."""
+        return _AUTO_RECALL if self.prefilter == AUTO and self.min_recall is None else self.min_recall
+
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raise a `ValueError` if `stratify_by` names a column that does not exist, before any work is done."""
         if self.stratify_by is not None:
@@ -99,6 +121,8 @@ class Criteria:
         said: dict[str, Any] = {"k": self.k, "stratify_by": self.stratify_by, "diversity": self.diversity}
         if self.threshold is not None:
             said["threshold"] = self.threshold
+        if self.prefilter is not None:
+            said |= {"prefilter": self.prefilter, "min_recall": self.min_recall, "audit_seed": self.audit_seed}
         if self.curation:
             said["curation"] = [step.settings() for step in self.curation]
         return said
@@ -156,6 +180,22 @@ def check_diversity(diversity: float) -> None:
         raise ValueError(f"`diversity` must be in [0, 1], where 0 selects by score alone, got {diversity!r}.")
 
 
+def check_prefilter(prefilter: float | str | None, min_recall: float | None, seed: int) -> None:
+    """Raise a `ValueError` if an option of the prefilter is out of range, before any work is done."""
+
+    def is_share(value: Any) -> bool:
+        return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and 0 < value <= 1
+
+    if prefilter is not None and prefilter != AUTO and not is_share(prefilter):
+        raise ValueError(f"`prefilter` must be a share in (0, 1], or {AUTO!r}, got {prefilter!r}.")
+    if min_recall is not None and not (is_share(min_recall) and min_recall < 1):
+        raise ValueError(
+            f"`min_recall` must be a share in (0, 1), got {min_recall!r}. Leave the prefilter out to miss nothing."
+        )
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"`audit_seed` must be a number >= 0, got {seed!r}.")
+
+
 def check_shares(stratify_by: StratifyBy) -> None:
     """Raise a `ValueError` if `stratify_by` is neither a column nor shares of its values."""
     name, shares = read_stratify_by(stratify_by)
@@ -199,6 +239,20 @@ class CriteriaOptions:
         float,
         metavar="D",
     )
+    prefilter: str | None = option(
+        None,
+        "Let the ranker score only this share of the rows, the best by scar-ranker-fast, and a sample of the others that tells "
+        "what is missed; auto finds the share.",
+        str,
+        metavar="SHARE",
+    )
+    min_recall: float | None = option(
+        None,
+        "Score more rows until at least this share of the exact selection is found, with 95 % confidence.",
+        float,
+        metavar="SHARE",
+    )
+    audit_seed: int = option(0, "Seed of the prefilter's random sample.", int, metavar="N")
     languages: str | None = option(
         None, "Drop rows that are clearly in other languages, e.g. en or en,de.", str, metavar="CODES"
     )
@@ -224,7 +278,8 @@ class CriteriaOptions:
                 stratify_by = json.loads(self.stratify_by)
             except ValueError as error:
                 raise ValueError(f"`stratify_by` is not valid JSON: {self.stratify_by!r} ({error}).") from error
-        return Criteria(k, self.threshold, stratify_by, self.diversity, self._steps())
+        given = (_share(self.prefilter), self.min_recall, self.audit_seed)
+        return Criteria(k, self.threshold, stratify_by, self.diversity, self._steps(), *given)
 
     def _steps(self) -> "list[Step]":
         near = self.drop_near_duplicates
@@ -237,3 +292,11 @@ class CriteriaOptions:
         steps += [Refusals()] if self.drop_refusals else []
         steps += [ExactDuplicates()] if self.drop_duplicates else []
         return steps + ([NearDuplicates(near, seed=self.curation_seed)] if near is not None else [])
+
+
+def _share(text: str | float | None) -> float | str | None:
+    """Parse the prefilter's share, or return `"auto"` and whatever is not a number, to be refused."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text

@@ -56,19 +56,37 @@ def choose(
         `ValueError`: if `diversity` is out of range.
     """
     check_diversity(diversity)
-    order = order_of(scores)[: np.count_nonzero(~np.isnan(scores))]
-    sizes = np.floor(np.round(quotas * (1 + (_WIDEST_POOL - 1) * float(diversity)), 9)).astype(np.int64)
-    place = _places(labels[order], len(quotas))
-    in_pool = place < sizes[labels[order]]
-    pool, place = order[in_pool], place[in_pool]
+    pool = best_of_groups(scores, pool_sizes(quotas, diversity), labels)
     if len(pool) == quotas.sum():
         return np.sort(pool)
     groups = labels[pool]
+    place = _places(groups, len(quotas))
     # Divided by the actual pool size, so that the last row's standing is near 0 even if the group is smaller than its pool.
     standing = 1 - place / np.bincount(groups, minlength=len(quotas))[groups]
     ascending = np.argsort(pool)
     space = content_space(embed(pool[ascending]))[np.argsort(ascending)]
     return np.sort(pool[spread(space, standing, groups, quotas, diversity, device)])
+
+
+def pool_sizes(quotas: np.ndarray, diversity: float) -> np.ndarray:
+    """Return the size of each group's pool, int64; see [`choose`]."""
+    return np.floor(np.round(quotas * (1 + (_WIDEST_POOL - 1) * float(diversity)), 9)).astype(np.int64)
+
+
+def best_of_groups(scores: np.ndarray, sizes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """
+    Return the best rows of each group.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
+        sizes (`np.ndarray` of shape `(groups,)`, int64): rows to return of each group, fewer if it has fewer with a score.
+        labels (`np.ndarray` of shape `(n,)`, int64): the number of each row's group.
+
+    Returns:
+        `np.ndarray`: int64, row numbers, best first; ties go to the earlier row.
+    """
+    order = order_of(scores)[: np.count_nonzero(~np.isnan(scores))]
+    return order[_places(labels[order], len(sizes)) < sizes[labels[order]]]
 
 
 def content_space(vectors: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ class Explainer:
         self.ranks = np.empty(n, dtype=np.int64)
         self.ranks[order_of(scored.scores)] = np.arange(1, n + 1)
         self.counted = int(np.count_nonzero(~np.isnan(scored.scores)))
+        self.is_unscored = scored.is_unscored
         self.kept_count = None if kept is None else len(kept)
         self.is_kept = np.zeros(n, dtype=bool)
         if kept is not None:
@@ -67,12 +68,16 @@ class Explainer:
     def decision(self, i: int) -> str:
         """Return "kept", "dropped" or "skipped"."""
         if np.isnan(self.scored.scores[i]):
-            return "skipped"
+            return "dropped" if self.is_unscored[i] else "skipped"
         return "kept" if self.is_kept[i] else "dropped"
 
     def reason(self, i: int) -> str:
         """Return the reason in words."""
         score = self.scored.scores[i]
+        prefilter = self.scored.prefilter
+        if prefilter is not None and self.is_unscored[i]:
+            fast = f"score {prefilter.scores[i]:.4f} by {prefilter.report['model']}"
+            return self.dropped.get(i, f"{fast}, too low to be scored by the ranker")
         if np.isnan(score):
             return self.scored.skipped.get(i, NOT_FINITE)
         if i in self.dropped:

@@ -11,7 +11,6 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..curation.coverage import score_watched
 from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
@@ -19,10 +18,10 @@ from ..rows.batches import as_columns
 from ..rows.pairs import RowPairs, check_rows
 from ..rows.source import RowSource
 from ..scoring.chunks import cut_chunks, short_hash
-from ..scoring.datasets import score_all
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
 from ._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
+from .cascade import score_all
 from .choice import decide
 from .criteria import Criteria, StratifyBy
 from .top_k import check_selected, threshold_of, top_indices
@@ -152,7 +151,7 @@ class ScarFilter:
             logger.warning("The data has a column %r, which is ignored: all rows are scored again.", SCORE_COLUMN)
         self.criteria.check_columns(ds.column_names)
         source = RowSource(ds, self.scorer.reader)
-        scored = score_all(score_watched, source, self.scorer, self.cache, self.progress)
+        scored = score_all(self.criteria, score_watched, source, self.scorer, self.cache, self.progress)
         kept, curated = decide(source, scored.scores, self.criteria, self.scorer, self.progress)
         if self.criteria.k is not None:
             check_selected(kept, len(ds), scored.skipped, curated)
@@ -160,10 +159,10 @@ class ScarFilter:
 
     def _by_score(self, rows: list) -> list[bool]:
         """Decide by score alone, for rows whose dataset is unknown."""
-        if not self.criteria.by_score_alone or self.criteria.curation:
+        if not self.criteria.by_score_alone or self.criteria.curation or self.criteria.prefilter is not None:
             raise ValueError(
-                "scar_filter with `stratify_by`, `diversity` or `curation` compares the rows of a dataset, but cannot "
-                f"determine which dataset is being filtered. {_ADVICE}"
+                "scar_filter with `stratify_by`, `diversity`, `curation` or `prefilter` compares the rows of a dataset, but "
+                f"cannot determine which dataset is being filtered. {_ADVICE}"
             )
         found = self.criteria.threshold
         threshold = found if found is not None else self._threshold_of_stream()
@@ -304,6 +303,9 @@ def scar_filter(
     stratify_by: StratifyBy | None = None,
     diversity: float = 0.0,
     curation: Sequence[Step] = (),
+    prefilter: float | str | None = None,
+    min_recall: float | None = None,
+    audit_seed: int = 0,
     model: str | ScarScorer = BUNDLED_RANKER,
     cache: bool = True,
     progress: bool = True,
@@ -321,7 +323,8 @@ def scar_filter(
             estimated from the scores of its first rows.
         threshold (`float`, *optional*):
             The lowest score to keep, instead of `k`. Also works on streams and row by row.
-        stratify_by, diversity, curation: see [`~scar_hf.selecting.criteria.Criteria`]; not supported for streams.
+        stratify_by, diversity, curation, prefilter, min_recall, audit_seed:
+            see [`~scar_hf.selecting.criteria.Criteria`]; not supported for streams.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): the ranker, as in [`scar_rank`].
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar while scoring.
@@ -351,5 +354,6 @@ def scar_filter(
         )
     scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
     more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
+    more |= {"prefilter": prefilter, "min_recall": min_recall, "audit_seed": audit_seed}
     made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress, calibration_rows)
     return made if ds is None else made.fit(ds)
