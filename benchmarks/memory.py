@@ -15,10 +15,11 @@ import torch
 from transformers import AutoTokenizer, BertConfig
 
 from scar_hf import ScarConfig, ScarModel
-from scar_hf.files import open_shards
+from scar_hf.files import Shard, columns_of, open_shards
 from scar_hf.rows.pairs import PairReader
 from scar_hf.rows.source import rows_of_shard
 from scar_hf.scoring.checkpoints import resolve_checkpoint
+from scar_hf.selecting.audit import audit_in_words
 
 _SHARD_ROWS = 50_000
 
@@ -26,30 +27,43 @@ _SHARD_ROWS = 50_000
 def main() -> int:
     """Write the folders, select from each in a separate process, and print time and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="real texts, which are repeated with variations")
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000], help="(default: %(default)s)")
+    parser.add_argument("--data", required=True, nargs="+", help="real texts, which are repeated with variations")
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 1_000_000], help="(default: %(default)s)")
     parser.add_argument(
         "--real-rows", type=int, default=2_000, help="rows that the bundled ranker scores (default: %(default)s)"
     )
     parser.add_argument("-k", default="0.1", help="(default: %(default)s)")
+    parser.add_argument("--prefilter", help="share of the rows that the bundled ranker scores, as for scar-hf select")
     args = parser.parse_args()
 
-    texts = [row.pairs[0] for shard in open_shards(args.data) for row in rows_of_shard(shard, PairReader()) if not row.problem]
+    rows_of_data = (row for data in args.data for shard in open_shards(data) for row in rows_of_shard(shard, _reader(shard)))
+    texts = [row.pairs[0] for row in rows_of_data if not row.problem]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         small = _small_ranker(folder / "small-ranker")
-        print(f"{len(texts):,} texts of {args.data}")
+        print(f"{len(texts):,} texts of {', '.join(args.data)}")
         print(f"{'ranker':>16} {'rows':>10} {'GB':>6} {'seconds':>8} {'rows/s':>8} {'peak MB':>8}")
         for ranker, rows in [("scar-ranker", args.real_rows), *((str(small), rows) for rows in args.rows)]:
             data = _write(folder / f"data-{rows}-{Path(ranker).name}", texts, rows)
             size = sum(file.stat().st_size for file in data.iterdir()) / 1e9
-            command = ["select", str(data), "-k", args.k, "-o", str(folder / f"out-{rows}"), "--quiet", "--model", ranker]
+            output = folder / f"out-{rows}-{data.name}"
+            command = ["select", str(data), "-k", args.k, "-o", str(output), "--quiet", "--model", ranker]
+            command += ["--prefilter", args.prefilter] if args.prefilter and ranker == "scar-ranker" else []
             seconds, peak = _measure(command, folder / "cache")
             print(
                 f"{Path(ranker).name:>16} {rows:>10,} {size:>6.2f} {seconds:>8.1f} {rows / seconds:>8.0f} {peak:>8.0f}",
                 flush=True,
             )
+            account = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["selection"].get("prefilter")
+            if account is not None:
+                print(audit_in_words(account), flush=True)
     return 0
+
+
+def _reader(shard: Shard) -> PairReader:
+    """Rows with a human response next to others are read as that response."""
+    names = next((list(columns_of(batch)) for batch in shard.batches()), [])
+    return PairReader(("instruction", "human") if "human" in names else None)
 
 
 def _write(folder: Path, texts: list[tuple[str, str]], rows: int) -> Path:
@@ -62,11 +76,13 @@ def _write(folder: Path, texts: list[tuple[str, str]], rows: int) -> Path:
 
 
 def _variation(texts: list[tuple[str, str]], i: int) -> dict:
+    """A text with a number in the instruction, and a few words of the response left out."""
     instruction, response = texts[i % len(texts)]
     repeat = i // len(texts)
     words = response.split(" ")
-    at = repeat * 7 % max(1, len(words))
-    return {"id": i, "instruction": f"{instruction} ({repeat})", "response": " ".join([*words[at:], f"{repeat}.", *words[:at]])}
+    left_out = {(repeat * step) % len(words) for step in (7, 13, 29)} if repeat and len(words) > 8 else set()
+    kept = (word for place, word in enumerate(words) if place not in left_out)
+    return {"id": i, "instruction": f"{instruction} ({repeat})", "response": " ".join(kept)}
 
 
 def _small_ranker(folder: Path) -> Path:

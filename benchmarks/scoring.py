@@ -5,6 +5,7 @@ weights, same texts, same length, in turns in one run. See README.md next to thi
 
 import argparse
 import json
+import math
 import os
 import platform
 import signal
@@ -46,6 +47,8 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     REFERENCE: ("scar-hf, float32", {"system": "scar_hf", "dtype": "float32"}),
     "scar-hf-torch": ("scar-hf, PyTorch", {"system": "scar_hf", "backend": "torch"}),
     "scar-hf-int8": ("scar-hf, int8", {"system": "scar_hf", "dtype": "int8"}),
+    "scar-hf-fast": ("scar-hf, fast ranker", {"system": "scar_hf", "model": "scar-ranker-fast"}),
+    "scar-hf-cascade": ("scar-hf, best 1 %, prefilter 0.03", {"system": "cascade", "k": 0.01, "prefilter": 0.03}),
 }
 
 
@@ -250,7 +253,7 @@ def summarize(
     if BASELINE in workers:
         pairs = zip(workers[BASELINE].seconds, worker.seconds, strict=True)
         result["ratio_to_scar_tool"] = statistics.median(theirs / own for theirs, own in pairs)
-    if REFERENCE in workers and not worker.is_pairwise:
+    if REFERENCE in workers and not worker.is_pairwise and not any(map(math.isnan, worker.scores.values())):
         expected = workers[REFERENCE].scores
         result["spearman_to_scar_hf_fp32"] = spearman(list(expected.values()), [worker.scores[row] for row in expected])
         result["largest_difference_to_scar_hf_fp32"] = max(abs(expected[row] - worker.scores[row]) for row in expected)

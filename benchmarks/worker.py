@@ -115,11 +115,12 @@ def cross_encoder(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
 
 def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """`ScarScorer` with the bundled ranker and the given settings; by default only device and length."""
+    """`ScarScorer` with a bundled ranker and the given settings; by default only device and length."""
     from scar_hf import ScarScorer
 
     asked = {name: options[name] for name in ("dtype", "backend") if name in options}
-    scorer = ScarScorer.from_pretrained("scar-ranker", device=options["device"], max_length=options["max_length"], **asked)
+    model = options.get("model", "scar-ranker")
+    scorer = ScarScorer.from_pretrained(model, device=options["device"], max_length=options["max_length"], **asked)
     openvino = scorer.backend == "openvino"
     dtype = str(scorer.dtype).removeprefix("torch.")
     packages = ["scar-hf", "transformers", "torch", *(["openvino", "nncf"] if openvino else [])]
@@ -127,7 +128,25 @@ def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
     return lambda x, y: scorer.score(x, y).tolist(), counter, dtype, packages
 
 
-SYSTEMS = {"scar_tool": scar_tool, "cross_encoder": cross_encoder, "scar_hf": scar_hf}
+def cascade(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
+    """A selection with a prefilter, apart from reading and writing: rows that only the fast ranker scores have no score."""
+    from datasets import Dataset
+
+    from scar_hf import ScarScorer, scar_rank
+    from scar_hf.selecting.criteria import Criteria
+
+    scorer = ScarScorer.from_pretrained("scar-ranker", device=options["device"], max_length=options["max_length"])
+    criteria = Criteria(options["k"], prefilter=options["prefilter"])
+
+    def score(instructions: list[str], responses: list[str]) -> list[float]:
+        ds = Dataset.from_dict({"instruction": instructions, "response": responses})
+        return scar_rank(ds, model=scorer, criteria=criteria, cache=False, progress=False).scores.tolist()
+
+    dtype = str(scorer.dtype).removeprefix("torch.")
+    return score, TokenCounter(None), dtype, ["scar-hf", "transformers", "torch"]
+
+
+SYSTEMS = {"scar_tool": scar_tool, "cross_encoder": cross_encoder, "scar_hf": scar_hf, "cascade": cascade}
 
 
 def serve(options: dict, answer: Callable[[dict], None]) -> None:
