@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
+from ..curation.coverage import score_watched
 from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
