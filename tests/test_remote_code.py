@@ -19,7 +19,9 @@ from scar_hf.cli import export
 from scar_hf.scoring.checkpoints import resolve_checkpoint
 from scar_hf.training.saving import save_ranker
 
-CODE = {f"{name}_scar.py" for name in ("configuration", "encoding", "loss", "modeling", "pipeline", "triples")}
+CODE = {
+    f"{name}_scar.py" for name in ("configuration", "encoding", "loss", "modeling", "pipeline", "static_encoder", "triples")
+}
 
 # What somebody has who has only torch and transformers.
 WITHOUT_SCAR_HF = """
