@@ -26,7 +26,7 @@ class ScarMLP(nn.Module):
 
 def build_encoder(config: ScarConfig) -> PreTrainedModel:
     """Build the encoder with random weights, with the pooler that its type has by default unless the config wants none."""
-    if isinstance(config.encoder_config, ScarStaticConfig):
+    if config.encoder_config.model_type == ScarStaticConfig.model_type:  # the class itself may have been loaded twice
         return ScarStaticEncoder(config.encoder_config)
     if not config.use_pooler:
         try:

@@ -22,8 +22,8 @@ TRIPLES = (
 )
 DOLLY = "dolly15k.jsonl"
 # Whole sources that neither ranker has seen, and the last rows of Dolly: they measure and never train.
-HELD_OUT = ("validation_sources.jsonl", "octocoder_selected_2500.json", "open_mix_selected_1000.json")
-DOLLY_TRAINED = 12_000
+HELD_OUT = ("validation_sources.jsonl", "octocoder_selected_2500.json")
+DOLLY_TRAINED, DOLLY_HELD_OUT = 12_000, 2_000
 # Of a text in the data: the probability of each change, and of none.
 CHANGES = {"mismatch": 0.08, "window": 0.07, "truncated": 0.03, "plain": 0.05, "echo": 0.02, "refusal": 0.02, "loop": 0.01}
 CHANGES |= {"no_instruction": 0.02}
@@ -91,7 +91,7 @@ def held_out_texts(folder: Path) -> dict[str, list[Text]]:
             rows = RowSource(read_dataset(path), PairReader()).rows()
             pairs = [pair for row in rows if row.problem is None for pair in row.pairs]
             found[path.stem] = [Text(x, y, path.stem, "code" if _is_code(y) else "open", x) for x, y in pairs]
-    dolly = list(read_json_rows(folder / DOLLY))[DOLLY_TRAINED:]
+    dolly = list(read_json_rows(folder / DOLLY))[-DOLLY_HELD_OUT:]
     found["dolly15k"] = [Text(r["instruction"], r["response"], "dolly15k", r["category"], r["instruction"]) for r in dolly]
     return found
 

@@ -1,9 +1,6 @@
 """The bundled fast ranker: a ScarModel on a static encoder that stands in for the bundled ranker."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +10,6 @@ import torch
 from datasets import Dataset
 from scar_hf.hub_cards import ranker_card
 from scar_hf.modeling import ScarStaticConfig, ScarStaticEncoder
-from test_remote_code import WITHOUT_SCAR_HF
 from transformers import AutoConfig, AutoModel, pipeline
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer, scar_select
@@ -60,18 +56,14 @@ def test_it_reads_the_instruction(fast, pairs):
 
 
 def test_it_is_many_times_faster(fast, scorer, pairs):
-    def seconds(ranker: ScarScorer, repeats: int) -> float:
-        ranker.score(*pairs)
+    """Processor time, of which other work on the machine takes nothing away."""
+    seconds = []
+    for ranker in (scorer, fast):
+        ranker.score(*(side[:8] for side in pairs))
         begin = time.process_time()
-        ranker.score(*(side * repeats for side in pairs))
-        return (time.process_time() - begin) / repeats
-
-    # Equal texts are encoded once, so the fast ranker's turns differ.
-    begin = time.process_time()
-    for number in range(5):
-        fast.score(pairs[0], [f"{response} {number}" for response in pairs[1]])
-    fast_seconds = (time.process_time() - begin) / 5
-    assert seconds(scorer, 1) > 10 * fast_seconds
+        ranker.score(*pairs)
+        seconds.append(time.process_time() - begin)
+    assert seconds[0] > 10 * seconds[1]
 
 
 def test_every_place_that_takes_a_ranker_takes_its_name(fast, tmp_path, capsys):
@@ -90,22 +82,6 @@ def test_every_place_that_takes_a_ranker_takes_its_name(fast, tmp_path, capsys):
     assert ranker(PAIR)["score"] == pytest.approx(float(expected[0]), abs=1e-5)
     model.save_pretrained(tmp_path / "again")
     assert torch.equal(AutoModel.from_pretrained(tmp_path / "again").encoder.neighbours, model.encoder.neighbours)
-
-
-def test_it_loads_without_scar_hf(fast, tmp_path):
-    assert main(["export", "scar-ranker-fast", "-o", str(tmp_path / "exported")]) == 0
-    rows = [PAIR, PAIR | {"response": "I am sorry, but I cannot help with that, or with anything else."}]
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", WITHOUT_SCAR_HF, str(tmp_path / "exported"), str(tmp_path / "again")],
-        input=json.dumps(rows),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")},
-    )
-    assert run.returncode == 0, run.stderr
-    expected = fast.score([row["instruction"] for row in rows], [row["response"] for row in rows])
-    for scores in json.loads(run.stdout.splitlines()[-1])["scores"]:
-        np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_padding_and_company_change_nothing(encoder):

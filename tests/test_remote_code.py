@@ -50,10 +50,11 @@ def run_export(*args):
     return export.run(parser.parse_args([str(arg) for arg in args]))
 
 
-@pytest.fixture
-def exported(tiny_ranker, tmp_path) -> Path:
-    """A ranker's folder, as `scar-hf export` writes it."""
-    assert run_export(tiny_ranker, "-o", tmp_path / "exported") == 0
+@pytest.fixture(params=["tiny", "scar-ranker-fast"])
+def exported(request, tiny_ranker, tmp_path) -> Path:
+    """A ranker's folder, as `scar-hf export` writes it: one with layers, and one with a static encoder."""
+    ranker = tiny_ranker if request.param == "tiny" else request.param
+    assert run_export(ranker, "-o", tmp_path / "exported") == 0
     return tmp_path / "exported"
 
 
