@@ -36,7 +36,7 @@ class ScarStaticConfig(PreTrainedConfig):
     max_position_embeddings: int = 512
     pad_token_id: int | None = 0
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.hidden_size <= NUM_COUNTS:
             raise ValueError(f"`hidden_size` must be more than {NUM_COUNTS}, the entries that count, got {self.hidden_size}.")
         super().__post_init__(**kwargs)

@@ -30,7 +30,7 @@ class ScarStaticEncoder(PreTrainedModel):
     # States are never negative, so that neither a sum nor a maximum over them needs to leave padding out.
     zero_on_padding = True
 
-    def __init__(self, config: ScarStaticConfig):
+    def __init__(self, config: ScarStaticConfig) -> None:
         super().__init__(config)
         # The vector of padding is zero, and so are the entries that count.
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)

@@ -131,7 +131,7 @@ class _Cascade:
         criteria: Criteria,
         scorer: ScarScorer,
         engine: Engine,
-    ):
+    ) -> None:
         self.shards, self.fast, self.criteria, self.scorer, self.engine = shards, fast, criteria, scorer, engine
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.choice = Choice(RowSource(shards, scorer.reader, len(fast.scores)), criteria)

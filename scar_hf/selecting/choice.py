@@ -29,7 +29,7 @@ class Choice:
         groups ([`~scar_hf.selecting.quotas.Groups`]): the groups of `stratify_by`; without it, one of all rows.
     """
 
-    def __init__(self, source: RowSource, criteria: Criteria):
+    def __init__(self, source: RowSource, criteria: Criteria) -> None:
         self.criteria, self.count = criteria, len(source)
         column, shares = (None, None) if criteria.stratify_by is None else read_stratify_by(criteria.stratify_by)
         self._curation: Curation | None = None
