@@ -25,6 +25,11 @@ WANTED = [
     (Criteria(0.5, curation=[ExactDuplicates()]), {"k": 0.5, "drop_duplicates": True}),
     (Criteria(threshold=-100.0, curation=[ExactDuplicates()]), {"threshold": -100.0, "drop_duplicates": True}),
 ]
+# These decide what is scored, so they cannot be changed afterwards, as on the page of the Space.
+BEFORE_SCORING = [
+    (Criteria(0.2, prefilter=0.5, audit_seed=1), {"k": 0.2, "prefilter": 0.5, "audit_seed": 1}),
+    (Criteria(4, stratify_by="source", min_recall=0.5), {"k": 4, "stratify_by": "source", "min_recall": 0.5}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +51,11 @@ def words(options: dict, dashed: bool) -> list[str]:
     return line
 
 
-@pytest.mark.parametrize(("criteria", "options"), WANTED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("criteria", "options"), [*WANTED, *BEFORE_SCORING], ids=lambda value: str(value)[:40])
 def test_every_door(criteria, options, rows, tiny_ranker, tmp_path):
     ds = Dataset.from_list(rows)
     scorer = ScarScorer(str(tiny_ranker), device="cpu")
-    selection = scar_rank(ds, model=scorer, progress=False).select(criteria)
+    selection = scar_rank(ds, model=scorer, criteria=criteria, progress=False).select(criteria)
     kept = selection.dataset["id"][:]
     assert 0 < len(kept) < len(rows) and 5 not in kept
     assert scar_select(ds, criteria, model=scorer, progress=False)["id"][:] == kept
@@ -109,7 +114,7 @@ def test_the_space(criteria, options, rows, tiny_ranker, monkeypatch, tmp_path):
     assert [json.loads(line)["id"] for line in Path(written).read_text().splitlines()] == kept
 
 
-@pytest.mark.parametrize(("criteria", "options"), WANTED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("criteria", "options"), [*WANTED, *BEFORE_SCORING], ids=lambda value: str(value)[:40])
 def test_trainer_arguments(criteria, options):
     pytest.importorskip("trl")
     from scar_hf.trainer_callbacks import ScarArguments

@@ -20,7 +20,8 @@ from scar_hf.selection import Selection
 from scar_hf.style import BASELINES, StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
 
 # The criteria that have a control on the page: all of them.
-OPTIONS = fields(CriteriaOptions)
+# The page scores all rows before it asks for criteria.
+OPTIONS = [found for found in fields(CriteriaOptions) if not found.metadata.get("decides_scoring")]
 MAP_ROWS = 500
 _EXAMPLES = 4
 _SOURCES = 12

@@ -245,14 +245,16 @@ class CriteriaOptions:
         "what is missed; auto finds the share.",
         str,
         metavar="SHARE",
+        decides_scoring=True,
     )
     min_recall: float | None = option(
         None,
         "Score more rows until at least this share of the exact selection is found, with 95 % confidence.",
         float,
         metavar="SHARE",
+        decides_scoring=True,
     )
-    audit_seed: int = option(0, "Seed of the prefilter's random sample.", int, metavar="N")
+    audit_seed: int = option(0, "Seed of the prefilter's random sample.", int, metavar="N", decides_scoring=True)
     languages: str | None = option(
         None, "Drop rows that are clearly in other languages, e.g. en or en,de.", str, metavar="CODES"
     )
