@@ -28,6 +28,8 @@ DOLLY_TRAINED, DOLLY_HELD_OUT = 12_000, 2_000
 CHANGES = {"mismatch": 0.08, "window": 0.07, "truncated": 0.03, "plain": 0.05, "echo": 0.02, "refusal": 0.02, "loop": 0.01}
 CHANGES |= {"no_instruction": 0.02}
 _TEXTS_PER_SOURCE = 3000
+# Licensed for non-commercial use only; the bundled ranker does without it, too.
+_LEFT_OUT = ("sdft_alpaca",)
 _BLOCK = 500
 
 
@@ -54,7 +56,7 @@ def training_texts(folder: Path, count: int, seed: int = 13) -> list[Text]:
 
     Args:
         folder (`Path`): the data, as `recipes/README.md` describes it; files that are missing are left out.
-        count (`int`): number of texts.
+        count (`int`): number of texts. All others of Dolly follow, as they are most like the rows that users select from.
         seed (`int`, *optional*, defaults to 13): seed of order and changes.
 
     Returns:
@@ -77,7 +79,8 @@ def training_texts(folder: Path, count: int, seed: int = 13) -> list[Text]:
     rng.shuffle(texts)
     changed = (_changed(text, by_source[text.source], rng) for text in texts)
     distinct = {text.key: text for text in changed if text.response.strip()}
-    return list(distinct.values())[:count]
+    ordered = [text for text in distinct.values() if text.source not in _LEFT_OUT]
+    return ordered[:count] + [text for text in ordered[count:] if text.source == "dolly15k"]
 
 
 def held_out_texts(folder: Path) -> dict[str, list[Text]]:
