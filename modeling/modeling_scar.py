@@ -236,7 +236,7 @@ class ScarModel(ScarPreTrainedModel):
         training = self.training
         try:
             ids = [torch.tensor([probe[name]], device=self.device) for name in ("instruction_ids", "response_ids")]
-            output = self.eval()(*ids)
+            output = self.eval()(*ids, return_dict=True)
             vectors = {name: output[name].float().norm() for name in ("linguistic_form", "instructional_surprisal")}
             return {name: round(float(value), 5) for name, value in {"score": output.scores[0], **vectors}.items()}
         finally:

@@ -1,5 +1,23 @@
-"""`python -m scar_hf` is `scar-hf`."""
+"""The command `scar-hf`, also as `python -m scar_hf`."""
 
-from .cli import main
+import sys
 
-raise SystemExit(main())
+from . import _interrupts
+
+
+def main() -> int:
+    """Run the command line; an interrupt, also while libraries are imported, ends it with status 130."""
+    _interrupts.note_interrupts()
+    try:
+        from .cli import main as run
+
+        return run()
+    except BaseException:
+        if not _interrupts.seen:
+            raise
+        sys.stderr.write("scar-hf: interrupted\n")
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -33,14 +33,22 @@ def hidden(progress: bool) -> bool | None:
 
 
 @contextmanager
-def no_loading_bars() -> Iterator[None]:
-    """Keep transformers from showing a bar while it loads weights."""
+def no_loading_bars(report: bool = True) -> Iterator[None]:
+    """
+    Keep transformers from showing a bar while it loads weights.
+
+    Args:
+        report (`bool`, *optional*, defaults to `True`): whether it prints a table of weights that do not fit the model.
+    """
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    if not report:
+        logging.set_verbosity(max(verbosity, logging.ERROR))
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -212,3 +213,84 @@ def test_no_code_of_a_language_model_or_an_encoder_is_run_unasked(evil, tiny_lm,
     train = ["train", "--encoder", str(encoder_folder), "--train_files", str(triples), "--output_dir", str(tmp_path / "out")]
     assert main(train) != 0
     assert not mark.exists()
+
+
+def _edited(file: Path, edit) -> None:
+    values = json.loads(file.read_text(encoding="utf-8"))
+    edit(values)
+    file.write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        ("config", lambda c: c["encoder_config"].update(hidden_size=10**9), "weights have other shapes than its config says"),
+        ("config", lambda c: c["encoder_config"].update(vocab_size=10**12), "weights have other shapes than its config says"),
+        (
+            "config",
+            lambda c: c["encoder_config"].update(num_hidden_layers=10**8),
+            "asks for 100,000,000 layers, more than 1,000",
+        ),
+        ("config", lambda c: c["encoder_config"].update(num_hidden_layers=0), "does not match its config (32 unexpected keys"),
+        ("config", lambda c: c["encoder_config"].update(hidden_size=-4), "cannot be loaded: RuntimeError: "),
+        ("config", lambda c: c["encoder_config"].update(hidden_size="x"), "'hidden_size' expected int, got str"),
+        ("config", lambda c: c["encoder_config"].update(num_attention_heads=0), "ZeroDivisionError"),
+        ("config", lambda c: c["encoder_config"].update(hidden_act="__import__"), "KeyError: '__import__'"),
+        ("config", lambda c: c.update(encoder_config=[1]), "must be a dict or a PreTrainedConfig, got list"),
+        ("config", lambda c: c.update(encoder_config=dict(c)), "does not match its config (8 missing keys"),
+        ("config", lambda c: c.update(num_labels=10**9), "asks for 1,000,000,000 labels"),
+        ("config", lambda c: c.update(id2label=5), "The config of"),
+        ("config", lambda c: c.update(dtype="nonsense"), "The config of"),
+        ("config", lambda c: c.update(quantization_config=5), "The config of"),
+        ("config", lambda c: c.update(max_length=-1), "`max_length` must be at least 3"),
+        ("config", lambda c: c.update(probe=5), "The probe in the config of"),
+        ("tokenizer", lambda t: t.update(model=None), "The tokenizer of"),
+        ("tokenizer", lambda t: t["model"].update(vocab={"[UNK]": 0}), "The tokenizer of"),
+        (
+            "tokenizer",
+            lambda t: t.update(
+                pre_tokenizer={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Removed", "invert": False}
+            ),
+            "The tokenizer of",
+        ),
+        ("tokenizer_config", lambda t: t.update(pad_token=5), "The tokenizer of"),
+    ],
+)
+def test_a_hostile_ranker_is_refused_in_a_line(name, edit, message, probed, tmp_path, capfd):
+    _edited(probed / f"{name}.json", edit)
+    (tmp_path / "d.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
+    command = ["score", tmp_path / "d.jsonl", "-o", tmp_path / "o.jsonl", "--model", probed, "--backend", "torch"]
+    assert main([str(part) for part in command]) == 1
+    said = capfd.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and len(said.err) < 900 and "Traceback" not in said.err
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", [b'{"a', b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"", b"5", b"[]", b"\0"])
+def test_json_of_a_ranker_that_is_none_is_refused(name, content, probed):
+    (probed / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"The (config|tokenizer) of .*probed' (is invalid|cannot be loaded)"):
+        load(probed)
+
+
+def test_a_pickle_with_code_is_refused_in_a_line_and_not_run(probed, tmp_path):
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(tmp_path / "pwned"),)
+
+    (probed / "model.safetensors").unlink()
+    for content in (pickle.dumps(Evil()), None):
+        torch.save({"a": Evil()}, probed / "pytorch_model.bin")
+        if content is not None:
+            (probed / "pytorch_model.bin").write_bytes(content)
+        with pytest.raises(ValueError, match=r"pickle file that holds more than tensors") as caught:
+            load(probed)
+        assert "Re-running" not in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_config_that_asks_for_tuples_changes_nothing(probed):
+    before = load(probed).score("q", "a")
+    _edited(probed / "config.json", lambda c: c.update(return_dict=False))
+    assert load(probed).score("q", "a") == before

@@ -267,3 +267,27 @@ def test_bars_are_for_terminals_and_quiet_is_quiet(rows, write_jsonl, tmp_path, 
     score = ["score", data, "--model", tiny_ranker, "--device", "cpu", "-o", tmp_path / "e.jsonl", "--quiet"]
     assert shown(Terminal(), *score) == "" and capsys.readouterr().out == ""
     assert len({(tmp_path / f"{name}.jsonl").read_text() for name in "abcd"}) == 1
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\0", b"a: [1\n", b"- 1\n", b"[" * 20_000, b"no_such_option: 1\n"])
+def test_a_recipe_that_is_none_is_named_in_a_line(content, tmp_path, capsys):
+    (tmp_path / "r.yaml").write_bytes(content)
+    assert run("train", "--config", tmp_path / "r.yaml") == 1
+    said = capsys.readouterr().err
+    assert "The recipe" in said and "r.yaml" in said and said.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+@pytest.mark.parametrize("moment", [0.05, 0.2, 0.5, 1, 1.5, 2, 3, 4])
+def test_an_interrupt_at_any_time_ends_with_130_and_no_traceback(moment, rows, write_jsonl, tmp_path, tiny_ranker):
+    command = ["select", write_jsonl(rows * 200), "-k", "3", "-o", tmp_path / "o.jsonl", "--model", tiny_ranker, "--no-cache"]
+    # The signal comes when the command has begun, however long Python itself took to start.
+    code = (
+        "import os, signal, sys, threading\n"
+        f"timer = threading.Timer({moment}, os.kill, (os.getpid(), signal.SIGINT)); timer.daemon = True; timer.start()\n"
+        "from scar_hf.__main__ import main; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True, timeout=120)
+    assert done.returncode in (130, 0) and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0 or "interrupted" in done.stderr

@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scar_hf.cli import main
 from scar_hf.files import (
     check_output,
     open_shards,
@@ -193,3 +194,31 @@ def test_zst_without_its_library_names_the_extra(tmp_path, monkeypatch):
     for call in (lambda: open_shards(tmp_path / "a.jsonl.zst"), lambda: check_output(tmp_path / "b.jsonl.zst")):
         with pytest.raises(ImportError, match=r'pip install "scar-hf\[zst\]"'):
             call()
+
+
+@pytest.mark.parametrize("source", ["jsonl", "folder"])
+def test_formulas_are_marked_on_request(source, tmp_path, tiny_ranker, capsys):
+    texts = ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", "\r=1", "plain", "a=1", "-1.5", "+3e4", "", "'=", " =1"]
+    rows = [{"instruction": text, "response": "fine", "=name": "ok", "n": -2} for text in texts]
+    data = tmp_path / "d.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if source == "folder":
+        (tmp_path / "in").mkdir()
+        write_shard(tmp_path / "in" / "a.csv", [rows])
+        data = tmp_path / "in"
+    out = tmp_path / ("o.csv" if source == "jsonl" else "out")
+    command = ["score", str(data), "-o", str(out), "--model", str(tiny_ranker), "--quiet"]
+
+    def read() -> list[dict]:
+        with open(out / "a.csv" if out.is_dir() else out, newline="") as file:
+            return list(csv.DictReader(file))
+
+    assert main(command) == 0
+    assert [row["instruction"] for row in read()] == texts
+    assert main([*command, "--safe-csv", "--overwrite"]) == 0
+    found = read()
+    assert [row["instruction"] for row in found] == [f"'{t}" if i < 6 else t for i, t in enumerate(texts)]
+    assert all(row["'=name"] == "ok" and row["n"] == "-2" and float(row["scar_score"]) < 99 for row in found)
+    assert main(["verify", str(out)]) == 0 and "FAILED" not in capsys.readouterr().out
+    assert main(["score", str(data), "-o", str(tmp_path / "o.jsonl"), "--safe-csv", "--model", str(tiny_ranker)]) == 1
+    assert "(--safe-csv) applies to CSV" in capsys.readouterr().err

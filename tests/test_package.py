@@ -31,7 +31,7 @@ def test_the_wheel_holds_one_top_level_name(tmp_path):
         assert f"scar_hf/{expected}" in names
     for expected in ("config.json", "model.safetensors", "tokenizer.json", "README.md"):
         assert {f"scar_hf/checkpoints/{ranker}/{expected}" for ranker in ("scar-ranker", "scar-ranker-fast")} <= set(names)
-    assert "scar-hf = scar_hf.cli:main" in entry_points and "hf-scar = scar_hf.cli:main" in entry_points
+    assert "scar-hf = scar_hf.__main__:main" in entry_points and "hf-scar = scar_hf.__main__:main" in entry_points
     on_disk = {str(p.relative_to(ROOT)) for p in (ROOT / "scar_hf").rglob("*.py")}
     on_disk |= {f"scar_hf/{p.relative_to(ROOT)}" for name in MAPPED for p in (ROOT / name).rglob("*.py")}
     assert on_disk <= set(names), "a module is missing from `packages` in setup.cfg"

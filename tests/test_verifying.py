@@ -118,3 +118,12 @@ def test_a_malformed_manifest_is_told_in_words(place, value, write_jsonl, tiny_r
         assert "is not a manifest of scar-hf, or is damaged" in capsys.readouterr().err
     file.write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
     assert main(["verify", str(out)]) == 1 and "is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"[]", b"3", b'{"cut', b"\xff", b"[" * 100_000, b"NaN", b""])
+def test_a_manifest_that_cannot_be_read_is_named(content, write_jsonl, tmp_path, capsys):
+    data = write_jsonl([{"instruction": "q", "output": "a"}])
+    (tmp_path / "data.jsonl.manifest.json").write_bytes(content)
+    assert main(["verify", str(data)]) == 1
+    said = capsys.readouterr().err
+    assert "data.jsonl.manifest.json is not a manifest of scar-hf, or is damaged" in said and said.count("\n") == 1

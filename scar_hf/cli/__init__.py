@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from .. import _interrupts
 from .._version import __version__
 from . import (
     ablate,
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _said_as_asked(args):
             return run(args, rest) if takes_rest else run(args)
     except (ValueError, ImportError, OSError) as error:
+        if _interrupts.seen:
+            raise KeyboardInterrupt from error
         print(f"scar-hf {args.command or ''}".rstrip() + f": {printable(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

@@ -36,6 +36,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     parser.add_argument("--overwrite-scores", action="store_true", help="replace an existing column scar_score")
     parser.add_argument("--explain", action="store_true", help="add the columns scar_rank, scar_decision and scar_reason")
+    parser.add_argument(
+        "--safe-csv",
+        action="store_true",
+        help="in CSV, write an apostrophe before texts that a spreadsheet would run as formulas",
+    )
     parser.add_argument("--push-to-hub", metavar="REPO", help="also upload the rows as a dataset to this repository")
     parser.add_argument("--private", action="store_true", help="make the repository private")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors: no summary, notices or bars")
@@ -148,6 +153,7 @@ def run_and_write(args: argparse.Namespace, **settings: Any) -> Any:
         args.output,
         load_scorer(args),
         explain=args.explain,
+        safe_csv=args.safe_csv,
         split=args.split,
         overwrite=args.overwrite,
         overwrite_scores=args.overwrite_scores,

@@ -65,8 +65,8 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         raise ValueError(f"The recipe {path} does not exist.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"The recipe {path} is not valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"The recipe {path} must map options to values, got {type(values).__name__}.")
     return values

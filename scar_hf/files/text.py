@@ -18,6 +18,8 @@ _CHUNK = 1 << 16
 # What closes a list or an object of JSON, and what a row of CSV consists of besides its cells.
 _JSON_MARKS = re.compile(r'["\\\[\]{}]')
 _CSV_TEXT = re.compile(r'[^",\r\n]+')
+# What a spreadsheet would calculate: these characters at the start, unless the cell is a number.
+_FORMULA = re.compile(r"(?!\s*[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\s*\Z)[=+\-@\t\r]")
 
 
 def text_batches(path: Path, rows: int) -> Iterator[list[dict[str, Any]]]:
@@ -273,7 +275,9 @@ def _csv_cells(path: Path, lines: _CsvLines) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{path}, after line {reader.line_num}: not UTF-8 text ({error}).") from error
 
 
-def format_rows(path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str] | None = None) -> Iterator[bytes]:
+def format_rows(
+    path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str] | None = None, safe_csv: bool = False
+) -> Iterator[bytes]:
     """
     The bytes of a text file, row by row.
 
@@ -281,6 +285,8 @@ def format_rows(path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str
         path (`Path`): of the file, for its suffix and for errors.
         rows (`Iterable[dict]`): the rows.
         header (`Sequence[str]`, *optional*): the columns of a CSV file, by default those of the first row.
+        safe_csv (`bool`, *optional*, defaults to `False`):
+            Write an apostrophe before texts of a CSV file that a spreadsheet would take for a formula.
 
     Returns:
         `Iterator[bytes]`: what to write.
@@ -288,7 +294,7 @@ def format_rows(path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str
     suffix = suffix_of(path)
     if suffix.startswith(".jsonl"):
         return (_json_text(row) + b"\n" for row in rows)
-    return _json_list(rows) if suffix.startswith(".json") else _csv_lines(path, rows, header)
+    return _json_list(rows) if suffix.startswith(".json") else _csv_lines(path, rows, header, safe_csv)
 
 
 def _json_text(row: Any) -> bytes:
@@ -305,27 +311,29 @@ def _json_list(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
     yield b"]\n"
 
 
-def _csv_lines(path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str] | None) -> Iterator[bytes]:
+def _csv_lines(path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str] | None, safe: bool) -> Iterator[bytes]:
     if header is not None:
-        yield _csv_line(path, header)
+        yield _csv_line(path, header, safe)
     for number, row in enumerate(rows, start=1):
         if header is None:
             header = list(row)
-            yield _csv_line(path, header)
+            yield _csv_line(path, header, safe)
         if extra := [name for name in row if name not in header]:
             raise ValueError(
                 f"The output {path}: row {number} has a column {extra[0]!r}, but the header has only {list(header)}. Pass the "
                 "schema of all rows, or write .jsonl."
             )
-        yield _csv_line(path, [_cell(row.get(name)) for name in header])
+        yield _csv_line(path, [_cell(row.get(name)) for name in header], safe)
 
 
 def _cell(value: Any) -> Any:
     return _json_text(value).decode("utf-8") if isinstance(value, (dict, list)) else value
 
 
-def _csv_line(path: Path, cells: Sequence[Any]) -> bytes:
+def _csv_line(path: Path, cells: Sequence[Any], safe: bool) -> bytes:
     line = io.StringIO()
+    if safe:
+        cells = [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in cells]
     csv.writer(line, lineterminator="\r\n").writerow(cells)  # a terminator with both characters has each of them quoted
     try:
         return line.getvalue()[:-2].encode("utf-8") + b"\n"

@@ -74,7 +74,7 @@ def write_dataset(ds: Dataset, path: str | Path, overwrite: bool = False) -> Pat
     return path
 
 
-def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None = None) -> str:
+def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None = None, safe_csv: bool = False) -> str:
     """
     Write one file in the format of its suffix. It appears whole or not at all, replacing what is there, and its bytes
     depend on nothing but the rows.
@@ -85,6 +85,7 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
         schema (`pa.Schema`, *optional*):
             The types of a Parquet file's columns, by default those of the first table; objects need it. For CSV its names
             are the header, by default those of the first row. JSON writes what each row has.
+        safe_csv (`bool`, *optional*, defaults to `False`): as for [`~scar_hf.files.text.format_rows`].
 
     Returns:
         `str`: SHA-256 of the file, in hexadecimal.
@@ -101,11 +102,11 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
         if suffix == ".parquet":
             _write_parquet(path, output, batches, schema)
         else:
-            _write_text(path, output, batches, schema)
+            _write_text(path, output, batches, schema, safe_csv)
     return output.sha256
 
 
-def _write_text(path: Path, output: OutputFile, batches: Iterable[Batch], schema: pa.Schema | None) -> None:
+def _write_text(path: Path, output: OutputFile, batches: Iterable[Batch], schema: pa.Schema | None, safe_csv: bool) -> None:
     suffix = suffix_of(path)
     header = None if schema is None else schema.names
     if suffix == ".csv" and header is None:
@@ -113,7 +114,7 @@ def _write_text(path: Path, output: OutputFile, batches: Iterable[Batch], schema
         header = None if first is None or isinstance(first, list) else first.column_names
     rows = itertools.chain.from_iterable(map(rows_of, batches))
     with compressed(output, suffix) as stream:
-        for data in format_rows(path, rows, header):
+        for data in format_rows(path, rows, header, safe_csv):
             stream.write(data)
 
 

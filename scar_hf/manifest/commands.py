@@ -30,7 +30,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
     parts += ["-o", output or "selected.jsonl"]
     parts += command_options(settings)
     parts += [part for name, value in method_arguments(settings).items() for part in (f"--{name}", str(value))]
-    parts += [f"--{name.replace('_', '-')}" for name in ("explain", "sft_format") if options.get(name)]
+    parts += [f"--{name.replace('_', '-')}" for name in ("explain", "sft_format", "safe_csv") if options.get(name)]
     if options.get("threshold") is not None:
         parts += ["--threshold", str(options["threshold"])]
     if options.get("stratify_by") is not None:

@@ -50,6 +50,7 @@ class OutputWriter:
         explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): what more to say of each.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): looks at the rows as they pass.
         sft ([`~scar_hf.rows.sft.SftRows`], *optional*): what the rows become, for TRL; without it they stay as they are.
+        safe_csv (`bool`, *optional*, defaults to `False`): as for [`~scar_hf.files.text.format_rows`].
     """
 
     def __init__(
@@ -61,8 +62,9 @@ class OutputWriter:
         explainer: Explainer | None = None,
         observations: Observations | None = None,
         sft: SftRows | None = None,
+        safe_csv: bool = False,
     ) -> None:
-        self.sft = sft
+        self.sft, self.safe_csv = sft, safe_csv
         self.shards, self.scored, self.explainer, self.observations = shards, scored, explainer, observations
         self.bar: tqdm | None = None
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -88,7 +90,7 @@ class OutputWriter:
         every = range(len(self.shards))
         if target.suffix:
             schema = self._schema(every) if target.suffix == ".parquet" else None
-            digest = write_shard(target, (batch for i in every for batch in self._batches(i)), schema)
+            digest = write_shard(target, (batch for i in every for batch in self._batches(i)), schema, self.safe_csv)
             return [{"name": target.name, "sha256": digest, "rows": int(self.wanted.sum())}]
         if layout == "parquet":
             (target / PARQUET_NAME).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +114,7 @@ class OutputWriter:
                     self.read([i])
                 return {"name": self.shards[i].name, "sha256": digest, "rows": self._rows(i)}
         schema = self._schema([i]) if path.suffix == ".parquet" else None
-        digest = write_shard(path, self._batches(i), schema)
+        digest = write_shard(path, self._batches(i), schema, self.safe_csv)
         mark.write_text(digest)
         return {"name": self.shards[i].name, "sha256": digest, "rows": self._rows(i)}
 

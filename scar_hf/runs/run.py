@@ -65,6 +65,7 @@ def select_files(
     all_rows: bool = False,
     explain: bool = False,
     sft_format: bool = False,
+    safe_csv: bool = False,
     group_by: str | None = None,
     split: str | None = None,
     overwrite: bool = False,
@@ -89,6 +90,8 @@ def select_files(
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
         sft_format (`bool`, *optional*, defaults to `False`):
             Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.rows.sft.to_sft_format`] does.
+        safe_csv (`bool`, *optional*, defaults to `False`):
+            Write an apostrophe before texts of a CSV output that a spreadsheet would take for a formula.
         group_by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -116,9 +119,12 @@ def select_files(
     _check_columns(
         shards, scorer.reader, {"--group-by": group_by, "--stratify-by": stratified}, overwrite_scores, explain, one_table
     )
+    if safe_csv and not (output.suffix == ".csv" or (not output.suffix and shards[0].name.endswith(".csv"))):
+        raise ValueError(f"safe_csv (--safe-csv) applies to CSV, which {output} is not. Leave it out.")
     sft = _sft_rows(shards, scorer.reader, output) if sft_format else None
     options: dict[str, Any] = {"all_rows": all_rows, "explain": explain, "curation": None}
     options |= {"sft_format": True} if sft_format else {}
+    options |= {"safe_csv": True} if safe_csv else {}
     options |= criteria.describe()
     times = file_times(shards)
     run = describe_files(data, shards, scorer, options)
@@ -138,7 +144,7 @@ def select_files(
     written = np.arange(rows) if all_rows else kept
     observations = Observations(scorer.reader, scored.scores, kept, group_by) if observe else None
     counts = [len(part.scores) for part in parts]
-    writer = OutputWriter(shards, counts, scored, written, explainer, observations, sft)
+    writer = OutputWriter(shards, counts, scored, written, explainer, observations, sft, safe_csv)
     if found:
         if observe:
             writer.read()

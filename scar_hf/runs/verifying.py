@@ -12,7 +12,7 @@ from huggingface_hub import RepoCard
 
 from ..files import columns_of, file_named, open_shards
 from ..manifest.parsing import parse_manifest
-from ..manifest.replacing import CARD, IMAGES, MANIFEST, files_in
+from ..manifest.replacing import CARD, IMAGES, MANIFEST, files_in, side_paths
 from ..manifest.sidecars import find_manifest, hash_file, seal_of
 from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
 from ..scoring.scorer import SCORE_COLUMN
@@ -54,6 +54,8 @@ def verify_manifest(path: str | Path) -> list[Check]:
         `ValueError`: if there is no manifest, or it is damaged.
     """
     file = find_manifest(path)
+    if file is None and Path(path).is_file() and (beside := side_paths(Path(path))[0]).is_file():
+        parse_manifest(beside)  # says what is wrong with it
     if file is None:
         raise ValueError(f"{path} has no manifest: expected {MANIFEST} in it or next to it, as scar-hf score and select write.")
     try:

@@ -24,6 +24,10 @@ _READ = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".tiktoken
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken")
 # Seconds since the last change below which a file may change again without a new timestamp.
 _SETTLED = 2.0
+# More than any encoder has; each costs time and memory before it shows that there are no weights for it.
+_LIMITS = [(name, 1000, "layers") for name in ("num_hidden_layers", "n_layers", "n_layer", "num_layers")]
+_LIMITS.append(("num_labels", 100_000, "labels"))
+_LONGEST_REASON = 400
 _LANGUAGE_CODE = re.compile("[a-z]{2,3}")
 
 
@@ -52,20 +56,31 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
         )
     try:
         values, _ = ScarConfig.get_config_dict(path, revision=revision)
-    except OSError as error:
+    except Exception as error:  # transformers raises OSError for a missing file, and various exceptions for other JSON
+        if Path(path).is_dir():
+            raise ValueError(f"The config of {path!r} is invalid: {_why(error)}") from error
+        if not isinstance(error, OSError):
+            raise
         raise ValueError(
             f"No SCAR ranker found at {path!r}: it is neither a folder nor a reachable model id. "
             f"The bundled rankers are called {' and '.join(map(repr, BUNDLED_RANKERS))}."
         ) from error
+    if not isinstance(values, dict):
+        raise ValueError(f"The config of {path!r} is invalid: expected a JSON object, got {type(values).__name__}.")
     if values.get("model_type") != ScarConfig.model_type:
         raise ValueError(
             f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
             f"Use {BUNDLED_RANKERS[0]!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
         )
+    for name, most, what in _LIMITS:
+        for part in (values, values.get("encoder_config")):
+            given = part.get(name) if isinstance(part, dict) else None
+            if isinstance(given, int) and given > most:
+                raise ValueError(f"The config of {path!r} is invalid: it asks for {given:,} {what}, more than {most:,}.")
     try:
         return ScarConfig.from_dict(values)
     except Exception as error:  # config options raise various exceptions for values of the wrong type
-        raise ValueError(f"The config of {path!r} is invalid: {error}") from error
+        raise ValueError(f"The config of {path!r} is invalid: {_why(error)}") from error
 
 
 def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:
@@ -118,14 +133,12 @@ def load_ranker(
     read_config(path, revision)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     try:
-        with no_loading_bars():
+        with no_loading_bars(report=False):  # what does not fit is checked below
             model, info = ScarModel.from_pretrained(
                 path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
             )
     except Exception as error:  # transformers raises various exceptions for damaged files
-        raise ValueError(
-            f"The weights of {path!r} cannot be loaded (damaged, incomplete, or of the wrong shape): {error}"
-        ) from error
+        raise ValueError(f"The weights of {path!r} cannot be loaded: {_why(error)}. Save the ranker again.") from error
     wrong = {
         name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
     }
@@ -158,7 +171,19 @@ def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception for unreadable files
-        raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {error}") from error
+        raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {_why(error)}. Save the ranker again.") from error
+
+
+def _why(error: Exception) -> str:
+    """Say in a line why a checkpoint cannot be read; libraries write pages, some with unsafe advice."""
+    text = str(error)
+    if "weights_only" in text:
+        return "its weights are in a pickle file that holds more than tensors, which could run code when it is read"
+    if "ignore_mismatched_sizes" in text:
+        return "weights have other shapes than its config says"
+    line = " ".join(text.split())
+    line = line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} [...]"
+    return line if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {line}"
 
 
 def ranker_languages(path: str, revision: str | None = None) -> list[str]:
