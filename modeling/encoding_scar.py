@@ -40,7 +40,9 @@ def real_tokens_first(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> 
     """Move padding on the left to the right, in token ids and mask of shape `(N, L)`."""
     if not _is_traced() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()):
         return input_ids, attention_mask
-    order = attention_mask.argsort(dim=1, descending=True, stable=True)
+    # Distinct keys, padding last, instead of a stable sort, which ONNX lacks.
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    order = torch.where(attention_mask == 0, places + 2**32, places).argsort(dim=1)
     return input_ids.gather(1, order), attention_mask.gather(1, order)
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import multiprocessing
+import shutil
 import subprocess
 import sys
 
@@ -181,19 +183,26 @@ def test_chunks_end_by_the_length_of_their_texts_too():
     assert [len(chunk.rows) for chunk in cut_chunks(rows)] == [4, 4, 1]
 
 
-def test_a_scorer_that_was_used_scores_in_forked_workers(small):
-    pairs = [(f"Say {i}.", f"It is {i}.") for i in range(4)]
-    expected = small.score(*zip(*pairs, strict=True))
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_scorer_that_was_used_scores_in_forked_workers(backend, tiny_ranker):
+    pytest.importorskip("openvino" if backend == "openvino" else "torch")
+    scorer = ScarScorer(str(tiny_ranker), device="cpu", dtype="float32", backend=backend)
+    pairs = [(f"Say {i}.", f"It is {i}. " * (i + 1)) for i in range(8)]
+    expected = scorer.score(*zip(*pairs, strict=True))
 
     class Scored:
         def __len__(self):
             return len(pairs)
 
         def __getitem__(self, i):
-            return small.score(*pairs[i])
+            return scorer.score(*pairs[i])
 
-    loader = DataLoader(Scored(), num_workers=1, multiprocessing_context="fork", timeout=60)
-    np.testing.assert_allclose([float(score) for score in loader], expected, atol=1e-5)
+    for _ in range(2):
+        loader = DataLoader(Scored(), num_workers=2, multiprocessing_context="fork", timeout=60)
+        np.testing.assert_allclose([float(score) for score in loader], expected, atol=1e-5)
+        np.testing.assert_array_equal(scorer.score(*zip(*pairs, strict=True)), expected)  # the parent is as it was
 
 
 def test_the_pipeline_takes_a_dataset(tiny_ranker, small, rows):
@@ -213,12 +222,14 @@ def test_a_device_that_is_not_there_and_a_column_named_twice_are_said_in_words(s
     assert "got 'response' twice" in capsys.readouterr().err
 
 
-def test_openvino_says_at_once_that_it_was_forked(tiny_ranker, monkeypatch):
+def test_a_forked_process_without_the_converted_model_says_so_at_once(tiny_ranker, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
-    scorer = ScarScorer(str(tiny_ranker), backend="openvino", dtype="float32")
+    monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
+    scorer = ScarScorer(str(tiny_ranker), backend="openvino", dtype="float32", max_length=40)
     scorer.score("Say hello.", "Hello!")
+    shutil.rmtree(tmp_path / "cache")
     monkeypatch.setattr("os.getpid", lambda: -1)
-    with pytest.raises(RuntimeError, match="before this process was forked"):
+    with pytest.raises(RuntimeError, match="is no longer in"):
         scorer.score("Say goodbye.", "Goodbye!")
 
 

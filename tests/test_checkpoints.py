@@ -229,7 +229,7 @@ def _edited(file: Path, edit) -> None:
         (
             "config",
             lambda c: c["encoder_config"].update(num_hidden_layers=10**8),
-            "asks for 100,000,000 layers, more than 1,000",
+            "`num_hidden_layers` is 100,000,000, more than 1,000",
         ),
         ("config", lambda c: c["encoder_config"].update(num_hidden_layers=0), "does not match its config (32 unexpected keys"),
         ("config", lambda c: c["encoder_config"].update(hidden_size=-4), "cannot be loaded: RuntimeError: "),
@@ -238,7 +238,7 @@ def _edited(file: Path, edit) -> None:
         ("config", lambda c: c["encoder_config"].update(hidden_act="__import__"), "KeyError: '__import__'"),
         ("config", lambda c: c.update(encoder_config=[1]), "must be a dict or a PreTrainedConfig, got list"),
         ("config", lambda c: c.update(encoder_config=dict(c)), "does not match its config (8 missing keys"),
-        ("config", lambda c: c.update(num_labels=10**9), "asks for 1,000,000,000 labels"),
+        ("config", lambda c: c.update(num_labels=10**9), "`num_labels` is 1,000,000,000, more than"),
         ("config", lambda c: c.update(id2label=5), "The config of"),
         ("config", lambda c: c.update(dtype="nonsense"), "The config of"),
         ("config", lambda c: c.update(quantization_config=5), "The config of"),

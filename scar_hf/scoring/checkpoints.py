@@ -7,6 +7,7 @@ import time
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -25,8 +26,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.t
 # Seconds since the last change below which a file may change again without a new timestamp.
 _SETTLED = 2.0
 # More than any encoder has; each costs time and memory before it shows that there are no weights for it.
-_LIMITS = [(name, 1000, "layers") for name in ("num_hidden_layers", "n_layers", "n_layer", "num_layers")]
-_LIMITS.append(("num_labels", 100_000, "labels"))
+_LIMITS = {"num_hidden_layers": 1000, "n_layers": 1000, "n_layer": 1000, "num_layers": 1000, "num_labels": 100_000}
 _LONGEST_REASON = 400
 _LANGUAGE_CODE = re.compile("[a-z]{2,3}")
 
@@ -56,6 +56,7 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
         )
     try:
         values, _ = ScarConfig.get_config_dict(path, revision=revision)
+        kind = values.get("model_type")
     except Exception as error:  # transformers raises OSError for a missing file, and various exceptions for other JSON
         if Path(path).is_dir():
             raise ValueError(f"The config of {path!r} is invalid: {_why(error)}") from error
@@ -65,22 +66,24 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
             f"No SCAR ranker found at {path!r}: it is neither a folder nor a reachable model id. "
             f"The bundled rankers are called {' and '.join(map(repr, BUNDLED_RANKERS))}."
         ) from error
-    if not isinstance(values, dict):
-        raise ValueError(f"The config of {path!r} is invalid: expected a JSON object, got {type(values).__name__}.")
-    if values.get("model_type") != ScarConfig.model_type:
+    if kind != ScarConfig.model_type:
         raise ValueError(
-            f"{path!r} is a model of type {values.get('model_type')!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
+            f"{path!r} is a model of type {kind!r}, not a SCAR ranker (type {ScarConfig.model_type!r}). "
             f"Use {BUNDLED_RANKERS[0]!r}, or train a ranker from this encoder with `scar-hf train --encoder {path}`."
         )
-    for name, most, what in _LIMITS:
-        for part in (values, values.get("encoder_config")):
-            given = part.get(name) if isinstance(part, dict) else None
-            if isinstance(given, int) and given > most:
-                raise ValueError(f"The config of {path!r} is invalid: it asks for {given:,} {what}, more than {most:,}.")
     try:
+        _check_limits(values)
         return ScarConfig.from_dict(values)
     except Exception as error:  # config options raise various exceptions for values of the wrong type
         raise ValueError(f"The config of {path!r} is invalid: {_why(error)}") from error
+
+
+def _check_limits(values: dict[str, Any]) -> None:
+    for part in (values, values.get("encoder_config")):
+        for name, most in _LIMITS.items():
+            given = part.get(name) if isinstance(part, dict) else None
+            if isinstance(given, int) and given > most:
+                raise ValueError(f"`{name}` is {given:,}, more than {most:,}.")
 
 
 def check_ranker_folder(output: str | Path, overwrite: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""Graphs of a ranker by torch.export: for batches and texts of other sizes than those they were made with."""
+"""Graphs of a ranker by torch.export, ONNX, torch.jit and torch.compile: for batches and texts of other sizes, too."""
 
 import copy
 import runpy
@@ -51,3 +51,41 @@ def test_an_exported_program_gives_the_same_scores(family, head):
     program = torch.export.export(module, inputs(4, 14), dynamic_shapes=any_size()).module()
     for size in OTHER_SIZES:
         torch.testing.assert_close(program(*inputs(*size)), module(*inputs(*size)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@torch.no_grad()
+def test_a_model_in_onnx_gives_the_same_scores(family, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    module = ranker(family, "paper")
+    file = tmp_path / "ranker.onnx"
+    torch.onnx.export(module, inputs(4, 14), file, dynamo=True, dynamic_shapes=any_size(), input_names=NAMES, verbose=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for size in OTHER_SIZES:
+        given = inputs(*size)
+        (found,) = session.run(None, {name: value.numpy() for name, value in zip(NAMES, given, strict=True)})
+        torch.testing.assert_close(torch.from_numpy(found), module(*given), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+@torch.no_grad()
+def test_a_traced_model_gives_the_same_scores_for_more_rows(family):
+    module = ranker(family, "paper")
+    traced = torch.jit.trace(module, inputs(4, 14), check_trace=False)
+    for rows in (4, 6):
+        given = inputs(rows, 14)
+        torch.testing.assert_close(traced(*given), module(*given), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@torch.no_grad()
+def test_the_whole_model_is_one_graph(family):
+    module = ranker(family, "paper")
+    torch.compiler.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    for size in OTHER_SIZES:
+        torch.testing.assert_close(compiled(*inputs(*size)), module(*inputs(*size)), atol=1e-5, rtol=1e-4)

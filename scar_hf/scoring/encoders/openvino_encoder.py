@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stdout
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,7 @@ from ...modeling import ScarModel
 from ..cache import cache_folder
 from ..checkpoints import checkpoint_identity, load_ranker, load_tokenizer, read_config, resolve_checkpoint
 from ..chunks import batches_by_tokens
+from .forking import restart_after_fork
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ _LENGTH_STEP = 16
 _QUANTISATION = {"preset": "mixed", "model_type": "transformer"}
 # Part of the cache key; increase when the graph or its quantisation changes.
 _RECIPE = 2
+# Compiled models of parent processes, kept because freeing one would wait for its threads.
+_OF_PARENTS: list[Any] = []
 
 
 class OpenVinoEncoder:
@@ -87,22 +91,29 @@ class OpenVinoEncoder:
         self._max_length = config.max_length
         # Some encoders derive positions from the padding id, so it matters even under the mask.
         self._pad_token_id = getattr(config.encoder_config, "pad_token_id", None) or 0
-        quantised = precision == "int8"
-        self._process = os.getpid()
-        self.key = conversion_key(path, revision, precision)
-        folder = Path(cache_dir or cache_folder()) / "openvino" / self.key
-        core = ov.Core()
-        files = _read(folder)
+        self.key, self._precision = conversion_key(path, revision, precision), precision
+        self._folder = Path(cache_dir or cache_folder()) / "openvino" / self.key
+        files = _read(self._folder)
         if files is None:
-            files = _convert(ov, path, revision, quantised)
-            _write(folder, files)
+            files = _convert(ov, path, revision, precision == "int8")
+            _write(self._folder, files)
+        self._compile(files)
+        self.start_workers()
+        restart_after_fork(self)
+
+    def start_workers(self) -> None:
+        """Create the lock for compiling; a thread of the parent may have held the old one."""
+        self._compiling = Lock()
+
+    def _compile(self, files: dict[str, bytes]) -> None:
+        core = _import("openvino").Core()
         native_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._compiled = core.compile_model(
             core.read_model(files["model.xml"], files["model.bin"]),
             "CPU",
             {
                 # The non-int8 parts of an int8 model need no more than bfloat16.
-                "INFERENCE_PRECISION_HINT": "bf16" if native_bf16 and precision != "float32" else "f32",
+                "INFERENCE_PRECISION_HINT": "bf16" if native_bf16 and self._precision != "float32" else "f32",
                 "PERFORMANCE_HINT": "THROUGHPUT",
                 "NUM_STREAMS": self.num_threads,
                 "INFERENCE_NUM_THREADS": self.num_threads,
@@ -110,6 +121,21 @@ class OpenVinoEncoder:
                 "ENABLE_CPU_PINNING": False,
             },
         )
+        self._process = os.getpid()
+
+    def _compile_after_fork(self) -> None:
+        """Compile the model again in a forked process, which lacks the threads of its parent's and would wait for them."""
+        with self._compiling:
+            if self._process == os.getpid():
+                return
+            files = _read(self._folder)
+            if files is None:
+                raise RuntimeError(
+                    f"This process was forked, and the converted model is no longer in {self._folder}. Create the scorer here, "
+                    'pass multiprocessing_context="spawn", or use backend="torch".'
+                )
+            _OF_PARENTS.append(self._compiled)
+            self._compile(files)
 
     def encode(
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
@@ -125,10 +151,7 @@ class OpenVinoEncoder:
             `tuple(np.ndarray)`: first-token vectors and maxima over tokens, float32 of shape `(N, H)`, in input order.
         """
         if os.getpid() != self._process:
-            raise RuntimeError(
-                "OpenVINO was used before this process was forked, and its threads are not here: it would wait for ever. Make "
-                'the scorer in the worker, pass multiprocessing_context="spawn", or use backend="torch".'
-            )
+            self._compile_after_fork()
         firsts = np.empty((len(token_ids), self.hidden_size), dtype=np.float32)
         forms = np.empty_like(firsts)
         batches = list(batches_by_tokens([self._padded(len(ids)) for ids in token_ids], self.tokens_per_batch))
