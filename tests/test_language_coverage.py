@@ -96,3 +96,21 @@ def test_of_many_rows_some_are_looked_at(monkeypatch, caplog):
     assert 5 <= looked_at <= 10 and 0 < coverage.counts().total() < looked_at
     coverage.report()
     assert f"of {looked_at} rows examined, out of 60, are in languages" in caplog.text
+
+
+def test_streams_and_other_engines_count_their_first_rows(english, tmp_path, caplog):
+    pytest.importorskip("py3langid")
+    scorer = english("language: en")
+    ds = Dataset.from_dict({"instruction": ["Q?"] * 40, "response": [f"{GERMAN} ({i})" for i in range(40)]})
+    assert list(ds.to_iterable_dataset().filter(scar_filter(k=0.5, model=scorer, progress=False), batched=True))
+    assert "40 of 40 rows are in languages that the ranker was not trained on (40 de)" in caplog.text
+    caplog.clear()
+    ds.to_json(tmp_path / "d.jsonl")
+
+    def elsewhere(shards, scorer, cache, progress):
+        from scar_hf.scoring.datasets import score_each
+
+        return score_each(scorer, shards, None, None)
+
+    select_files(tmp_path / "d.jsonl", tmp_path / "o.jsonl", scorer, 2, engine=elsewhere, progress=False)
+    assert caplog.text.count("40 of 40 rows are in languages that the ranker was not trained on") == 1

@@ -233,7 +233,7 @@ def edit_weights(folder, change):
     [
         (lambda w: w.pop("score_head.dense.weight"), "1 missing keys: score_head.dense.weight"),
         (lambda w: w.update(extra=torch.zeros(2)), "1 unexpected keys: extra"),
-        (lambda w: w.update({"score_head.dense.bias": torch.zeros(7)}), "wrong shape|mismatched"),
+        (lambda w: w.update({"score_head.dense.bias": torch.zeros(7)}), "other shapes than its config says"),
     ],
 )
 def test_half_loaded_weights_are_refused(copy, change, message):
@@ -245,7 +245,7 @@ def test_half_loaded_weights_are_refused(copy, change, message):
 def test_a_cut_checkpoint_is_refused(copy):
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match=r"damaged, incomplete"):
+    with pytest.raises(ValueError, match=r"The weights of .* cannot be loaded: "):
         ScarScorer.from_pretrained(str(copy))
 
 

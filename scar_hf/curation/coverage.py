@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Self
 
 from tqdm.auto import tqdm
@@ -106,6 +107,21 @@ class LanguageCoverage:
         letters = _LETTER.findall(text_of(row)[:_READ]) if self._latin else []
         latin = sum(map(bool, map(_LATIN.match, letters)))
         return "in another script" if len(letters) >= _LETTERS and 2 * latin < len(letters) else None
+
+
+def report_languages(scorer: ScarScorer, rows: Iterable[RowPairs]) -> None:
+    """
+    Log how many of the first rows are in languages that the ranker was not trained on, where rows are scored elsewhere.
+
+    Args:
+        scorer ([`ScarScorer`]): the scorer.
+        rows (`Iterable[RowPairs]`): rows, of which the first 2,000 are read.
+    """
+    coverage = LanguageCoverage.of(scorer)
+    if coverage.languages:
+        for _ in coverage.watch(islice(rows, _SAMPLE)):
+            pass
+        coverage.report()
 
 
 def score_watched(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:

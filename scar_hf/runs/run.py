@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from ..curation.coverage import report_languages
 from ..files import Shard, check_output, merge_schemas, open_shards
 from ..manifest.description import check_unchanged, describe_files, describe_selection, file_times
 from ..manifest.replacing import check_replaceable
@@ -136,6 +137,8 @@ def select_files(
     if rows:
         report_skipped(scored, scorer.read_length)
     source = RowSource(shards, scorer.reader, rows)
+    if engine not in (None, score_shards):  # other machines have read the rows
+        report_languages(scorer, source.rows())
     kept, dropped = decide(source, scored.scores, criteria, scorer, progress)
     if criteria.k is not None and not all_rows:
         check_selected(kept, rows, scored.skipped, dropped)

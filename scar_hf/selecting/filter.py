@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..curation.coverage import score_watched
+from ..curation.coverage import report_languages, score_watched
 from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
@@ -207,6 +207,7 @@ class ScarFilter:
             )
         first = [dict(row) for row in itertools.islice(stream, size)]
         rows = self.scorer.reader.read(columns_of(first)) if first else []
+        report_languages(self.scorer, rows)
         with tqdm(total=len(rows), desc="Calibrating", unit="row", disable=hidden(self.progress)) as bar:
             scores = self._scores_of(rows, bar)
         best = top_indices(scores, float(k)) if len(rows) else np.empty(0, dtype=np.int64)
