@@ -13,7 +13,8 @@ from datasets import Dataset, load_dataset
 
 from scar_hf import scar_select
 from scar_hf.cli import main
-from scar_hf.files import read_dataset
+from scar_hf.files import open_shards, read_dataset
+from scar_hf.files.batches import rows_of
 from scar_hf.runs import select_files, verify_manifest
 
 run_data = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "run_data.py")))
@@ -130,3 +131,17 @@ def test_rows_that_lack_keys_and_surrogates_survive(tmp_path, small, write_jsonl
     assert lines[1] == {"instruction": "no answer", "scar_score": None}
     assert lines[2]["extra"] == [1, {"deep": None}] and "extra" not in lines[0]
     assert lines[5]["output"] == "lone \ud800 one" and isinstance(lines[5]["scar_score"], float)
+
+
+@pytest.mark.parametrize("source", ["d.jsonl", "d.json", "d.parquet"])
+@pytest.mark.parametrize("target", ["o.jsonl", "o.json", "o.csv", "o.parquet", "out"])
+def test_large_whole_numbers_stay_exact(source, target, tmp_path, small):
+    numbers = [2**53 + 1, 2**63 - 1, -(2**63), None, 0]
+    rows = [{"id": n, "instruction": "q", "output": f"a {n}", "more": {"n": n}} for n in numbers]
+    write = {"d.jsonl": lambda p: p.write_text("".join(json.dumps(row) + "\n" for row in rows)),
+             "d.json": lambda p: p.write_text(json.dumps(rows)),
+             "d.parquet": lambda p: pq.write_table(pa.Table.from_pylist(rows), p)}  # fmt: skip
+    write[source](tmp_path / source)
+    select_files(tmp_path / source, tmp_path / target, small, all_rows=True, progress=False)
+    found = [row["id"] for shard in open_shards(tmp_path / target) for batch in shard.batches() for row in rows_of(batch)]
+    assert found == ([str(n) if n is not None else "" for n in numbers] if target == "o.csv" else numbers)
