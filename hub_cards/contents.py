@@ -1,4 +1,4 @@
-"""The files of a repository on the Hub: those of a selection or of a ranker, with their card and pictures."""
+"""Gathers the files of a Hub repository for a selection or ranker, including card and figures."""
 
 import json
 import re
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from ..selection import Selection
 
 CARD, MANIFEST = "README.md", "manifest.json"
-# Begins with an underscore, so that a folder of rows can still be read as one with pictures in it.
+# Names that begin with an underscore are ignored when a folder is read as data.
 IMAGES = "_images"
-# What a manifest must have to be published.
+# Required sections of a manifest.
 _PARTS = {"data", "inputs", "ranker", "settings", "options", "selection", "output"}
 _ROWS_FOLDER = "data"
 _ONE_FILE = "train-00000-of-00001.parquet"
@@ -53,7 +53,7 @@ _CAPTIONS = {
     "unclear; the grey bands and diamonds are draws of the same number of rows, at random and with the same lengths",
     "calibration": "The share of the reference data that a threshold keeps",
 }
-# Everything else that a training run leaves in the folder, such as checkpoints and the optimizer, is not uploaded.
+# Files to upload; others in the folder, such as checkpoints and optimizer states, are not.
 _RANKER_FILES = re.compile(
     r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|tokenizer(_config)?\.json|special_tokens_map\.json|"
     r"added_tokens\.json|vocab\.(txt|json)|merges\.txt|(spiece|sentencepiece\.bpe|tokenizer)\.model|chat_template\.jinja|"
@@ -66,20 +66,20 @@ def selection_contents(
 ) -> dict[str, Path]:
     """
     Gather the files of a repository for a selection: its rows as Parquet, `manifest.json`, the lists of rows left out, the
-    card and the pictures.
+    card and the figures.
 
     Args:
         output (`str` or `Path`): the output of `scar-hf select`, a file or a folder.
-        folder (`str` or `Path`): where to put the files that are created.
-        data (`str` or `Path`, *optional*): where the source of the selection is now, if not where the manifest says.
-        token (`str`, *optional*): for reading the card of a private source on the Hub.
-        card: as for [`selection_card`], which by default updates the output's README.md.
+        folder (`str` or `Path`): folder for created files.
+        data (`str` or `Path`, *optional*): the source of the selection, if it was moved.
+        token (`str`, *optional*): token to read the card of a private source on the Hub.
+        card: see [`selection_card`]; by default, the output's README.md is updated.
 
     Returns:
-        `dict[str, Path]`: files by their paths in the repository.
+        `dict[str, Path]`: the files by their paths in the repository.
 
     Raises:
-        `ValueError`: if there is no manifest, or the rows are not the ones it names.
+        `ValueError`: if there is no manifest, or the rows differ from the ones it names.
     """
     output, folder = Path(output), Path(folder)
     path, manifest = selection_manifest(output)
@@ -115,11 +115,11 @@ def ranking_contents(selection: "Selection", folder: str | Path, **card: Any) ->
 
     Args:
         selection ([`~scar_hf.selection.Selection`]): from `ScarRanking.select`.
-        folder (`str` or `Path`): where to put the files.
-        card: as for [`selection_card`].
+        folder (`str` or `Path`): folder for created files.
+        card: see [`selection_card`].
 
     Returns:
-        `dict[str, Path]`: files by their paths in the repository.
+        `dict[str, Path]`: the files by their paths in the repository.
     """
     folder, manifest = Path(folder), selection.manifest
     rows = _as_parquet(selection.dataset, folder)
@@ -137,11 +137,11 @@ def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict
 
     Args:
         ranker (`str` or `Path`): a folder, or the bundled ranker's name.
-        folder (`str` or `Path`): where to put the files that are created.
-        card: as for [`ranker_card`].
+        folder (`str` or `Path`): folder for created files.
+        card: see [`ranker_card`].
 
     Returns:
-        `dict[str, Path]`: files by their paths in the repository.
+        `dict[str, Path]`: the files by their paths in the repository.
 
     Raises:
         `ValueError`: if it is not a ranker, or its weights are damaged.
@@ -180,15 +180,15 @@ def push_model(
         repo_id (`str`): its id on the Hub, such as `"me/my-ranker"`.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Uploaded with the ranker, which cannot be used without one.
-        commit_message (`str`, *optional*): of the commit.
+        commit_message (`str`, *optional*): the commit message.
         card (`Mapping`, *optional*): arguments of [`~scar_hf.hub_cards.ranker_card`], such as `license`.
-        kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `dry_run`, `overwrite`.
+        kwargs: see [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `dry_run`, `overwrite`.
 
     Returns:
         [`PushReport`].
 
     Raises:
-        `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
+        `ValueError`, `OSError`: see [`~scar_hf.hub_cards.push`].
 
     Example:
 
@@ -241,9 +241,9 @@ def count_groups(column: str, output: str | Path, data: str | Path | None = None
     Count rows by the values of a column.
 
     Args:
-        column (`str`): its name.
+        column (`str`): the column.
         output (`str` or `Path`): the selection.
-        data (`str` or `Path`, *optional*): its source, if that is still available.
+        data (`str` or `Path`, *optional*): its source, if available.
 
     Returns:
         `dict[str, tuple(int or None, int)]`: rows before (`None` without `data`) and after selection, by value.
@@ -261,11 +261,11 @@ def draw_pictures(folder: Path, numbers: Mapping[str, Any]) -> list[tuple[str, s
     Draw the figures of a card, the same as in a report, if matplotlib is installed.
 
     Args:
-        folder (`Path`): where to; the pictures go into a folder in it.
-        numbers (`Mapping`): as for [`~scar_hf.report.figures.draw`].
+        folder (`Path`): the output folder; figures are written to a subfolder.
+        numbers (`Mapping`): see [`~scar_hf.report.figures.draw`].
 
     Returns:
-        `list[tuple(str, str)]`: path in `folder` and caption of each.
+        `list[tuple(str, str)]`: path in `folder` and caption of each figure.
     """
     if find_spec("matplotlib") is None:
         return []
@@ -279,7 +279,7 @@ def draw_pictures(folder: Path, numbers: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def _kept_of(scores: np.ndarray, selection: Mapping[str, Any]) -> np.ndarray | None:
-    """Which rows of an output were kept: all (`None`), unless it holds the rows that were left out, too."""
+    """Return which rows of an output were kept; `None` for all, unless it also holds rows that were left out."""
     if selection.get("kept") in (None, len(scores)) or selection.get("threshold") is None:
         return None
     return np.flatnonzero(scores >= np.float32(selection["threshold"]))
@@ -293,7 +293,7 @@ def _described(
     kept: np.ndarray | None,
     card: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """The manifest, the pictures and the card of rows."""
+    """Create the manifest, the figures and the card."""
     files = [{"name": name, "sha256": hash_file(path)} for name, path in rows.items()]
     manifest = without_local_folders(manifest)
     count = manifest["output"]["rows"] if "output" in manifest else manifest["selection"]["kept"]

@@ -18,9 +18,9 @@ from .sections import Markdown, escape, read_card
 logger = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _HUB_FILE = re.compile(r"hf://datasets/([^@]+)@([\w.-]+)/", re.ASCII)
-# What a selection inherits from the card of its source.
+# Metadata that a selection inherits from the card of its source.
 _INHERITED = ("license", "license_name", "license_link", "license_details", "language", "task_categories")
-# The ids of https://huggingface.co/docs/hub/repositories-licenses; others stand there as "other", with a name.
+# The ids of https://huggingface.co/docs/hub/repositories-licenses; other licences are "other", with a name.
 LICENSES = frozenset(
     re.findall(
         r"\S+",
@@ -51,10 +51,10 @@ def license_metadata(license: str | None) -> dict[str, str]:
     Return license metadata for a card; empty if there is no licence.
 
     Args:
-        license (`str`, *optional*): an id of the Hub's list, or a name.
+        license (`str`, *optional*): a licence id of the Hub, or a name.
 
     Returns:
-        `dict`: `license`; where the Hub has no such id it is `"other"`, with `license_name`.
+        `dict`: `license`; for a name without an id `"other"`, with `license_name`.
     """
     words = " ".join((license or "").split())
     if not words:
@@ -66,21 +66,21 @@ def license_metadata(license: str | None) -> dict[str, str]:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's category for a number of rows."""
+    """Return the Hub's size category for a number of rows."""
     return next((name for bound, name in _SIZES if rows < bound), "1B<n<10B")
 
 
 def source_metadata(manifest: Mapping[str, Any], data: str | Path | None = None, token: str | None = None) -> dict[str, Any]:
     """
-    Read what a selection inherits from its source's card: licence, language and task.
+    Read the licence, language and task of a selection from the card of its source.
 
     Args:
-        manifest (`Mapping`): of the selection.
-        data (`str` or `Path`, *optional*): where the source is now, if not where the manifest says: a file, folder or Hub id.
+        manifest (`Mapping`): the manifest of the selection.
+        data (`str` or `Path`, *optional*): the source, if it was moved: a file, folder or Hub id.
         token (`str`, *optional*): for private datasets on the Hub.
 
     Returns:
-        `dict`: empty where there is no card, or it cannot be reached.
+        `dict`: empty if there is no card or it cannot be reached.
     """
     place = Path(data or manifest["data"])
     try:
@@ -97,17 +97,17 @@ def source_metadata(manifest: Mapping[str, Any], data: str | Path | None = None,
 
 
 def is_hub_id(text: Any) -> bool:
-    """Whether a text can be the id of a repository on the Hub."""
+    """Whether a text is a valid id of a repository on the Hub."""
     return isinstance(text, str) and _HUB_ID.fullmatch(text) is not None
 
 
 def hub_id(manifest: Mapping[str, Any]) -> str | None:
-    """The Hub id of the data that was selected from; `None` if it did not come from the Hub."""
+    """Return the Hub id of the source; `None` if it is not on the Hub."""
     return _hub_source(manifest)[0]
 
 
 def source_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of a table: the data and what identifies it."""
+    """Return table rows that identify the data."""
     source, revision = _hub_source(manifest)
     facts: list[tuple[str, str]] = [("Source", str(manifest["data"]))]
     if source is not None:
@@ -132,7 +132,7 @@ def choice_in_words(manifest: Mapping[str, Any]) -> str:
 
 
 def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of a table: the ranker and what identifies it."""
+    """Return table rows that identify the ranker."""
     ranker, method = manifest["ranker"], (manifest.get("settings") or {}).get("method")
     if method and not ranker.get("model"):
         return [("Method", str(method))]
@@ -144,24 +144,24 @@ def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def literal(text: Any) -> Markdown:
-    """A hash, revision or version as inline code; characters that none of these has are left out."""
+    """Format a hash, revision or version as inline code, without other characters."""
     return Markdown(f"`{re.sub(r'[^A-Za-z0-9_.:+-]', '', str(text)[:100]) or 'unknown'}`")
 
 
 def share(part: int, whole: int) -> Markdown:
-    """A share in per cent; a dash where there is nothing to divide by."""
+    """Format a share in per cent; a dash if `whole` is 0."""
     if not whole:
         return Markdown("-")
     return Markdown("&lt; 0.1%" if 0 < part / whole < 0.0005 else f"{part / whole:.1%}")
 
 
 def count_reasons(reasons: Iterable[str]) -> Counter[str]:
-    """Count reasons without the part that is each row's own, such as the number of the row that it repeats."""
+    """Count reasons without their row-specific part, such as the number of the repeated row."""
     return Counter(map(kind_of_reason, reasons))
 
 
 def _hub_source(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Id and commit; only what can be an id is taken, as a manifest may come from anybody."""
+    """Return id and commit, if the id is valid: a manifest may come from anybody."""
     for entry in manifest.get("inputs", []):
         for file in entry.get("files", []):
             found = _HUB_FILE.match(str(file))
@@ -175,7 +175,7 @@ def _hub_source(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
 
 
 def _local_card(place: Path) -> DatasetCard | None:
-    """The card in a folder of data, or the one next to a file if it names the file: any other describes something else."""
+    """Find the card in a folder of data, or next to a file if it names the file; other cards describe something else."""
     file = (place if place.is_dir() else place.parent) / "README.md"
     if not file.is_file():
         return None

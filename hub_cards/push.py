@@ -1,4 +1,4 @@
-"""Files -> a repository on the Hub, in one commit."""
+"""Uploads files to a repository on the Hub in one commit."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -15,23 +15,23 @@ from huggingface_hub.utils import OfflineModeIsEnabled, httpx
 from .._version import __version__
 
 CARD = "README.md"
-# What a repository has that was only just made on the website.
+# Files of a new repository created on the website.
 _EMPTY = {".gitattributes", CARD}
-# The file by which a repository of ours is known.
+# The file that identifies a repository created by scar-hf.
 _MARKS = {"dataset": "manifest.json", "model": "config.json"}
 
 
 @dataclass(frozen=True)
 class PushReport:
     """
-    What a push did, or would do.
+    The result of a push, or of a dry run.
 
     Args:
-        url (`str`): of the repository.
-        files (`dict[str, int]`): bytes of each file, by its path in the repository.
-        deleted (`tuple[str, ...]`): rows of a former push that went out with this one.
-        commit (`str`, *optional*): the commit; `None` of a dry run.
-        changed (`bool`): whether there is a new commit: not if all was there already.
+        url (`str`): the URL of the repository.
+        files (`dict[str, int]`): size in bytes of each file, by path in the repository.
+        deleted (`tuple[str, ...]`): files of earlier pushes that this one deleted.
+        commit (`str`, *optional*): the commit; `None` for a dry run.
+        changed (`bool`): whether there is a new commit; there is none if nothing changed.
     """
 
     url: str
@@ -64,30 +64,30 @@ def push(
     overwrite: bool = False,
 ) -> PushReport:
     """
-    Upload files as one commit. What has arrived is not sent again: a push that broke off is resumed by the same call, and
-    one of what is there already makes no commit.
+    Upload files as one commit. Files that have arrived are not sent again, so the same call resumes an interrupted push. If
+    nothing changed, there is no commit.
 
     Args:
         build (`Callable`):
-            Makes the files: from the repository's id, the text of the card that it has (`None` for none), and a folder to put
-            them in, to paths by their paths in the repository.
-        repo_id (`str`): `"me/name"`, or `"name"` for the user's own.
+            Creates the files. Given the repository id, the text of its card (or `None`), and a folder for the files, returns
+            the files by their paths in the repository.
+        repo_id (`str`): `"me/name"`, or `"name"` in the user's namespace.
         repo_type (`str`): `"dataset"` or `"model"`.
         private (`bool`, *optional*): whether a new repository is private; by default as in the user's settings.
-        revision (`str`, *optional*): a branch, made if there is none; by default `main`.
+        revision (`str`, *optional*): a branch, created if needed; by default `main`.
         token (`str`, *optional*): by default that of `hf auth login` or `$HF_TOKEN`.
-        message (`str`, *optional*): of the commit.
-        dry_run (`bool`, *optional*, defaults to `False`): make the files and list them, and send nothing.
-        overwrite (`bool`, *optional*, defaults to `False`): push into a repository that was not made by scar-hf, too.
+        message (`str`, *optional*): the commit message.
+        dry_run (`bool`, *optional*, defaults to `False`): create and list the files without uploading.
+        overwrite (`bool`, *optional*, defaults to `False`): allow pushing to a repository that scar-hf did not create.
 
     Returns:
         [`PushReport`].
 
     Raises:
-        `PermissionError`: if there is no token, or it may not write there.
-        `FileExistsError`: if the repository is there and not one of ours.
-        `ConnectionError`: if the Hub cannot be reached, or the connection was lost.
-        `ValueError`: if the id is none, or the Hub takes the card's metadata for invalid.
+        `PermissionError`: if there is no token, or it lacks write access.
+        `FileExistsError`: if the repository exists and was not created by scar-hf.
+        `ConnectionError`: if the Hub cannot be reached.
+        `ValueError`: if the id is invalid, or the Hub rejects the card's metadata.
     """
     api = HfApi(token=token, library_name="scar-hf", library_version=__version__)
     with TemporaryDirectory(prefix="scar-hf-") as name:
@@ -139,7 +139,7 @@ def _send(
 
 
 def _look(api: HfApi, repo_id: str, repo_type: str, revision: str | None, folder: Path, overwrite: bool) -> _Found | None:
-    """What a repository holds; `None` if there is none. One that is not ours is an error."""
+    """Return the content of a repository; `None` if it does not exist. Raise an error if scar-hf did not create it."""
     try:
         info = api.repo_info(repo_id, repo_type=repo_type, revision=revision)
     except RevisionNotFoundError:
@@ -183,12 +183,12 @@ def _errors_in_words(repo_id: str) -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, httpx.HTTPError, OfflineModeIsEnabled, RuntimeError) as error:
-        # An upload wraps what went wrong with one of its files.
+        # An upload wraps the error of one of its files.
         raise _in_words(error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error, repo_id) from error
 
 
 def _in_words(error: BaseException, repo_id: str) -> OSError:
-    """What went wrong, and what to do."""
+    """Convert an error of the Hub to one that says what to do."""
     if isinstance(error, OfflineModeIsEnabled):
         return ConnectionError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it.")
     if not isinstance(error, HfHubHTTPError):

@@ -13,7 +13,7 @@ from ..scoring.checkpoints import resolve_checkpoint
 from .metadata import is_hub_id, license_metadata
 from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 
-# The Hub's metadata names results by it, so that ours are found again among others.
+# The name of our results in the Hub's metadata, by which they are found again.
 _TASK, _DATASET = "text-ranking", "scar-triples"
 _Z = 1.959964  # of a 95 % interval
 _COLUMNS = {
@@ -32,7 +32,7 @@ _COLUMNS = {
 # Rankers of earlier versions have no intervals in their metrics; Wilson's need the number of comparisons.
 _COUNTS = {"llm_human": "pairs", "length_matched": "length_matched_pairs"}
 _PARTS = {"test": "instructions held out from training", "held_out": "sources held out from training"}
-# Sections of the template by their headings.
+# Headings of the template's sections.
 _SECTIONS = {
     "uses": "Uses",
     "training": "Training data",
@@ -54,14 +54,14 @@ def ranker_card(
     card: str | Path | None = None,
 ) -> ModelCard:
     """
-    Write the card of a ranker from what training left in its folder, or update the part between the markers
-    `scar-hf:ranker` in an existing card. Sections that an existing card has under the same heading are left out.
+    Write the card of a ranker from the files in its folder, or update the part between the markers `scar-hf:ranker` in an
+    existing card. Sections whose headings the existing card already has are left out.
 
     Args:
         ranker (`str` or `Path`): a folder with `config.json`, and optionally `metrics.json`; or the bundled ranker's name.
         repo_id (`str`, *optional*): id that the ranker will have on the Hub.
         licences (`Mapping[str, str]`, *optional*): the licence of each source of the training data, in words.
-        license (`str`, *optional*): of the weights, a Hub id or a name.
+        license (`str`, *optional*): licence of the weights, a Hub id or a name.
         language (`str` or `Sequence[str]`, *optional*): ISO 639 codes of the training data.
         pictures (`Sequence[tuple(str, str)]`, *optional*): path in the repository and caption of each.
         card (`str` or `Path`, *optional*): text or path of an existing card; defaults to README.md in the folder.
@@ -92,7 +92,7 @@ def ranker_card(
     evaluations = _evaluations(metrics)
     exists = {"uses": True, "training": bool(training), "evaluation": bool(evaluations), "limitations": True}
     exists |= {"calibration": calibration is not None}
-    # A section written by hand is better than ours.
+    # Sections written by hand take precedence.
     by_hand = headings_of_others(found, "ranker") - ({_SECTIONS["training"]} if licences else set())
     licence, results = license_metadata(license), _model_index(metrics)
     metadata: dict[str, Any] = {
@@ -178,7 +178,7 @@ def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _measured(metrics: Mapping[str, Any]) -> list[str]:
-    """The columns that any part has."""
+    """Return the columns that occur in any part."""
     return [metric for metric in _COLUMNS if any(metric in values.get("all", {}) for values in metrics.values())]
 
 
@@ -215,7 +215,7 @@ def _evaluation_rows(values: Mapping[str, Any], columns: Sequence[str]) -> list[
 
 
 def _interval(metric: str, m: Mapping[str, Any], ends: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The interval over instructions, or Wilson's over pairs where none was measured."""
+    """Return the interval over instructions; if none was measured, the Wilson interval over pairs."""
     if metric in ends:
         low, high = ends[metric]
         return low, high
@@ -264,7 +264,7 @@ def _model_index(metrics: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def _metrics_of(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics in a config, which are those over all rows."""
+    """Return the metrics over all rows from a config."""
     found = training.get("metrics") or {}
     return {
         part: {"all": values, **({"macro": values["macro"]} if "macro" in values else {})} for part, values in found.items()

@@ -1,4 +1,4 @@
-"""Cards from templates. Text that others wrote in a card stays as it is, and no text of theirs is read as markup."""
+"""Fills card templates and updates sections of existing cards. Other text in a card is kept, and data is escaped."""
 
 import html
 import re
@@ -14,13 +14,13 @@ from ..files import atomic_write
 PAPER = "https://arxiv.org/abs/2406.10882"
 _BEGIN, _END = "<!-- scar-hf:{name} -->", "<!-- /scar-hf:{name} -->"
 _EMPTY = "---\n{}\n---\n"
-# Control characters, and marks that reverse the direction of the text after them.
+# Control characters, and marks that change the direction of text.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _Card = TypeVar("_Card", ModelCard, DatasetCard)
 
 
 class Markdown(str):
-    """Text that is Markdown already: [`render`] puts it into a template as it is, and escapes every other string."""
+    """Markdown text, which [`render`] inserts unchanged; it escapes all other strings."""
 
 
 def read_card(source: str | Path | None, card_class: type[_Card]) -> _Card:
@@ -28,7 +28,7 @@ def read_card(source: str | Path | None, card_class: type[_Card]) -> _Card:
     Read a card, or start an empty one.
 
     Args:
-        source (`str` or `Path`, *optional*): the card's text or path; without it, or without such a file, the card is empty.
+        source (`str` or `Path`, *optional*): the card's text or path; if missing, the card is empty.
         card_class (`type`): `ModelCard` or `DatasetCard` of huggingface_hub.
 
     Returns:
@@ -40,12 +40,12 @@ def read_card(source: str | Path | None, card_class: type[_Card]) -> _Card:
     if isinstance(source, Path):
         source = source.read_text(encoding="utf-8") if source.is_file() else None
     text = source or _EMPTY
-    # huggingface_hub warns of a card without a block of metadata, so give it an empty one.
+    # huggingface_hub warns about cards without metadata, so add an empty block.
     return card_class(text if text.lstrip("\ufeff").startswith("---") else _EMPTY + text, ignore_metadata_errors=False)
 
 
 def save_card(card: RepoCard, path: str | Path) -> None:
-    """Write a card; the file appears whole or not at all."""
+    """Write a card atomically."""
     with atomic_write(Path(path)) as out:
         out.write(str(card).encode("utf-8"))
 
@@ -57,11 +57,11 @@ def render(card_class: type[_Card], name: str, metadata: Mapping[str, Any], **va
     Args:
         card_class (`type`): `ModelCard` or `DatasetCard` of huggingface_hub.
         name (`str`): the template is `templates/{name}.md`.
-        metadata (`Mapping`): the card's metadata, only values of ours.
-        variables: what the template shows. Strings are escaped, however deeply nested, unless they are [`Markdown`].
+        metadata (`Mapping`): the card's metadata.
+        variables: the template's variables. All strings are escaped, at any depth, unless they are [`Markdown`].
 
     Returns:
-        `ModelCard` or `DatasetCard`: a whole card, whose section stands between markers.
+        `ModelCard` or `DatasetCard`: the complete card, with its section between markers.
     """
     data: Any = ModelCardData(**metadata) if issubclass(card_class, ModelCard) else DatasetCardData(**metadata)
     template = (files(__package__) / "templates" / f"{name}.md").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def render(card_class: type[_Card], name: str, metadata: Mapping[str, Any], **va
 
 def amend(card: _Card, rendered: _Card, owned: Collection[str] = ()) -> _Card:
     """
-    Put the section of a rendered card into a card: in place of an earlier section of the same name, or else at the end.
+    Insert the section of a rendered card into a card, replacing a section of the same name, otherwise at the end.
     Everything else in the card stays as it is.
 
     Args:
@@ -106,17 +106,17 @@ def amend(card: _Card, rendered: _Card, owned: Collection[str] = ()) -> _Card:
 
 
 def headings_of_others(card: RepoCard, name: str) -> set[str]:
-    """The second-level headings of a card outside the section `name`."""
+    """Return the second-level headings of a card outside the section `name`."""
     return set(re.findall(r"^## +(.+?) *$", _section(name).sub("", card.text), re.MULTILINE))
 
 
 def escape(text: Any, limit: int = 200) -> str:
     """
-    Escape text of the data or of a user so that Markdown shows it literally: no markup, no links, no end of a table cell.
+    Escape text so that Markdown shows it literally: no markup, links or cell boundaries.
 
     Args:
         text: anything.
-        limit (`int`, *optional*, defaults to 200): characters after which the text is cut and ends with an ellipsis.
+        limit (`int`, *optional*, defaults to 200): maximum number of characters; longer text ends with an ellipsis.
 
     Returns:
         `str`: one line.
@@ -130,7 +130,7 @@ def escape(text: Any, limit: int = 200) -> str:
 
 
 def code(text: str, language: str) -> Markdown:
-    """A fenced block that nothing in the text can end."""
+    """Return a fenced code block whose fence does not occur in the text."""
     text = text.replace("<!--", "<! --").encode("utf-8", "replace").decode("utf-8")
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return Markdown(f"{fence}{language}\n{text}\n{fence}")

@@ -1,4 +1,4 @@
-"""The card of a selected dataset, and the section that a model fine-tuned on one gets in its card."""
+"""Writes the card of a selected dataset, and the section in the card of a model fine-tuned on one."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def selection_card(
     Write the card of a selected dataset, or update the section between the markers `scar-hf:selection` in an existing card.
 
     Args:
-        manifest (`Mapping`): of the selection, from `ScarRanking.manifest` or `manifest.json`.
+        manifest (`Mapping`): the manifest of the selection, from `ScarRanking.manifest` or `manifest.json`.
         repo_id (`str`, *optional*): id that the dataset will have on the Hub.
         counts (`Mapping`, *optional*):
             For each group of rows, such as a source, the number of rows before, if known, and after selection.
@@ -53,7 +53,7 @@ def selection_card(
         consistency ([`~scar_hf.style.StyleChange`] or `dict`, *optional*):
             From `scar_hf.style.compare(before, after)`, or its `to_dict()`.
         pictures (`Sequence[tuple(str, str)]`, *optional*): path in the repository and caption of each.
-        license (`str`, *optional*): of the rows, a Hub id or a name; defaults to that of `source`.
+        license (`str`, *optional*): licence of the rows, a Hub id or a name; defaults to that of `source`.
         language (`str` or `Sequence[str]`, *optional*): ISO 639 codes; default to those of `source`.
         source (`Mapping`, *optional*): metadata of the source's card that the selection inherits.
         data_files (`Sequence[str]`, *optional*): the files of rows in the repository, which become the split "train".
@@ -120,18 +120,18 @@ def selection_card(
         found.data.pop("license_link")
     if data_files:
         _point_to(found, data_files)
-    # What the user passes now replaces the card's metadata; what is inherited from the source yields to it.
+    # Arguments replace the card's metadata; inherited values do not.
     owned = {"size_categories", *(licence if license else ()), *(("language",) if language else ())}
     return amend(found, rendered, owned)
 
 
 def amend_model_card(path: str | Path, manifest: Mapping[str, Any]) -> None:
     """
-    Put the section "Data selection" into a model's card, and the dataset into its metadata.
+    Add the section "Data selection" to a model's card, and the dataset to its metadata.
 
     Args:
         path (`str` or `Path`): the model's README.md; created if it does not exist.
-        manifest (`Mapping`): of the selection that the model was trained on.
+        manifest (`Mapping`): the manifest of the selection that the model was trained on.
 
     Raises:
         `ValueError`: if the card's metadata cannot be read.
@@ -177,7 +177,7 @@ def _outcomes(counts: Mapping[str, Any], reasons: Mapping[str, Mapping[str, int]
 
 
 def _reasons(words: str, count: int, reasons: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Rows of a table: the most frequent reasons, then the others together."""
+    """Return table rows with the most frequent reasons, and one for the others."""
     first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_MOST_REASONS]
     rest = count - sum(number for _, number in first)
     lines: list[tuple[str, int]] = [(Markdown(f"{words}: {escape(reason)}"), number) for reason, number in first]
@@ -200,7 +200,7 @@ def _groups(counts: Mapping[str, tuple[int | None, int]], kept: int) -> list[tup
 
 def _style(consistency: Any) -> dict[str, Any]:
     values = consistency if isinstance(consistency, Mapping) else consistency.to_dict()
-    # A measure that is the same in all rows says nothing.
+    # A measure without any spread tells nothing.
     shown = [m for m in values["measures"].values() if m["spread_before"] or m["spread_after"]]
     names = [name for name in ("random", "same_lengths") if any(m.get(name) for m in shown)]
     return {
@@ -256,12 +256,12 @@ def _commands(manifest: Mapping[str, Any]) -> str:
 
 
 def _point_to(card: DatasetCard, data_files: Sequence[str]) -> None:
-    """Name the files of rows in the configuration "default", and leave the other configurations as they are."""
+    """Name the data files in the configuration "default" without changing other configurations."""
     path = data_files[0] if len(data_files) == 1 else list(data_files)
     ours = {"config_name": "default", "data_files": [{"split": "train", "path": path}]}
     others = [found for found in card.data.get("configs", []) if found.get("config_name", "default") != "default"]
     card.data["configs"] = [ours, *others]
-    # It describes the rows that these files replace.
+    # The old entry describes the rows that these files replace.
     infos = card.data.get("dataset_info", [])
     left = [info for info in ([infos] if isinstance(infos, dict) else infos) if info.get("config_name", "default") != "default"]
     card.data["dataset_info"] = left or None

@@ -1,8 +1,8 @@
-"""What travels to the Hub with the weights: the ranker's configuration, model and pipeline."""
+"""The ranker's configuration, model and pipeline, which are saved with the weights."""
 
 from typing import TYPE_CHECKING
 
-# Before anything of this package: scar-hf registers the ranker's config when these are loaded.
+# First, because loading it makes scar-hf register the ranker's config.
 import transformers.models.auto.configuration_auto  # noqa: F401
 
 from .._lazy import lazy_names

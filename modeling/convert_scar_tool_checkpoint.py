@@ -1,4 +1,4 @@
-"""Checkpoints of scar-tool, the paper's own code -> native rankers, with every key accounted for and no code executed."""
+"""Converts checkpoints of scar-tool, the paper's code, to native rankers. Every key is checked, and no code is executed."""
 
 import pickle
 from pathlib import Path
@@ -22,11 +22,11 @@ _HEADS = {
 }
 # Not weights: counted from 0, all zero, or computed from the config.
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "cos_cached", "sin_cached")
-# What scar-tool reads of a text unless told otherwise.
+# Default number of tokens that scar-tool reads per text.
 _MAX_LENGTH = 512
 
-# The encoders of GTE v1.5 name themselves "new", for the code that their repositories carry. Its options that the native
-# model has too, and the one value of each other option that the native model implements.
+# Encoders of GTE v1.5 have the type "new", implemented by code in their repositories. First the options that the native model
+# shares, then the only value of each other option that it implements.
 _GTE_SETTINGS = (
     "vocab_size",
     "hidden_size",
@@ -54,7 +54,7 @@ def convert_scar_tool_checkpoint(
     checkpoint: str, encoder: str | None = None, revision: str | None = None
 ) -> tuple[ScarModel, PreTrainedTokenizerBase]:
     """
-    Read a ranker that scar-tool has saved, such as `lizhuang144/scar-gte-base`.
+    Convert a ranker saved by scar-tool, such as `lizhuang144/scar-gte-base`.
 
     Args:
         checkpoint (`str`):
@@ -85,7 +85,7 @@ def convert_scar_tool_checkpoint(
     published = _read_config(checkpoint, "the checkpoint", revision)
     if published.get("model_type") != _MODEL_TYPE:
         raise ValueError(
-            f"{checkpoint!r} is of type {published.get('model_type')!r}, not {_MODEL_TYPE!r}: no checkpoint of scar-tool. "
+            f"{checkpoint!r} is of type {published.get('model_type')!r}, not {_MODEL_TYPE!r} of scar-tool. "
             "Rankers of scar-hf need no conversion."
         )
     encoder = encoder or published.get("encoder_name")
@@ -122,7 +122,7 @@ def convert_scar_tool_checkpoint(
 
 def ntk_as_linear(theta: float, factor: float, head_dim: int) -> dict[str, Any]:
     """
-    State the NTK scaling of GTE v1.5, `1 / (theta * factor) ** (2i / d) / factor ** (2 / d)` for the i-th frequency, as the
+    Express the NTK scaling of GTE v1.5, `1 / (theta * factor) ** (2i / d) / factor ** (2 / d)` for the i-th frequency, as the
     linear scaling that transformers has: a larger base, and a factor that divides all frequencies.
 
     Args:
@@ -137,7 +137,7 @@ def ntk_as_linear(theta: float, factor: float, head_dim: int) -> dict[str, Any]:
 
 
 def _read_config(source: str, what: str, revision: str | None = None) -> dict[str, Any]:
-    """Read a config.json as it is, without running code that it may name."""
+    """Read a config.json without running code that it refers to."""
     try:
         values, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
     except OSError as error:
@@ -148,7 +148,7 @@ def _read_config(source: str, what: str, revision: str | None = None) -> dict[st
 
 
 def _native_encoder_config(values: dict[str, Any]) -> dict[str, Any]:
-    """The encoder's config without what only concerns its own repository; of GTE v1.5, that of the native model."""
+    """Return the encoder's config without options of its own repository; for GTE v1.5, the native config."""
     values = {name: value for name, value in values.items() if name not in ("auto_map", "_name_or_path")}
     if values.get("model_type") != "new":
         return values
@@ -169,7 +169,7 @@ def _native_encoder_config(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_weights(checkpoint: str, revision: str | None) -> dict[str, torch.Tensor]:
-    """Read the tensors, from safetensors where they are there, else from a pickle of which nothing but tensors is taken."""
+    """Read the tensors from safetensors if possible, otherwise from a pickle that may contain only tensors."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         file = cached_file(checkpoint, name, revision=revision, _raise_exceptions_for_missing_entries=False)
         if file is not None:
@@ -192,7 +192,7 @@ def _read_weights(checkpoint: str, revision: str | None) -> dict[str, torch.Tens
 
 
 def _renamed(weights: dict[str, torch.Tensor], checkpoint: str) -> dict[str, torch.Tensor]:
-    """Name the heads as ours are named; the encoder's keys are translated by transformers, where they need to be."""
+    """Rename the heads; transformers translates the encoder's keys if necessary."""
     renamed, unexpected = {}, []
     for key, tensor in weights.items():
         module, _, leaf = key.rpartition(".")

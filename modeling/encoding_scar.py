@@ -1,4 +1,4 @@
-"""The parts of the ranker around its encoder: the encoder itself, the heads' layers, and texts encoded together."""
+"""Building blocks of the ranker: the encoder, the layers of the heads, and joint encoding of texts."""
 
 from collections.abc import Callable, Sequence
 
@@ -31,7 +31,7 @@ def build_encoder(config: ScarConfig) -> PreTrainedModel:
     if not config.use_pooler:
         try:
             return AutoModel.from_config(config.encoder_config, trust_remote_code=False, add_pooling_layer=False)
-        except TypeError:  # encoders that never have a pooler do not know the argument
+        except TypeError:  # encoders without a pooler do not have this argument
             pass
     return AutoModel.from_config(config.encoder_config, trust_remote_code=False)
 
@@ -58,25 +58,25 @@ def encode_together(
         encode (`Callable`): [`ScarModel.encode`].
         texts (`Sequence` of `(input_ids, attention_mask)`): the batches, each `(B, L)` with its own L; the mask may be `None`.
         keep (`Sequence[torch.BoolTensor]` of shape `(B,)`, *optional*):
-            The rows to encode of each batch, by default all; the others come back with some other row's vectors.
+            The rows of each batch to encode, by default all; the vectors of the others are undefined.
 
     Returns:
-        `tuple(list[torch.FloatTensor], list[torch.FloatTensor])`: for each batch the text vectors and the maxima over tokens,
-        of shape `(B, H)`.
+        `tuple(list[torch.FloatTensor], list[torch.FloatTensor])`: for each batch, the text vectors and the maxima over
+        tokens, of shape `(B, H)`.
     """
     width = max(ids.shape[1] for ids, _ in texts)
     all_ids = torch.cat([F.pad(ids, (0, width - ids.shape[1])) for ids, _ in texts])
     masks = [torch.ones_like(ids) if mask is None else mask for ids, mask in texts]
     all_masks = torch.cat([F.pad(mask, (0, width - mask.shape[1])) for mask in masks])
-    if _is_traced():  # a graph has no groups that depend on the data
-        # Not `chunk`, which would fix the number of rows.
+    if _is_traced():  # groups depend on the data, which a graph does not support
+        # `chunk` would fix the number of rows.
         first, form = (vectors.unflatten(0, (len(texts), -1)) for vectors in encode(all_ids, all_masks))
         return list(first.unbind()), list(form.unbind())
     every = torch.ones(len(all_ids), dtype=torch.bool, device=all_ids.device)
     kept = (every if keep is None else torch.cat(list(keep))).nonzero().flatten()
     lengths, by_length = all_masks[kept].sum(dim=1).sort(stable=True)
     kept = kept[by_length]
-    # So that a group can be cut to its longest row.
+    # Sort by length, so that a group can be cut to its longest row.
     all_ids, all_masks = real_tokens_first(all_ids, all_masks)
     firsts, forms = [], []
     for start, stop in _two_groups(lengths.tolist()):
@@ -95,7 +95,7 @@ def _is_traced() -> bool:
 
 
 def _two_groups(lengths: list[int]) -> list[tuple[int, int]]:
-    """Cut rows sorted by length into at most two runs with the fewest padded tokens in all."""
+    """Split rows sorted by length into at most two groups, with the fewest padded tokens in total."""
     n = len(lengths)
     cut = min(range(n), key=lambda i: i * lengths[i - 1] + (n - i) * lengths[-1] if i else n * lengths[-1])
     return [(0, cut), (cut, n)] if cut else [(0, n)]

@@ -1,9 +1,9 @@
-"""The losses of a ranker: the paper's two (section 3), and one across instructions."""
+"""The losses of a ranker: the two of the paper (section 3), and one across instructions."""
 
 import torch
 from torch.nn import functional as F
 
-# Pairs that the ranking loss orders, as positions in a triple: direct, referenced, human, and a negative below them all.
+# Pairs of the ranking loss, as positions in a triple: direct, referenced, human, and a negative below them all.
 ORDERED_PAIRS = ((0, 1), (1, 2), (0, 2))
 NEGATIVE_PAIRS = ((0, 3), (1, 3), (2, 3))
 
@@ -13,24 +13,24 @@ def ranking_loss(
 ) -> torch.Tensor:
     """
     Hinge loss `max(0, alpha - R_a + R_b)` over the pairs direct > referenced > human, direct > human (paper, section 3),
-    and over each of them > negative where there is one.
+    and each of them > negative if there is one.
 
     Args:
-        scores (`torch.FloatTensor` of shape `(B, 3)` or `(B, 4)`): of direct, referenced, human and a negative.
-        present (`torch.BoolTensor` of the same shape): which of them each row has.
-        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
+        scores (`torch.FloatTensor` of shape `(B, 3)` or `(B, 4)`): scores of direct, referenced, human and a negative.
+        present (`torch.BoolTensor` of the same shape): which members each row has.
+        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN if unknown.
         alpha (`float`): the margin.
-        sigma (`float`): the quality that both of a pair must exceed.
+        sigma (`float`): the quality that both members of a pair must exceed.
 
     Returns:
-        `torch.FloatTensor`: the sum over pairs, averaged over the rows that have one; 0 with a gradient if none has.
+        `torch.FloatTensor`: the sum over pairs, averaged over the rows that have any; 0 with a gradient if none has.
     """
     scores, total = scores.float(), scores.new_zeros(len(scores), dtype=torch.float32)
     counted = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     good = _good(present, ratings, sigma)
     pairs = [(good, pair) for pair in ORDERED_PAIRS]
     if present.shape[1] > 3:
-        # However poor an answer is, a refusal or an answer to another question is poorer: ratings do not matter here.
+        # Even a poor answer is better than a refusal or an answer to another question, so ratings do not matter here.
         pairs += [(present, pair) for pair in NEGATIVE_PAIRS]
     for usable, (a, b) in pairs:
         pair = usable[:, a] & usable[:, b]
@@ -73,10 +73,10 @@ def cross_instruction_loss(
 
     Args:
         scores (`torch.FloatTensor` of shape `(B, T)`, T at least 3): scores of direct, referenced and human.
-        present (`torch.BoolTensor` of the same shape): which of them each row has.
-        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN where not given.
+        present (`torch.BoolTensor` of the same shape): which members each row has.
+        ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*): quality of each in [0, 9], NaN if unknown.
         alpha (`float`): the margin.
-        sigma (`float`): the quality that both of a pair must exceed.
+        sigma (`float`): the quality that both members of a pair must exceed.
 
     Returns:
         `torch.FloatTensor`: the mean over these pairs; 0 with a gradient if there is none.
@@ -88,7 +88,7 @@ def cross_instruction_loss(
 
 
 def _good(present: torch.Tensor, ratings: torch.Tensor | None, sigma: float) -> torch.Tensor:
-    """Which of the three members are there and not rated poor."""
+    """Return which of the three members exist and are not rated as poor."""
     members = present[:, :3]
     return members if ratings is None else members & (ratings.isnan() | (ratings > sigma))
 

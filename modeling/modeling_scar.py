@@ -22,18 +22,18 @@ from .triples_scar import score_triples
 @dataclass
 class ScarOutput(ModelOutput):
     """
-    Output of [`ScarModel`]. For a batch of B pairs T is absent from the shapes; for B triples T is 3, in the order
-    direct, referenced, human, or 4 with a negative at the end, and what belongs to an absent member is NaN.
+    Output of [`ScarModel`]. For a batch of B pairs, the shapes have no T; for B triples, T is 3, in the order direct,
+    referenced, human, or 4 with a negative at the end, and values of absent members are NaN.
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`, *optional*):
-            Ranking loss plus the weighted triplet and cross-instruction losses; given for triples.
+            Ranking loss plus the weighted triplet and cross-instruction losses; only for triples.
         scores (`torch.FloatTensor` of shape `(B,)` or `(B, T)`):
             The ranker's score R(x, y), higher is better.
         linguistic_form (`torch.FloatTensor` of shape `(B, H)` or `(B, T, H)`):
-            The vector v_p: each state's maximum over the response's tokens.
+            The vector v_p: the maximum of each state over the response's tokens.
         instructional_surprisal (`torch.FloatTensor` of shape `(B, C)` or `(B, T, C)`):
-            The vector v_c, of the config's `surprisal_size`.
+            The vector v_c; C is the config's `surprisal_size`.
     """
 
     loss: torch.Tensor | None = None
@@ -121,9 +121,9 @@ class ScarModel(ScarPreTrainedModel):
 
         Args:
             encoder (`str`):
-                Folder or Hub id of an encoder that transformers has natively.
+                Folder or Hub id of an encoder that transformers supports natively.
             config ([`ScarConfig`], *optional*):
-                Settings of the ranker; its `encoder_config` is replaced by the encoder's own.
+                Settings of the ranker; its `encoder_config` is replaced by that of the encoder.
             kwargs:
                 Passed to `AutoModel.from_pretrained` (`revision`, `dtype`, `attn_implementation`, ...).
 
@@ -135,18 +135,16 @@ class ScarModel(ScarPreTrainedModel):
         if config is not None and config.surprisal_size == config.head_size:
             settings.pop("surprisal_size", None)
         if config is not None and config.head_size == config.hidden_size:
-            settings.pop("head_size", None)  # the default: the width of the encoder that now comes in
+            settings.pop("head_size", None)  # the default is the width of the new encoder
         settings["encoder_config"] = pretrained.config
         model = cls(ScarConfig(**settings)).to(pretrained.dtype)
         missing, unexpected = model.encoder.load_state_dict(pretrained.state_dict(), strict=False)
         if [key for key in unexpected if not key.startswith("pooler.")] or missing:
-            raise ValueError(
-                f"The weights of {encoder!r} do not fit its own config: missing {missing}, unexpected {unexpected}."
-            )
+            raise ValueError(f"The weights of {encoder!r} do not match its config: missing {missing}, unexpected {unexpected}.")
         return model.eval()
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """As of every transformers model; the new size is noted in the encoder's config, from which it is built again."""
+        """Resize the token embeddings, and store the new size in the encoder's config, from which the encoder is built."""
         embeddings = self.encoder.resize_token_embeddings(*args, **kwargs)
         self.config.encoder_config.vocab_size = self.encoder.config.vocab_size
         return embeddings
@@ -154,10 +152,10 @@ class ScarModel(ScarPreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """
-        Load a ranker, as of every transformers model.
+        Load a ranker; see [`~transformers.PreTrainedModel.from_pretrained`].
 
         Raises:
-            `ValueError`: if it is another model, such as an encoder: [`ScarModel.from_encoder`] starts a ranker from one.
+            `ValueError`: if it is another model, such as an encoder; see [`ScarModel.from_encoder`].
         """
         path = pretrained_model_name_or_path
         if path is not None and kwargs.get("config") is None:
@@ -178,7 +176,7 @@ class ScarModel(ScarPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(N, L)`):
                 Token ids with the tokenizer's special tokens, padded on either side.
             attention_mask (`torch.LongTensor` of shape `(N, L)`, *optional*):
-                1 on real tokens, 0 on padding; without it all tokens are real.
+                1 for tokens, 0 for padding; by default, there is no padding.
 
         Returns:
             `tuple(torch.FloatTensor)`: the text vectors h (first-token or mean, by `config.pooling`) and the maximum over
@@ -214,7 +212,7 @@ class ScarModel(ScarPreTrainedModel):
         """
         features = [instruction, response]
         if self.config.surprisal_features == "interaction":
-            # Unit variance: the mean of x * y is then their cosine, and no text counts more for its vector's length.
+            # With unit variance, the mean of x * y is their cosine, and the lengths of vectors do not matter.
             x, y = (F.normalize(h, dim=-1) * math.sqrt(h.shape[-1]) for h in features)
             features = [x, y, x * y, (x - y).abs()]
         surprisal = self.surprisal_head(torch.cat(features, dim=-1))
@@ -224,14 +222,13 @@ class ScarModel(ScarPreTrainedModel):
     @torch.no_grad()
     def measure_probe(self, probe: dict[str, Any]) -> dict[str, float]:
         """
-        Score the pair of texts by which a damaged ranker is known.
+        Score the probe, the pair of texts that reveals a damaged ranker.
 
         Args:
-            probe (`dict`): as in [`ScarConfig`], of which `instruction_ids` and `response_ids` are read.
+            probe (`dict`): see [`ScarConfig`]; `instruction_ids` and `response_ids` are read.
 
         Returns:
-            `dict`: the `score`, and the norms of the vectors `linguistic_form` and `instructional_surprisal`, without
-            dropout.
+            `dict`: `score`, and the norms of the vectors `linguistic_form` and `instructional_surprisal`, without dropout.
         """
         training = self.training
         try:
@@ -244,14 +241,14 @@ class ScarModel(ScarPreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """
-        Save the ranker, as of every transformers model. The score of the config's probe is that of the weights now.
+        Save the ranker, and update the score of the config's probe.
 
         Args:
-            save_directory (`str` or `os.PathLike`): where to.
-            kwargs: as for [`~transformers.PreTrainedModel.save_pretrained`].
+            save_directory (`str` or `os.PathLike`): the output folder.
+            kwargs: see [`~transformers.PreTrainedModel.save_pretrained`].
         """
         if self.config.probe is not None:
-            # Weights that are elsewhere, sharded or in a `state_dict` of their own, cannot be scored here.
+            # Sharded weights, and those of a separate `state_dict`, cannot be scored here.
             here = kwargs.get("state_dict") is None and all(p.is_floating_point() and not p.is_meta for p in self.parameters())
             probe = self.config.probe
             self.config.probe = {**probe, **self.measure_probe(probe)} if here else None
@@ -259,12 +256,12 @@ class ScarModel(ScarPreTrainedModel):
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """
-        Upload the ranker. Where scar-hf is installed, with a card that says what it is, in one commit; see
+        Upload the ranker. If scar-hf is installed, it is uploaded with a card, in one commit; see
         `scar_hf.hub_cards.push_model`, which takes `tokenizer`, `private`, `revision`, `token`, `commit_message`, `card`,
-        `dry_run` and `overwrite`. Elsewhere, and with other arguments, as [`~transformers.PreTrainedModel.push_to_hub`].
+        `dry_run` and `overwrite`. Otherwise, see [`~transformers.PreTrainedModel.push_to_hub`].
 
         Args:
-            repo_id (`str`): where to, like `"me/my-ranker"`.
+            repo_id (`str`): the repository, such as `"me/my-ranker"`.
             kwargs: see above.
         """
         upload = type(self).uploader
@@ -281,26 +278,26 @@ class ScarModel(ScarPreTrainedModel):
         max_length: int | None = None,
     ) -> torch.Tensor:
         """
-        Score pairs of texts with the model alone. [`~scar_hf.ScarScorer`] gives the same scores, faster.
+        Score pairs of texts with the model alone. [`~scar_hf.ScarScorer`] returns the same scores, faster.
 
         Args:
             tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-                The ranker's.
+                The ranker's tokenizer.
             instructions (`Sequence[str]`):
                 n instructions; an empty one is allowed.
             responses (`Sequence[str]`):
                 Their n responses.
             batch_size (`int`, *optional*, defaults to 32):
-                Pairs that pass through the encoder at once. Changes the speed, not the scores.
+                Number of pairs per batch. Affects speed, not scores.
             max_length (`int`, *optional*, defaults to the config's):
-                Tokens of an instruction, and of a response, that are read.
+                Maximum number of tokens of each instruction and response.
 
         Returns:
-            `torch.FloatTensor` of shape `(n,)`: float32 on the CPU, in the order of the input; higher is better.
+            `torch.FloatTensor` of shape `(n,)`: float32 on the CPU, in input order; higher is better.
 
         Raises:
-            `ValueError`: if the lengths differ, a text is not a string, a response is empty, or more tokens are to be
-            read than the encoder has positions.
+            `ValueError`: if the lengths differ, a text is not a string, a response is empty, or `max_length` exceeds the
+            encoder's positions.
 
         Example:
 
@@ -340,26 +337,26 @@ class ScarModel(ScarPreTrainedModel):
             response_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
                 Responses, tokenised alone. Exclusive with the members of a triple.
             instruction_attention_mask, response_attention_mask (`torch.LongTensor`, *optional*):
-                1 on real tokens. Padding may stand on either side.
+                1 for tokens, 0 for padding on either side.
             direct_input_ids, referenced_input_ids, human_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
-                Members of the triples, each with its `..._attention_mask`. Widths may differ; at least two are needed.
+                Members of the triples, each with its `..._attention_mask`. Widths may differ; at least two are required.
             negative_input_ids (`torch.LongTensor` of shape `(B, M)`, *optional*):
-                A response that must rank below all members of its row: a refusal, an answer to another question. Counts
-                as one of the two that are needed.
+                A response that must rank below all members of its row, such as a refusal or an answer to another question.
+                Counts as one of the two required members.
             present (`torch.BoolTensor` of shape `(B, 3)`, or `(B, 4)` with a negative, *optional*):
                 Which of direct, referenced, human and negative each row has; by default all that are passed. Absent
                 members are not encoded.
             ratings (`torch.FloatTensor` of shape `(B, 3)`, *optional*):
-                Quality of each member in [0, 9]. A pair counts where both exceed `config.sigma`; a NaN rating counts
-                as not given. A negative has none: every member ranks above it.
+                Quality of each member in [0, 9]. A pair counts if both exceed `config.sigma`; NaN means unknown. A negative has
+                no rating: every member ranks above it.
             return_loss (`bool`, *optional*, defaults to `True`):
-                Whether triples have a loss; by this [`~transformers.Trainer`] knows that they do.
+                Whether to compute the loss of triples; [`~transformers.Trainer`] relies on this argument.
 
         Returns:
             [`ScarOutput`].
 
         Raises:
-            `TypeError`: if an argument is none of these.
+            `TypeError`: if there is any other argument.
             `ValueError`: if neither a response nor two members are passed, or both.
         """
         _check_arguments(kwargs)
@@ -387,7 +384,7 @@ class ScarModel(ScarPreTrainedModel):
 
 
 def _check_arguments(kwargs: dict[str, Any]) -> None:
-    """Refuse what `forward` does not know; the Trainer passes the number of examples to all models."""
+    """Reject unknown arguments of `forward`; the Trainer passes the number of examples to all models."""
     asked = [name for name in ("output_hidden_states", "output_attentions") if kwargs.pop(name, None)]
     if asked:
         raise ValueError(f"ScarModel returns vectors of texts, and no {asked[0]}: call `model.encoder` with it.")

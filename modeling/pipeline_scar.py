@@ -135,16 +135,16 @@ def _checked_length(model: PreTrainedModel, max_length: int | None) -> int:
         return model.config.max_length
     limit = getattr(model.config.encoder_config, "max_position_embeddings", None) or max_length
     if not _SHORTEST <= max_length <= limit:
-        raise ValueError(f"`max_length` must be from {_SHORTEST} to {limit}, what the encoder reads; got {max_length}.")
+        raise ValueError(f"`max_length` must be from {_SHORTEST} to {limit}, the encoder's maximum; got {max_length}.")
     return max_length
 
 
 def _check_pair(instruction: Any, response: Any, where: str) -> None:
     for name, text in (("instruction", instruction), ("response", response)):
         if not isinstance(text, str):
-            raise ValueError(f"The {name} of {where} must be a string, got {type(text).__name__}. Leave such rows out.")
+            raise ValueError(f"The {name} of {where} must be a string, got {type(text).__name__}. Remove such rows.")
     if not response.strip():
-        raise ValueError(f"The response of {where} is empty: there is no style to score. Leave such rows out.")
+        raise ValueError(f"The response of {where} is empty: there is no style to score. Remove such rows.")
 
 
 def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What the ranker is trained on: triples of direct, referenced and human responses, and negatives, scored with their loss."""
+"""Scores triples of direct, referenced and human responses, and negatives, and computes the training loss."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,10 +23,10 @@ def score_triples(
 
     Args:
         model ([`ScarModel`]): the ranker.
-        instruction (`(input_ids, attention_mask)`): of shape `(B, L)`; the mask may be `None`.
+        instruction (`(input_ids, attention_mask)`): instructions of shape `(B, L)`; the mask may be `None`.
         members (`Sequence` of `(input_ids, attention_mask)`):
             T members: direct, referenced, human and, if there are four, a negative; `None` for members that are not passed.
-        present, ratings (`torch.Tensor`, *optional*): as in [`ScarModel.forward`].
+        present, ratings (`torch.Tensor`, *optional*): see [`ScarModel.forward`].
 
     Returns:
         `dict`: the fields of [`ScarOutput`], with NaN for absent members.
@@ -46,7 +46,7 @@ def score_triples(
     v_p = forms[0].new_full((batch, size, forms[0].shape[-1]), float("nan"))
     for position, slot in zip(passed.nonzero().flatten().tolist(), range(1, len(texts)), strict=True):
         h_y[:, position], v_p[:, position] = firsts[slot], forms[slot]
-    # An absent member's vectors are zeros on the way to the loss: NaN would poison the gradient through a mask.
+    # Vectors of absent members are zero in the loss, because the gradient of NaN is NaN even through a mask.
     absent = ~present.unsqueeze(-1)
     safe_h, safe_p = h_y.masked_fill(absent, 0.0), v_p.masked_fill(absent, 0.0)
     scores, v_c = model.rank(firsts[0].unsqueeze(1).expand(-1, size, -1), safe_h, safe_p)

@@ -157,7 +157,7 @@ def test_what_a_file_expands_to_can_be_bounded(name, tmp_path):
     (tmp_path / name).write_bytes(formatted(name, [{"instruction": "q", "response": "x" * 1000}] * 5000))
     assert len(read_dataset(tmp_path / name)) == 5000
     assert 1500 <= len(read_dataset(tmp_path / name, max_rows=1500, max_bytes=3_000_000)) < 3000
-    with pytest.raises(ValueError, match="more than 3 MB of text once it is decompressed"):
+    with pytest.raises(ValueError, match="more than 3 MB of text when decompressed"):
         read_dataset(tmp_path / name, max_bytes=3_000_000)
 
 

@@ -25,7 +25,7 @@ def test_what_belongs_to_somebody_else_is_left_alone(tmp_path, small, write_json
     assert (tmp_path / "b" / "skipped.jsonl").read_text() == "mine"
     for name in ("c.jsonl.manifest.json", "c.jsonl.skipped.jsonl"):
         (tmp_path / name).write_text("mine")
-        with pytest.raises(ValueError, match=r"stands where a file of the output goes"):
+        with pytest.raises(ValueError, match=r"is in the place of a file of the output"):
             select_files(data, tmp_path / "c.jsonl", small, 2, progress=False)
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()

@@ -53,7 +53,7 @@ def test_any_rows_become_those_that_trl_reads(suffix, rows, expected, tmp_path, 
 
 def test_conversations_do_not_fit_into_csv(tmp_path, rows, write_jsonl, tiny_ranker):
     scorer = ScarScorer(str(tiny_ranker), device="cpu")
-    with pytest.raises(ValueError, match=r"out.csv cannot hold conversations.*write .jsonl or .parquet"):
+    with pytest.raises(ValueError, match=r"out.csv cannot hold the conversations.*write .jsonl or .parquet"):
         select_files(write_jsonl(rows), tmp_path / "out.csv", scorer, 0.5, sft_format=True, progress=False)
     with pytest.raises(ValueError, match=r"Rows read by a `formatting_func`"):
         scar_select(Dataset.from_list(rows), model=str(tiny_ranker), formatting_func=str, sft_format=True)

@@ -1,4 +1,4 @@
-"""What plugs into TRL's and transformers' trainers. Needs the extra `[trl]`."""
+"""Extensions of TRL's and transformers' trainers. Requires the extra `[trl]`."""
 
 from typing import TYPE_CHECKING
 

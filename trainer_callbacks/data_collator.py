@@ -73,7 +73,7 @@ class ScarDataCollator:
             features (`list[dict]`): rows with `scar_score`, which may be `None`.
 
         Returns:
-            `dict`: what the wrapped collator makes of the rows that stay, in their order; with `mode="weight"` also
+            `dict`: the batch that the wrapped collator builds from the kept rows, in their order; with `mode="weight"` also
             `scar_weight`, of shape `(B,)`.
 
         Raises:
@@ -100,16 +100,16 @@ class ScarDataCollator:
 
     def drawn(self, batch_size: int) -> int:
         """
-        Say how many rows a batch must be drawn with, so that `batch_size` stay.
+        Return the number of rows to draw so that `batch_size` remain.
 
         Args:
-            batch_size (`int`): what the optimiser is to see.
+            batch_size (`int`): the batch size for the optimiser.
 
         Returns:
             `int`: `batch_size / k`, rounded up.
 
         Raises:
-            `ValueError`: if `k` is a count other than `batch_size`, as no larger batch changes it.
+            `ValueError`: if `k` is a count other than `batch_size`, because no batch size changes it.
         """
         if self.mode == "weight":
             return batch_size
@@ -119,17 +119,17 @@ class ScarDataCollator:
                 "1/k times per_device_train_batch_size rows it then keeps that many."
             )
         drawn = batch_size
-        while count_of(self.k, drawn) < batch_size:  # a share is rounded down, so that 1/k alone may be one too few
+        while count_of(self.k, drawn) < batch_size:  # a share is rounded down, so 1/k may be one row short
             drawn += 1
         return drawn
 
 
 def rank_weights(scores: np.ndarray) -> np.ndarray:
     """
-    Weights that fall linearly with the rank.
+    Return weights that decrease linearly with the rank.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): NaN where there is none.
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
 
     Returns:
         `np.ndarray` of shape `(n,)`, float32: 1 on average over the rows that have a score, 0 for the others.
@@ -141,7 +141,7 @@ def rank_weights(scores: np.ndarray) -> np.ndarray:
 
 
 def check_collator(collator: Any, packing: bool, padding_free: bool) -> None:
-    """Raise a `ValueError` where a trainer's settings leave a [`ScarDataCollator`] nothing to choose from."""
+    """Raise a `ValueError` if a trainer's settings are incompatible with a [`ScarDataCollator`]."""
     if isinstance(collator, ScarDataCollator) and (packing or padding_free):
         setting = "packing=True" if packing else "padding_free=True"
         raise ValueError(f"A ScarDataCollator cannot be used with {setting}: {_INSTEAD}.")

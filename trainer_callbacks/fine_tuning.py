@@ -1,4 +1,4 @@
-"""What `scar-hf sft` does: load, select, fine-tune, save."""
+"""The steps of `scar-hf sft`: load, select, fine-tune, save."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ..files import INPUT_FORMATS, INPUT_SUFFIXES, is_arrow_folder, read_dataset
 from .arguments import ScarArguments
 from .sft_trainer import ScarSFTTrainer
 
-# What loads a file of a mixture, which `datasets` knows by the name of a builder.
+# Builders of `datasets` that load the files of a mixture, by suffix.
 _JSON = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _BUILDERS = {".parquet": "parquet", ".csv": "csv", **dict.fromkeys(_JSON, "json")}
 
@@ -23,17 +23,17 @@ def fine_tune(
     Fine-tune a language model on the best of its training split.
 
     Args:
-        script ([`~trl.ScriptArguments`]): names one dataset and its splits.
-        training ([`~trl.SFTConfig`]): of the trainer.
-        model ([`~trl.ModelConfig`]): what is fine-tuned, whole or with adapters.
-        mixture ([`~trl.DatasetMixtureConfig`]): several datasets, as a YAML file lists them.
-        scar ([`ScarArguments`]): what is selected.
+        script ([`~trl.ScriptArguments`]): one dataset and its splits.
+        training ([`~trl.SFTConfig`]): the arguments of the trainer.
+        model ([`~trl.ModelConfig`]): the model, and its adapters if any.
+        mixture ([`~trl.DatasetMixtureConfig`]): several datasets from a YAML file.
+        scar ([`ScarArguments`]): the selection.
 
     Returns:
-        [`ScarSFTTrainer`]: trained; the model is saved to `training.output_dir`, and pushed if that is asked for.
+        [`ScarSFTTrainer`]: the trainer after training; the model is saved to `training.output_dir`, and pushed if requested.
 
     Raises:
-        `ValueError`: if no data is named, or it has no such split.
+        `ValueError`: if no data is given, or it has no such split.
     """
     loading: dict[str, Any] = {
         "revision": model.model_revision,
@@ -41,7 +41,7 @@ def fine_tune(
         "dtype": model.dtype,
         "trust_remote_code": training.trust_remote_code,
     }
-    given: Any = training.model_init_kwargs  # a string only until SFTConfig has read it
+    given: Any = training.model_init_kwargs  # a string only before SFTConfig parses it
     training.model_init_kwargs = loading | (given or {})
     data = _load(script, mixture)
     evaluation = _split(data, script.dataset_test_split) if training.eval_strategy != "no" else None
@@ -86,7 +86,7 @@ def _load(script: ScriptArguments, mixture: DatasetMixtureConfig) -> DatasetDict
 
 
 def _check_file(path: str | Path) -> None:
-    """What looks like a file is one: the Hub is not asked for it."""
+    """Treat names that look like files as files, without asking the Hub."""
     if not Path(path).is_file():
         raise ValueError(f"{path} does not exist. Expected {INPUT_FORMATS}.")
 

@@ -51,7 +51,7 @@ class ScarSelectionCallback(TrainerCallback):
         self.trainer = trainer
         if isinstance(selection, ScarRanking):
             if k is None:
-                raise ValueError("Pass `k` with a ranking: what was selected, as for ranking.top(k).")
+                raise ValueError("Pass `k` with a ranking: the criteria of the selection, as in ranking.top(k).")
             selection = selection.select(k)
         self.scored = selection.scored if isinstance(selection, Selection) else None
         if isinstance(selection, Selection):
@@ -65,12 +65,12 @@ class ScarSelectionCallback(TrainerCallback):
             self.manifest, self.metrics["scar/too_long"] = {**self.manifest, "too_long": too_long}, float(too_long)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Log the selection, once in a run however often it is resumed."""
+        """Log the selection, once per run, even if the run is resumed."""
         if not any("scar/kept" in entry for entry in state.log_history):
             self.trainer.log(dict(self.metrics))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Store the manifest in the checkpoint, and see to the card that it may have."""
+        """Store the manifest in the checkpoint, and update its card, if any."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
             if folder.is_dir():
@@ -78,19 +78,19 @@ class ScarSelectionCallback(TrainerCallback):
                 amend_model_card(folder / "README.md", self.manifest)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """See to the model's card a last time."""
+        """Update the model's card a last time."""
         self.amend_card(args.output_dir)
 
     def on_push_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """See to the card that is about to be uploaded."""
+        """Update the card before it is uploaded."""
         self.amend_card(args.output_dir)
 
     def amend_card(self, folder: str | Path | None = None) -> None:
         """
-        Add the section "Data selection" to a model's card, or replace it there.
+        Add or replace the section "Data selection" in a model's card.
 
         Args:
-            folder (`str` or `Path`, *optional*, defaults to the trainer's `output_dir`): where the card is, if there is one.
+            folder (`str` or `Path`, *optional*, defaults to the trainer's `output_dir`): the folder of the card.
         """
         card = Path(folder or self.trainer.args.output_dir or ".", "README.md")
         if self.trainer.is_world_process_zero() and card.is_file():
@@ -99,8 +99,8 @@ class ScarSelectionCallback(TrainerCallback):
 
 class SelectionCardMixin:
     r"""
-    A trainer whose model card keeps the section of its [`ScarSelectionCallback`]: TRL writes the card anew at each push, PEFT
-    whenever it saves, and no event of a trainer comes after either.
+    Makes a trainer's model card keep the section of its [`ScarSelectionCallback`]: TRL rewrites the card at each push, PEFT at
+    each save, and no event of the trainer follows.
 
     Example:
 
@@ -112,12 +112,12 @@ class SelectionCardMixin:
     callback_handler: CallbackHandler
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write the model's card, the selection included."""
+        """Write the model's card, including the selection."""
         super().create_model_card(*args, **kwargs)  # type: ignore[misc]
         self._amend_cards(None)
 
     def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        """Save the model, and see to the card that PEFT writes with it."""
+        """Save the model, and update the card that PEFT writes."""
         super().save_model(output_dir, *args, **kwargs)  # type: ignore[misc]
         self._amend_cards(output_dir)
 
@@ -129,10 +129,10 @@ class SelectionCardMixin:
 
 def selection_metrics(selection: Selection) -> dict[str, float]:
     """
-    A selection in numbers, as trackers show them.
+    Return the metrics of a selection for trackers.
 
     Args:
-        selection ([`~scar_hf.selection.Selection`]): of n rows.
+        selection ([`~scar_hf.selection.Selection`]): the selection.
 
     Returns:
         `dict[str, float]`: counts, threshold, and mean and deciles of the scores of all rows and of those kept.

@@ -101,7 +101,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """
-        Train as [`~transformers.Trainer.train`] does.
+        Train; see [`~transformers.Trainer.train`].
 
         Raises:
             `ValueError`: if the checkpoint to resume from was trained on another selection.
@@ -113,7 +113,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate as [`~trl.SFTTrainer.evaluate`] does, on rows of any format supported for training data."""
+        """Evaluate on rows of any format supported for training data; see [`~trl.SFTTrainer.evaluate`]."""
         return super().evaluate(self._for_trl(eval_dataset), *args, **kwargs)
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
@@ -140,13 +140,13 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As [`~trl.SFTTrainer.compute_loss`], each example's loss times the weight that a [`ScarDataCollator`] gave it."""
+        """Compute the loss; each example is multiplied by its weight from a [`ScarDataCollator`]."""
         weights = inputs.pop(WEIGHT_KEY, None)
         called = model if weights is None else _weighted(model, weights)
         return super().compute_loss(called, inputs, return_outputs, num_items_in_batch)
 
     def _for_trl(self, ds: Any) -> Any:
-        """Rows in a format that SFTTrainer takes, none of them left out."""
+        """Convert rows to a format that SFTTrainer accepts, without dropping any."""
         if isinstance(ds, dict):
             return {name: self._for_trl(part) for name, part in ds.items()}
         if self._reads_rows_itself or not isinstance(ds, (Dataset, IterableDataset)):
@@ -156,15 +156,15 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         return to_sft_format(ds, columns, preference=a.scar_preference if columns is None else "chosen")
 
     def _count_too_long(self) -> int:
-        """How many of the rows selected SFTTrainer has dropped, as nothing of their responses fits into `max_length`."""
+        """Count the selected rows that SFTTrainer dropped because their prompts fill `max_length`."""
         if self.args.packing or self._skip_prepare_dataset or self.scar_selection is None:
             return 0
         kept = len(self.scar_selection)
         lost = kept - len(self.train_dataset)
         if lost:
             logger.warning(
-                "%d of the %d rows selected are not trained on: their prompts fill max_length=%s, and nothing of the response "
-                "is left. Raise max_length in the SFTConfig, or leave long prompts out before selecting.",
+                "%d of the %d selected rows are not trained on: their prompts fill max_length=%s, which leaves no room for the "
+                "response. Raise max_length in the SFTConfig, or remove long prompts before selecting.",
                 lost,
                 kept,
                 self.args.max_length,
@@ -175,7 +175,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         chosen_late = isinstance(collator, ScarDataCollator)
         if isinstance(ds, IterableDataset) and not chosen_late:
             raise TypeError(
-                "ScarSFTTrainer cannot rank a stream, of which no best share is known before its end. Score it as it comes, "
+                "ScarSFTTrainer cannot rank a stream, whose best share is unknown before its end. Score it as it arrives, "
                 "ds.map(scar_score(), batched=True), and pass data_collator=ScarDataCollator(...); filter it with "
                 "scar_filter(k=...) and pass it to SFTTrainer; or load it with streaming=False."
             )
@@ -184,20 +184,20 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         if self.scar_args.scar_start_k is not None:
             if chosen_late or config.packing:
                 raise ValueError(
-                    "A curriculum (scar_start_k) draws row by row, by the score of each: it cannot be used with packing=True "
-                    "or a ScarDataCollator. Leave one of them out."
+                    "A curriculum (scar_start_k) draws single rows by their scores, so it cannot be used with packing=True or "
+                    "a ScarDataCollator. Omit one of them."
                 )
             if getattr(config, "train_sampling_strategy", "random") != "random":
                 raise ValueError(
                     "A curriculum (scar_start_k) decides what is drawn when; train_sampling_strategy="
-                    f"{config.train_sampling_strategy!r} would, too. Leave one of them out."
+                    f"{config.train_sampling_strategy!r} would, too. Omit one of them."
                 )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         start_k, ranking = self.scar_args.scar_start_k, self.scar_ranking
         if start_k is None or ranking is None:
             return super()._get_train_sampler(train_dataset)
-        # Not the argument, which has lost the column by now: its rows are the same.
+        # The argument has lost the column by now, but has the same rows.
         scores = np.array(self.train_dataset[SCORE_COLUMN][:], dtype=np.float32)
         start = min(count_of(start_k, len(ranking)), len(scores))
         a = self.args
@@ -218,25 +218,25 @@ def select_once(
     ds: Dataset, scar_args: ScarArguments, config: SFTConfig, formatting_func: Any = None
 ) -> tuple[ScarRanking, Selection]:
     """
-    Rank and select in the main process and tell the others the result, so that all train on the same rows without scoring
-    again. What the last checkpoint has stored of the same ranking is taken from there.
+    Rank and select in the main process, and broadcast the result, so that all processes train on the same rows without
+    scoring again. If the last checkpoint stores the same ranking, it is reused.
 
     Args:
         ds ([`~datasets.Dataset`]): the rows, the same in every process.
-        scar_args ([`ScarArguments`]): what is selected, and with what.
-        config ([`~trl.SFTConfig`]): of the training, for its progress bars.
-        formatting_func (`Callable`, *optional*): the trainer's `formatting_func`, for rows that are of no known format.
+        scar_args ([`ScarArguments`]): the selection and its scorer.
+        config ([`~trl.SFTConfig`]): the training arguments, for progress bars.
+        formatting_func (`Callable`, *optional*): the trainer's `formatting_func`, for rows of unknown formats.
 
     Returns:
         `tuple(ScarRanking, Selection)`.
 
     Raises:
-        `ValueError`: as [`scar_rank`] and `ScarRanking.select`, in every process.
+        `ValueError`: see [`scar_rank`] and `ScarRanking.select`; raised in every process.
     """
     state = PartialState()
     if SCORE_COLUMN in ds.column_names:
         ds = ds.remove_columns(SCORE_COLUMN)
-        logger.warning("The training data has a column %r already; it is scored anew.", SCORE_COLUMN)
+        logger.warning("The training data already has a column %r; all rows are scored again.", SCORE_COLUMN)
     parts: list[Any] = [None]
     if state.is_main_process:
         try:
@@ -259,7 +259,7 @@ def select_once(
         except (ValueError, ImportError, OSError, RuntimeError) as error:
             if state.num_processes == 1:
                 raise
-            parts = [error]  # the others must not wait for what will not come
+            parts = [error]  # otherwise, the other processes would wait forever
     broadcast_object_list(parts)
     if isinstance(parts[0], Exception):
         raise parts[0]
@@ -273,7 +273,7 @@ def select_once(
 
 
 def _formatting(ds: Dataset, scar_args: ScarArguments, formatting_func: Any) -> Any:
-    """The trainer's `formatting_func`, where nothing else says what the instruction is."""
+    """Return the trainer's `formatting_func` if nothing else identifies the instruction."""
     if formatting_func is None or scar_args.scar_columns is not None:
         return None
     try:
@@ -284,19 +284,19 @@ def _formatting(ds: Dataset, scar_args: ScarArguments, formatting_func: Any) -> 
 
 
 def _checkpoint(config: SFTConfig) -> str | None:
-    """The checkpoint that the run may go on from."""
+    """Return the checkpoint from which the run may resume."""
     if isinstance(config.resume_from_checkpoint, str):
         return config.resume_from_checkpoint
     return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
 
 
 def _is_for_trl(names: Sequence[str]) -> bool:
-    """Whether SFTTrainer reads columns of these names by itself."""
+    """Whether SFTTrainer reads columns of these names itself."""
     return "messages" in names or "text" in names or ("prompt" in names and "completion" in names)
 
 
 def _weighted(model: Any, weights: torch.Tensor) -> Any:
-    """The model, with the log-probabilities of each example's tokens, and so its loss, times its weight."""
+    """Wraps the model to multiply the loss of each example by its weight."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         outputs = model(*args, **kwargs)

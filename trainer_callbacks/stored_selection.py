@@ -1,4 +1,4 @@
-"""The selection of a run in its checkpoints: stored, found again, and compared."""
+"""Stores the selection of a run in its checkpoints, restores it, and compares selections."""
 
 import json
 import logging
@@ -21,9 +21,9 @@ from ..scoring.scorer import NOT_FINITE, ScarScorer
 logger = logging.getLogger(__name__)
 
 SELECTION_FILE, SCORES_FILE = "scar_selection.json", "scar_scores.safetensors"
-# What two selections must agree in for one to go on where the other stopped.
+# Sections of the manifest that must be equal to resume a run.
 _SAME = ("inputs", "ranker", "settings", "options", "selection")
-# What of it may differ though the rows are the same.
+# Values in them that may differ even if the rows are the same.
 _IRRELEVANT = ("fingerprint", "backend", "conversion", "dtype", "threshold")
 
 
@@ -33,8 +33,8 @@ def write_selection(folder: Path, manifest: dict[str, Any], scored: ScoredRows |
 
     Args:
         folder (`Path`): the checkpoint.
-        manifest (`dict`): of the selection.
-        scored ([`~scar_hf.scoring.datasets.ScoredRows`], *optional*): scores that are stored, too, five bytes a row.
+        manifest (`dict`): the manifest of the selection.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`], *optional*): scores to store as well, five bytes per row.
     """
     if scored is not None:
         skipped = {str(row): reason for row, reason in scored.skipped.items()}
@@ -52,7 +52,7 @@ def read_selection(path: str | Path) -> dict[str, Any]:
     Read a selection's manifest.
 
     Args:
-        path (`str` or `Path`): the manifest, or a checkpoint that has one.
+        path (`str` or `Path`): the manifest, or a checkpoint with one.
 
     Returns:
         `dict`.
@@ -72,15 +72,15 @@ def read_selection(path: str | Path) -> dict[str, Any]:
 
 def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> ScarRanking | None:
     """
-    Take the ranking of a dataset from a checkpoint, if it is of these rows by this ranker.
+    Restore the ranking of a dataset from a checkpoint, if rows and ranker are the same.
 
     Args:
         checkpoint (`str` or `Path`): a checkpoint.
         ds ([`~datasets.Dataset`]): the rows.
-        scorer ([`ScarScorer`]): what they would be scored with.
+        scorer ([`ScarScorer`]): the scorer.
 
     Returns:
-        [`ScarRanking`]; `None` if there is none, or it is of something else.
+        [`ScarRanking`]; `None` if there is none, or rows or ranker differ.
     """
     folder = Path(checkpoint)
     if not (folder / SELECTION_FILE).is_file() or not (folder / SCORES_FILE).is_file():
@@ -109,30 +109,30 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
 
 def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> None:
     """
-    Compare the selection of a checkpoint with the one at hand.
+    Compare the selection of a checkpoint with the current one.
 
     Args:
         checkpoint (`str` or `Path`): a checkpoint.
-        manifest (`dict`): of the selection at hand.
+        manifest (`dict`): the manifest of the current selection.
 
     Raises:
-        `ValueError`: if they differ; it says in what.
+        `ValueError`: if they differ; the message lists the differences.
     """
     if not (Path(checkpoint) / SELECTION_FILE).is_file():
-        logger.warning("%s has no %s: whether it was trained on the same rows cannot be told.", checkpoint, SELECTION_FILE)
+        logger.warning("%s has no %s, so it is unknown whether it was trained on the same rows.", checkpoint, SELECTION_FILE)
         return
     stored = read_selection(checkpoint)
     differing = [name for name in _SAME if _comparable(stored.get(name)) != _comparable(manifest.get(name))]
     if differing:
         shown = "; ".join(f"{name}: {stored.get(name)} then, {manifest.get(name)} now" for name in differing)
         raise ValueError(
-            f"{checkpoint} was trained on another selection ({shown}). Resume with the data and settings of then, or start "
-            "anew with another output_dir."
+            f"{checkpoint} was trained on another selection ({shown}). Resume with the same data and settings, or start "
+            "a new run with another output_dir."
         )
 
 
 def _comparable(part: Any) -> Any:
-    if isinstance(part, (list, tuple)):  # what was a tuple comes back from JSON as a list
+    if isinstance(part, (list, tuple)):  # JSON turns tuples into lists
         return [_comparable(entry) for entry in part]
     if isinstance(part, dict):
         return {name: _comparable(value) for name, value in part.items() if name not in _IRRELEVANT}

@@ -1,4 +1,4 @@
-"""Instruction sets on disk and on the Hub: read as shards in batches, written whole or not at all."""
+"""Reads instruction sets on disk and on the Hub in shards and batches, and writes them atomically."""
 
 from .batches import Batch, LongRow, add_columns, columns_of, merge_schemas, schema_of, take, without_empty_objects
 from .names import file_named, without_local_folders

@@ -1,4 +1,4 @@
-"""Batches of rows: a list of objects as JSON and CSV give them, or an Arrow table as columnar formats do."""
+"""Batches of rows: lists of objects from JSON and CSV, Arrow tables from columnar formats."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 from datasets import Features, Json
 
 Batch: TypeAlias = list[dict[str, Any]] | pa.Table
-# Bytes of one row, of JSON and CSV as they are written. No instruction is as long; a compressed file of some kilobytes can be.
+# Limit for the bytes of a row. No instruction is as long, but a small compressed file can hold such a row.
 MAX_ROW = 64_000_000
-# Bytes after which a batch ends, however few its rows.
+# Bytes after which a batch ends, even if it has few rows.
 BATCH_BYTES = 256_000_000
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-# Bytes that an item of a list takes besides its value.
+# Overhead of a list item, in bytes.
 _ITEM = 8
 
 _MIXED = "a column has values of different types, which a table cannot hold"
@@ -23,8 +23,8 @@ _MIXED = "a column has values of different types, which a table cannot hold"
 
 class LongRow(dict[str, Any]):
     """
-    Stands for a row that is too long for memory: it has no values, and `reason` says why. A batch with one is a list of
-    objects, of columnar files too.
+    Placeholder for a row that is too long for memory; `reason` describes why. A batch that contains one is a list of
+    objects, even for columnar files.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ def columns_of(batch: Batch) -> dict[str, list]:
         batch (`Batch`): the rows.
 
     Returns:
-        `dict[str, list]`: values by column; for objects the keys in order of first sight, `None` where one is missing.
+        `dict[str, list]`: values by column; for objects, the keys in order of first appearance, `None` for missing values.
     """
     if isinstance(batch, list):
         names = dict.fromkeys(name for row in batch for name in row)
@@ -49,7 +49,7 @@ def columns_of(batch: Batch) -> dict[str, list]:
 
 
 def rows_of(batch: Batch) -> list[dict[str, Any]]:
-    """The rows of a batch as objects; those that are objects already stay as they are."""
+    """Return the rows of a batch as objects."""
     if isinstance(batch, list):
         return batch
     columns = columns_of(batch)
@@ -60,14 +60,14 @@ def rows_of(batch: Batch) -> list[dict[str, Any]]:
 
 def take(batch: Batch, indices: Sequence[int] | np.ndarray) -> Batch:
     """
-    Pick rows of a batch.
+    Select rows of a batch.
 
     Args:
         batch (`Batch`): the rows.
-        indices (`Sequence[int]` or `np.ndarray`): positions in `[0, len(batch))`, in the order wanted.
+        indices (`Sequence[int]` or `np.ndarray`): positions in `[0, len(batch))`, in the requested order.
 
     Returns:
-        `Batch`: of the same kind.
+        `Batch`: a batch of the same kind.
     """
     positions = np.asarray(indices, dtype=np.int64)
     if isinstance(batch, list):
@@ -77,17 +77,17 @@ def take(batch: Batch, indices: Sequence[int] | np.ndarray) -> Batch:
 
 def add_columns(batch: Batch, columns: Mapping[str, pa.Array]) -> Batch:
     """
-    Add columns at the end; one of the same name is replaced. The batch that is given stays as it is.
+    Append columns; existing ones of the same name are replaced. The given batch is not modified.
 
     Args:
         batch (`Batch`): the rows.
-        columns (`Mapping[str, pa.Array]`): a value for each row, by the name of the column.
+        columns (`Mapping[str, pa.Array]`): the columns by name, one value per row.
 
     Returns:
-        `Batch`: of the same kind.
+        `Batch`: a batch of the same kind.
 
     Raises:
-        `ValueError`: if a column has more or fewer values than there are rows.
+        `ValueError`: if the number of values differs from the number of rows.
     """
     for name, column in columns.items():
         if len(column) != len(batch):
@@ -103,14 +103,14 @@ def add_columns(batch: Batch, columns: Mapping[str, pa.Array]) -> Batch:
 
 
 def select_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The named columns of a table, in that order."""
+    """Return the named columns of a table, in this order."""
     selected = table.select(list(columns))
     return selected.replace_schema_metadata(_with_features(list(selected.schema), table.schema).metadata)
 
 
 def schema_of(batch: Batch, mixed_as_json: bool = False) -> pa.Schema:
     """
-    The types of a batch's columns.
+    Return the types of a batch's columns.
 
     Args:
         batch (`Batch`): the rows.
@@ -118,7 +118,7 @@ def schema_of(batch: Batch, mixed_as_json: bool = False) -> pa.Schema:
             Whether a column with values of different types becomes a [`~datasets.Json`] feature, which holds any.
 
     Returns:
-        `pa.Schema`: of a table as it is; of objects as inferred from their values.
+        `pa.Schema`: the schema of a table; for objects, inferred from their values.
 
     Raises:
         `ValueError`: if a column has values of different types.
@@ -139,15 +139,15 @@ def schema_of(batch: Batch, mixed_as_json: bool = False) -> pa.Schema:
 
 def merge_schemas(a: pa.Schema | None, b: pa.Schema, mixed_as_json: bool = False) -> pa.Schema:
     """
-    The schema that holds the rows of both, such as float for int and float, or text for nothing and text.
+    Return a schema that fits the rows of both, such as float for int and float.
 
     Args:
         a (`pa.Schema`, *optional*): the schema so far.
         b (`pa.Schema`): the schema to add.
-        mixed_as_json (`bool`, *optional*, defaults to `False`): as for [`schema_of`].
+        mixed_as_json (`bool`, *optional*, defaults to `False`): see [`schema_of`].
 
     Returns:
-        `pa.Schema`: the columns of `a`, then those that only `b` has.
+        `pa.Schema`: the columns of `a`, then those only in `b`.
 
     Raises:
         `ValueError`: if a column has values of different types.
@@ -166,7 +166,7 @@ def merge_schemas(a: pa.Schema | None, b: pa.Schema, mixed_as_json: bool = False
 
 
 def with_json(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    """The schema with the named columns as [`~datasets.Json`] features."""
+    """Return the schema with the named columns as [`~datasets.Json`] features."""
     if not names:
         return schema
     features = Features.from_arrow_schema(schema)
@@ -174,7 +174,7 @@ def with_json(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
 
 
 def without_empty_objects(schema: pa.Schema) -> pa.Schema:
-    """The schema with columns as JSON that hold objects without any key, which no Parquet file can."""
+    """Turn columns with empty objects, which Parquet cannot hold, into JSON."""
     return with_json(schema, [field.name for field in schema if _has_empty_object(field.type)])
 
 
@@ -194,10 +194,10 @@ def _unite(a: pa.Field, b: pa.Field) -> bool:
 
 def conform(batch: Batch, schema: pa.Schema) -> pa.Table:
     """
-    Turn a batch into a table of that very schema: columns in its order, missing ones null.
+    Convert a batch to a table with exactly this schema; missing columns are null.
 
     Raises:
-        `ValueError`: if the batch has another column, or values that the schema's types cannot hold.
+        `ValueError`: if the batch has other columns, or values that do not fit the types.
     """
     names = columns_of(batch) if isinstance(batch, list) else batch.column_names
     if extra := [name for name in names if name not in schema.names]:
@@ -219,7 +219,7 @@ def conform(batch: Batch, schema: pa.Schema) -> pa.Table:
 
 
 def batched(rows: Iterable[tuple[dict[str, Any], int]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Objects, given with their bytes, in lists of a size; of fewer where they are long, and the last one of what is left."""
+    """Group objects, given with their sizes in bytes, into lists of `size` objects, fewer if they are long."""
     batch: list[dict[str, Any]] = []
     held = 0
     for row, length in rows:
@@ -233,18 +233,18 @@ def batched(rows: Iterable[tuple[dict[str, Any], int]], size: int) -> Iterator[l
 
 
 def check_columns(columns: Sequence[str] | None, schema: pa.Schema, where: object) -> None:
-    """Raise a `ValueError` unless all columns are there."""
+    """Raise a `ValueError` unless all columns exist."""
     if missing := [name for name in columns or [] if name not in schema.names]:
         raise ValueError(f"{where} has no column {', '.join(map(repr, missing))}; its columns: {schema.names}.")
 
 
 def no_rows(schema: pa.Schema) -> pa.Table:
-    """A table of that schema without rows."""
+    """Return an empty table with this schema."""
     return pa.Table.from_batches([], schema=schema)  # Schema.empty_table fails on lists of extension types
 
 
 def rechunk(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of a size, the last one of what is left."""
+    """Regroup rows into tables of `size` rows; the last may have fewer."""
     held: list[pa.Table] = []
     count = 0
     for table in tables:
@@ -262,7 +262,7 @@ def rechunk(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
 
 
 def _with_features(fields: Sequence[pa.Field], *origins: pa.Schema) -> pa.Schema:
-    """A schema with the metadata of the first origin, the features that `datasets` keeps there brought up to date."""
+    """Return a schema with the metadata of the first origin, with the features of `datasets` in it updated."""
     metadata: dict[bytes, bytes] = {}
     known: dict[tuple[str, pa.DataType], Any] = {}
     for origin in reversed(origins):
@@ -285,7 +285,7 @@ def _feature_metadata(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _encoded(row: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """A row with the texts that `datasets.Json` features hold."""
+    """Encode the values of `datasets.Json` features in a row as text."""
     return {name: json.dumps(value) if name in names and value is not None else value for name, value in row.items()}
 
 
@@ -295,7 +295,7 @@ def _python_values(column: pa.ChunkedArray, kind: pa.DataType) -> list:
 
 
 def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """What turns the texts of `datasets.Json` features within a value into what they stand for; `None` if there are none."""
+    """Return a function that decodes `datasets.Json` features within a value; `None` if there are none."""
     if isinstance(kind, getattr(pa, "JsonType", ())):  # pyarrow < 19 has none
         return lambda value: None if value is None else json.loads(value)
     if pa.types.is_struct(kind):
@@ -308,12 +308,12 @@ def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
 
 
 def batch_bytes(batch: Batch) -> int:
-    """About how many bytes the texts of a batch take."""
+    """Estimate the bytes of a batch's texts."""
     return int(row_bytes(batch).sum()) if isinstance(batch, pa.Table) else sum(map(_object_bytes, batch))
 
 
 def row_bytes(table: pa.Table) -> np.ndarray:
-    """The bytes of each row of a table, texts of dictionaries spelled out, as int64."""
+    """Return the bytes of each row of a table, with dictionaries expanded, as int64."""
     sizes = np.zeros(len(table), dtype=np.int64)
     for column in table.columns:
         sizes += _value_bytes(column.combine_chunks() if column.num_chunks != 1 else column.chunk(0))
@@ -321,7 +321,7 @@ def row_bytes(table: pa.Table) -> np.ndarray:
 
 
 def _value_bytes(values: pa.Array) -> np.ndarray:
-    """The bytes of each value, spelled out."""
+    """Return the bytes of each value, with dictionaries expanded."""
     kind = values.type
     if isinstance(values, pa.ExtensionArray):
         return _value_bytes(values.storage)

@@ -1,4 +1,4 @@
-"""Names in manifests and rankers: none leads out of its folder, none that is published shows a path."""
+"""Checks that names in manifests and rankers stay within their folder, and removes paths from what is published."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -7,14 +7,14 @@ from typing import Any
 
 def file_named(folder: Path, name: Any) -> Path:
     """
-    Find a file by the name that a manifest gives it.
+    Find a file by its name in a manifest.
 
     Args:
-        folder (`Path`): where it must be.
-        name (`str`): its path in the folder, with `/`.
+        folder (`Path`): the folder that it must be in.
+        name (`str`): its path within the folder, with `/`.
 
     Returns:
-        `Path`: of the file, which need not exist.
+        `Path`: the path of the file, which need not exist.
 
     Raises:
         `ValueError`: if the name leads out of the folder, or through a symbolic link.
@@ -27,19 +27,19 @@ def file_named(folder: Path, name: Any) -> Path:
     for part in parts:
         path /= part
         if path.is_symlink():
-            raise ValueError(f"{path} is a symbolic link, which is not followed: it may lead to a file that is not meant.")
+            raise ValueError(f"{path} is a symbolic link, which is not followed, because it may lead to any file.")
     return path
 
 
 def without_local_folders(value: Any) -> Any:
     """
-    Prepare a manifest for others to read: absolute paths, which reveal the machine and its user, are reduced to their names.
+    Prepare a manifest for publication: absolute paths, which reveal the machine and its user, are reduced to file names.
 
     Args:
         value: a manifest, or a part of one.
 
     Returns:
-        The same, with names for absolute paths; keys that become equal are numbered.
+        The same, with file names instead of absolute paths; keys that become equal are numbered.
     """
     if isinstance(value, Mapping):
         result: dict[Any, Any] = {}

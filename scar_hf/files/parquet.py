@@ -1,4 +1,4 @@
-"""Rows of a Parquet file: a file of some kilobytes may stand for gigabytes, which are never in memory at once."""
+"""Reads Parquet files within bounded memory: a file of a few kilobytes may decompress to gigabytes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,21 +12,21 @@ from .batches import Batch, LongRow, check_columns, no_rows, row_bytes, select_c
 from .parquet_pages import measure_pages
 
 _DICTIONARY = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
-# Values that repeat the beginning of the one before: like a dictionary, some bytes of them may stand for many.
+# Encodings that repeat the beginning of the previous value: like dictionaries, they may expand many times.
 _PREFIXES = "DELTA_BYTE_ARRAY"
 
 
 def parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> Iterator[Batch]:
     """
-    Read a file in tables of at most some number of rows and of bytes.
+    Read a file in tables with a limited number of rows and bytes.
 
     Args:
         path (`Path`): the file.
-        rows (`int`): rows in each table; fewer where they are long.
+        rows (`int`): number of rows per table, fewer if they are long.
         columns (`Sequence[str]`, *optional*): the columns to read, by default all.
 
     Returns:
-        `Iterator[Batch]`: tables, and in place of each row that is too long for memory a [`LongRow`].
+        `Iterator[Batch]`: tables, with a [`LongRow`] in place of each row that is too long for memory.
 
     Raises:
         `ValueError`: if the file is damaged or cut off, or has no such column.
@@ -43,7 +43,7 @@ def parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> Ite
         if not metadata.num_rows:
             yield no_rows(wanted)
             return
-        # A buffer has the pages of a row group read one after the other instead of all at once.
+        # With a buffer, the pages of a row group are read one after the other instead of all at once.
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, read_dictionary=repeated) as file:
             yield from _rechunk(_pieces(path, file, rows, columns, leaves, set(repeated), wanted), rows)
     except ValueError as error:
@@ -53,7 +53,7 @@ def parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> Ite
 
 
 def bad_parquet(path: Path, error: Exception) -> ValueError:
-    """Say that a file cannot be read."""
+    """Return the error for a file that cannot be read."""
     return ValueError(f"{path}: not a readable Parquet file, or cut off: {error}")
 
 
@@ -62,7 +62,7 @@ def _is_wanted(leaf: str, columns: Sequence[str] | None) -> bool:
 
 
 def _repeated(file: pq.ParquetFile, leaves: Sequence[int]) -> list[str]:
-    """The columns to read as dictionaries, which hold a text once, however many rows have it."""
+    """Return the columns to read as dictionaries, which hold repeated texts once."""
     found = []
     groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     views = any("view" in str(kind) for kind in file.schema_arrow.types)
@@ -83,7 +83,7 @@ def _pieces(
     repeated: set[str],
     schema: pa.Schema,
 ) -> Iterator[tuple[pa.Table | LongRow, int]]:
-    """Tables that fit into memory as they are, with their bytes, and rows that never do."""
+    """Yield tables that fit into memory, with their bytes, and rows that never do."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         pages = measure_pages(path, group, leaves)
@@ -103,7 +103,7 @@ def _pieces(
 
 
 def _may_grow(file: pq.ParquetFile, group: pq.RowGroupMetaData, leaves: list[int], repeated: set[str]) -> bool:
-    """Whether a column that is read as it is may become longer than its pages are."""
+    """Whether a column may become longer than its pages when it is read."""
     for leaf in leaves:
         encodings = set(group.column(leaf).encodings)
         if _PREFIXES in encodings or (encodings & _DICTIONARY and file.schema.column(leaf).path not in repeated):
@@ -112,7 +112,7 @@ def _may_grow(file: pq.ParquetFile, group: pq.RowGroupMetaData, leaves: list[int
 
 
 def _cuts(sizes: np.ndarray) -> Iterator[tuple[int, bool]]:
-    """Where to end pieces that fit into memory, and which of them are single rows that do not."""
+    """Return the ends of pieces that fit into memory, and which of them are single rows that do not fit."""
     if sizes.sum() <= min(bounds.BATCH_BYTES, bounds.MAX_ROW):
         yield len(sizes), False
         return

@@ -1,4 +1,4 @@
-"""The sizes of a Parquet file's pages, from their headers: what a column takes once it is decompressed."""
+"""Reads the sizes of a Parquet file's decompressed pages from their headers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import pyarrow.parquet as pq
 
-# Thrift's compact protocol: the types of fields, and of a page header the numbers of the fields that are read.
+# Thrift's compact protocol: field types, and the numbers of the fields read from a page header.
 _STOP, _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(13)
 _UNCOMPRESSED, _COMPRESSED = 2, 3
 _DEEPEST = 8
@@ -16,11 +16,11 @@ _DEEPEST = 8
 @dataclass(frozen=True, slots=True)
 class ColumnPages:
     """
-    What the pages of some columns of a row group hold.
+    The sizes of the pages of some columns of a row group.
 
     Args:
-        total (`int`): bytes of all pages, decompressed.
-        longest (`int`): bytes of the longest page of each column, added up. No value is longer.
+        total (`int`): decompressed bytes of all pages.
+        longest (`int`): sum over columns of the bytes of the longest page, an upper bound for a row.
     """
 
     total: int
@@ -29,12 +29,12 @@ class ColumnPages:
 
 def measure_pages(path: Path, group: pq.RowGroupMetaData, columns: list[int]) -> ColumnPages:
     """
-    Add up the pages of columns. The footer says how long they are, too, but pages are decompressed by their own headers.
+    Sum the sizes of pages. The footer also has sizes, but pages are decompressed according to their own headers.
 
     Args:
         path (`Path`): the file.
         group (`pq.RowGroupMetaData`): one of its row groups.
-        columns (`list[int]`): numbers of the columns in it.
+        columns (`list[int]`): numbers of its columns.
 
     Returns:
         [`ColumnPages`].
@@ -67,7 +67,7 @@ def _page_sizes(file: BinaryIO, start: int, length: int) -> Iterator[int]:
 
 
 def _read_struct(file: BinaryIO, depth: int = 0) -> dict[int, int]:
-    """The whole numbers of a struct by field; what else it has is passed over."""
+    """Return the integers of a struct by field, and skip all other fields."""
     if depth > _DEEPEST:
         raise ValueError("a page header is nested too deeply")
     values: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""What data is made of, be it a file, a folder or a set on the Hub, and its rows in batches."""
+"""Finds the shards of a file, a folder or a dataset on the Hub, and reads their rows in batches."""
 
 import functools
 import itertools
@@ -50,7 +50,7 @@ NOT_DATA_ENDINGS = (
 @dataclass(frozen=True)
 class Shard:
     """
-    One part of the data, read on its own: a file, an Arrow folder, or a set on the Hub.
+    A part of the data that is read on its own: a file, an Arrow folder, or a dataset on the Hub.
 
     Args:
         name (`str`): the path within the folder of shards with `/`, the file's or folder's name, or the id on the Hub.
@@ -71,10 +71,10 @@ class Shard:
 
     def files(self) -> list[Path]:
         """
-        The files that the rows come from.
+        Return the files that the rows are read from.
 
         Returns:
-            `list[Path]`: the file, the .arrow and .json files of an Arrow folder, or nothing for a set on the Hub.
+            `list[Path]`: the file, the .arrow and .json files of an Arrow folder, or nothing for a dataset on the Hub.
         """
         if self.path is None or not self.path.is_dir():
             return [] if self.path is None else [self.path]
@@ -82,10 +82,10 @@ class Shard:
 
     def column_names(self) -> list[str] | None:
         """
-        The columns, as far as they can be told without reading the rows.
+        Return the column names, if they are known without reading rows.
 
         Returns:
-            `list[str]` or `None`: `None` for JSON, whose every row may have its own.
+            `list[str]` or `None`: `None` for JSON, where each row may have its own.
 
         Raises:
             `ValueError`: if the file is damaged.
@@ -116,7 +116,7 @@ class Shard:
         return self._lines
 
     def hashes(self) -> dict[Path, str]:
-        """The SHA-256 of each file, in hexadecimal. Lines of JSON Lines are counted in the same pass."""
+        """Return the SHA-256 of each file, in hexadecimal. Lines of JSON Lines are counted in the same pass."""
         found = {}
         for file in self.files():
             digest, lines = sha256(), 0
@@ -133,13 +133,13 @@ class Shard:
         Read the rows in order, with no more than a few batches in memory.
 
         Args:
-            rows (`int`, *optional*, defaults to 1000): rows in each batch; the last one has what is left.
-            columns (`Sequence[str]`, *optional*): the columns to read. JSON and CSV always give all of them.
+            rows (`int`, *optional*, defaults to 1000): number of rows per batch; the last may have fewer.
+            columns (`Sequence[str]`, *optional*): the columns to read; ignored for JSON and CSV.
 
         Returns:
-            `Iterator[Batch]`: lists of objects for JSON and CSV, else tables. Data without rows gives no list, but one
-            table, so that its schema is not lost. A batch has fewer rows where they are long, and a
-            [`~scar_hf.files.LongRow`] in the place of a row that is too long for memory.
+            `Iterator[Batch]`: lists of objects for JSON and CSV, otherwise tables. Columnar data without rows yields one empty
+            table with its schema. A batch has fewer rows if they are long, and a [`~scar_hf.files.LongRow`] in place of a
+            row that is too long for memory.
 
         Raises:
             `ValueError`: if the data is damaged or cut off, or a column of `columns` does not exist.
@@ -160,20 +160,20 @@ class Shard:
 
 def open_shards(data: str | Path, split: str | None = None) -> list[Shard]:
     """
-    Find what data is made of.
+    Find the shards of data.
 
     Args:
         data (`str` or `Path`):
             A file, a folder of files of one kind (in the order of their paths; names that begin with `.` or `_`,
             manifests, lists of skipped rows and README.md are left out), a folder written by `Dataset.save_to_disk`, or
             the id of a dataset on the Hub if no such path exists.
-        split (`str`, *optional*): which split of a saved `DatasetDict` or of a set on the Hub, there `"train"` by default.
+        split (`str`, *optional*): the split of a saved `DatasetDict` or of a dataset on the Hub (by default `"train"`).
 
     Returns:
         `list[Shard]`: at least one.
 
     Raises:
-        `ValueError`: if there is nothing there, or nothing that can be read.
+        `ValueError`: if the path does not exist, or is not readable data.
     """
     path = Path(data)
     if path.is_dir():
@@ -194,20 +194,20 @@ def read_dataset(
     path: str | Path, split: str | None = None, *, max_rows: int | None = None, max_bytes: int | None = None
 ) -> Dataset:
     """
-    Read an instruction set, all columns as they are.
+    Read an instruction set with all its columns.
 
     Args:
-        path (`str` or `Path`): what [`open_shards`] takes.
-        split (`str`, *optional*): as for [`open_shards`].
+        path (`str` or `Path`): see [`open_shards`].
+        split (`str`, *optional*): see [`open_shards`].
         max_rows (`int`, *optional*): maximum number of rows to read from files, approximately.
-        max_bytes (`int`, *optional*): refuse files whose texts take more once they are decompressed.
+        max_bytes (`int`, *optional*): maximum size of the decompressed texts.
 
     Returns:
         [`~datasets.Dataset`]: in the order of the data.
 
     Raises:
-        `ValueError`: if the data does not exist, is of another kind, damaged or cut off, with the line where that shows; or
-        is larger than `max_bytes`.
+        `ValueError`: if the data does not exist, has an unknown format, is damaged or cut off (with the line), or is larger
+        than `max_bytes`.
     """
     return dataset_of(open_shards(path, split), path, max_rows=max_rows, max_bytes=max_bytes)
 
@@ -216,7 +216,7 @@ def dataset_of(
     shards: Sequence[Shard], name: str | Path, *, max_rows: int | None = None, max_bytes: int | None = None
 ) -> Dataset:
     """
-    Read shards into one dataset, all columns as they are.
+    Read shards into one dataset with all columns.
 
     Args:
         shards (`Sequence[Shard]`): from [`open_shards`].
@@ -237,11 +237,11 @@ def dataset_of(
         batches.append(batch)
         rows += len(batch)
         if max_bytes is not None and (size := size + batch_bytes(batch)) > max_bytes:
-            raise ValueError(f"{name} holds more than {max_bytes / 1e6:,.0f} MB of text once it is decompressed.")
+            raise ValueError(f"{name} holds more than {max_bytes / 1e6:,.0f} MB of text when decompressed.")
         if max_rows is not None and rows >= max_rows:
             break
     if any(isinstance(row, LongRow) for batch in batches if isinstance(batch, list) for row in batch):
-        raise ValueError(f"{name} has a row longer than {MAX_ROW:,} bytes, which no row of text is. Remove it.")
+        raise ValueError(f"{name} has a row longer than {MAX_ROW:,} bytes, the limit for a row. Remove it.")
     if batches and not isinstance(batches[0], list):
         try:
             schema = functools.reduce(merge_schemas, map(schema_of, batches), None)
@@ -321,7 +321,7 @@ def _check_no_split(path: Path, split: str | None) -> None:
 
 def _check_suffix(suffix: str) -> None:
     if suffix.endswith(".zst"):
-        import_zstandard()  # what is missing shows before any work
+        import_zstandard()  # fail before any work is done
 
 
 def _load_from_disk(path: Path) -> Dataset:
@@ -373,7 +373,7 @@ def _dataset_batches(dataset: Dataset, rows: int, columns: Sequence[str] | None,
 
 
 def _arrow_tables(folder: Path, files: list[str]) -> Iterator[pa.Table]:
-    """Read rather than mapped into memory, where every page that was seen would count as used."""
+    """Read files instead of mapping them into memory, where every page that was read would count as used."""
     try:
         for file in files:
             with pa.OSFile(file) as source, pa.ipc.open_stream(source) as stream:

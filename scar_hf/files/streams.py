@@ -1,4 +1,4 @@
-"""Bytes in and out: compression by suffix, and files that appear whole or not at all."""
+"""Opens files for reading and writing, compressed according to their suffix, and writes them atomically."""
 
 import contextlib
 import gzip
@@ -21,13 +21,13 @@ OUTPUT_FORMATS = f"{', '.join(OUTPUT_SUFFIXES)}, or a folder"
 
 def suffix_of(path: str | Path) -> str:
     """
-    The suffix that names a file's format, with that of its compression.
+    Return the suffix of a file's format, including that of its compression.
 
     Args:
         path (`str` or `Path`): any path; it need not exist.
 
     Returns:
-        `str`: like `".csv"`, `".jsonl.gz"`, or `""`.
+        `str`: such as `".csv"`, `".jsonl.gz"` or `""`.
     """
     suffixes = Path(path).suffixes
     return "".join(suffixes[-2:] if suffixes and suffixes[-1] in (".gz", ".zst") else suffixes[-1:])
@@ -35,7 +35,7 @@ def suffix_of(path: str | Path) -> str:
 
 def import_zstandard() -> Any:
     """
-    Import zstandard, which is an optional extra.
+    Import the optional dependency zstandard.
 
     Raises:
         `ImportError`: with the command that installs it.
@@ -50,7 +50,7 @@ def import_zstandard() -> Any:
 @contextlib.contextmanager
 def open_input(path: Path) -> Iterator[BinaryIO]:
     """
-    Open a file for reading, decompressed as its suffix says.
+    Open a file for reading, decompressed according to its suffix.
 
     Raises:
         `ValueError`: while reading, if the compressed file is cut off or damaged.
@@ -60,7 +60,9 @@ def open_input(path: Path) -> Iterator[BinaryIO]:
             yield raw
             return
         if not raw.peek(1):
-            raise ValueError(f"{path} is empty, where even no rows make some bytes: it is cut off or damaged.")
+            raise ValueError(
+                f"{path} is empty, but even a compressed file without rows has some bytes: it is cut off or damaged."
+            )
         try:
             if path.suffix == ".gz":
                 with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
@@ -72,7 +74,7 @@ def open_input(path: Path) -> Iterator[BinaryIO]:
 
 
 class _ZstdFile(io.RawIOBase):
-    """Decompresses all frames of a file; zstandard's own reader takes a frame that is cut off for a whole one."""
+    """Decompresses all frames of a file; zstandard's own reader does not notice a truncated frame."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
@@ -93,7 +95,7 @@ class _ZstdFile(io.RawIOBase):
                     raise EOFError("the file ends within a frame")
                 return 0
             if self._frame is None:
-                # `zstd --long=31` is what large sets are often packed with
+                # large datasets are often packed with `zstd --long=31`
                 self._frame = self._zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
             try:
                 self._output = self._frame.decompress(chunk)
@@ -107,7 +109,7 @@ class _ZstdFile(io.RawIOBase):
 
 
 class OutputFile(io.RawIOBase):
-    """What is written to a file and the hash of it; errors name the file that was asked for, not its part file."""
+    """Writes to a file and hashes the content; errors name the requested file instead of its temporary path."""
 
     def __init__(self, file: io.FileIO, path: Path) -> None:
         self._file = file
@@ -137,28 +139,28 @@ class OutputFile(io.RawIOBase):
         return size
 
     def sync(self) -> None:
-        """Have what was written reach the disk."""
+        """Flush everything written to the disk."""
         os.fsync(self._file.fileno())
 
     @property
     def sha256(self) -> str:
-        """Of what was written so far."""
+        """The SHA-256 of everything written so far."""
         return self._hash.hexdigest()
 
 
 def part_of(path: Path) -> Path:
-    """The hidden sibling that a file or folder is built as."""
+    """Return the hidden temporary path next to a file or folder."""
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, named: Path | None = None) -> Iterator[OutputFile]:
     """
-    Open a file for writing that takes its name once all is on disk, and leaves nothing behind if that fails.
+    Open a file for writing that appears under its name only when it is complete; on failure, nothing is left behind.
 
     Args:
         path (`Path`): the file.
-        named (`Path`, *optional*): what errors name, by default the file.
+        named (`Path`, *optional*): the path that errors name; by default `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
@@ -174,7 +176,7 @@ def atomic_write(path: Path, named: Path | None = None) -> Iterator[OutputFile]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder reach the disk, where the system lets one ask for it."""
+    """Flush the entries of a folder to the disk, if the system supports it."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -185,7 +187,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def compressed(output: OutputFile, suffix: str) -> Iterator[Any]:
-    """What to write to so that it arrives compressed as the suffix says, with no time or file name in it."""
+    """Yield a stream that compresses according to the suffix, without time stamps or file names."""
     if suffix.endswith(".gz"):
         stream: Any = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=output, mtime=0)
     elif suffix.endswith(".zst"):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, the same bytes for the same rows."""
+"""Writes files atomically, with the same bytes for the same rows."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -21,22 +21,22 @@ from .streams import (
 )
 from .text import format_rows
 
-_ROW_GROUP = 5000  # rows of a Parquet row group, which is what is held in memory
+_ROW_GROUP = 5000  # rows per Parquet row group; one group is in memory at a time
 
 
 def check_output(path: str | Path, overwrite: bool = False) -> Path:
     """
-    Check that an output can be written before any work goes into it.
+    Check that an output can be written, before any work is done.
 
     Args:
         path (`str` or `Path`): a .jsonl, .jsonl.gz, .jsonl.zst, .json, .csv or .parquet file, or a folder.
-        overwrite (`bool`, *optional*, defaults to `False`): whether it may exist.
+        overwrite (`bool`, *optional*, defaults to `False`): whether the output may exist.
 
     Returns:
         `Path`: the same path.
 
     Raises:
-        `ValueError`: if it exists and `overwrite` is false, or its name ends in something else or is one of ours.
+        `ValueError`: if it exists and `overwrite` is false, its suffix is unknown, or its name is reserved.
         `ImportError`: if its compression needs a library that is not installed.
     """
     path = Path(path)
@@ -44,7 +44,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
     if suffix not in ("", *OUTPUT_SUFFIXES):
         raise ValueError(f"The output {path} ends in {suffix!r}; expected {OUTPUT_FORMATS}.")
     if path.name in NOT_DATA or path.name.endswith(NOT_DATA_ENDINGS):
-        raise ValueError(f"The output {path} has a name that scar-hf gives to what goes with an output. Choose another.")
+        raise ValueError(f"The output {path} has a name that scar-hf reserves for files next to an output. Choose another.")
     if suffix.endswith(".zst"):
         import_zstandard()
     if path.exists() and not overwrite:
@@ -54,18 +54,18 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
 
 def write_dataset(ds: Dataset, path: str | Path, overwrite: bool = False) -> Path:
     """
-    Write an instruction set in the format that the path's suffix names. The file appears whole or not at all.
+    Write an instruction set in the format of the path's suffix, atomically.
 
     Args:
         ds ([`~datasets.Dataset`]): the rows.
-        path (`str` or `Path`): a file, as for [`check_output`]; for a folder there is `Dataset.save_to_disk`.
-        overwrite (`bool`, *optional*, defaults to `False`): whether to replace what exists.
+        path (`str` or `Path`): a file; see [`check_output`]. To write a folder, use `Dataset.save_to_disk`.
+        overwrite (`bool`, *optional*, defaults to `False`): whether to replace an existing file.
 
     Returns:
-        `Path`: where it was written.
+        `Path`: the same path.
 
     Raises:
-        `ValueError`: if it is not a file's name, or as [`check_output`] and [`write_shard`].
+        `ValueError`: if the path is a folder, and see [`check_output`] and [`write_shard`].
     """
     if not suffix_of(Path(path)):
         raise ValueError(f"The output {path} is a folder; expected a file: {OUTPUT_FORMATS}. Or use `Dataset.save_to_disk`.")
@@ -76,8 +76,7 @@ def write_dataset(ds: Dataset, path: str | Path, overwrite: bool = False) -> Pat
 
 def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None = None, safe_csv: bool = False) -> str:
     """
-    Write one file in the format of its suffix. It appears whole or not at all, replacing what is there, and its bytes
-    depend on nothing but the rows.
+    Write a file in the format of its suffix, atomically, replacing an existing one. Its bytes depend only on the rows.
 
     Args:
         path (`Path`): a .jsonl, .jsonl.gz, .jsonl.zst, .json, .csv or .parquet file.
@@ -91,8 +90,8 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
         `str`: SHA-256 of the file, in hexadecimal.
 
     Raises:
-        `ValueError`: if the format cannot hold the rows, or another suffix is asked for.
-        `OSError`: if the disk is full, or does not let one write there.
+        `ValueError`: if the format cannot hold the rows, or the suffix is unknown.
+        `OSError`: if the disk is full or the path not writable.
     """
     path = Path(path)
     suffix = suffix_of(path)
@@ -122,7 +121,7 @@ def _write_parquet(path: Path, output: OutputFile, batches: Iterable[Batch], sch
     first, batches = _peek(batches)
     if schema is None:
         if first is None or isinstance(first, list):
-            raise ValueError(f"The output {path} needs a schema: rows of JSON or CSV do not tell the types of all columns.")
+            raise ValueError(f"The output {path} needs a schema, because rows of JSON or CSV have no types.")
         schema = first.schema
     try:
         with pq.ParquetWriter(pa.PythonFile(output, mode="w"), schema) as writer:
@@ -133,7 +132,7 @@ def _write_parquet(path: Path, output: OutputFile, batches: Iterable[Batch], sch
 
 
 def _one_chunk(table: pa.Table) -> pa.Table:
-    """The table in one piece, dictionaries built anew: else how it was read would show in the pages."""
+    """Return the table in one piece with rebuilt dictionaries, so that the bytes do not depend on how it was read."""
     table = table.combine_chunks()
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):

@@ -1,1 +1,1 @@
-"""What stands next to an output: where its rows come from, how they were chosen, and how to do it again."""
+"""The manifest of an output: where its rows come from, how they were selected, and how to reproduce the selection."""

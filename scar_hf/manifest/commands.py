@@ -1,4 +1,4 @@
-"""How to do a selection again, from its manifest."""
+"""Commands that reproduce a selection, from its manifest."""
 
 import json
 import shlex
@@ -10,14 +10,14 @@ from ..scoring.settings import command_options, python_arguments
 
 def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
     """
-    Write the command line of a selection.
+    Return the command line that reproduces a selection.
 
     Args:
-        manifest (`Mapping`): of the selection.
-        output (`str`, *optional*): where its rows are.
+        manifest (`Mapping`): the manifest of the selection.
+        output (`str`, *optional*): the output path; by default that of the manifest.
 
     Returns:
-        `str`: with every setting that decides the scores; texts as a shell needs them.
+        `str`: the command, with every setting that affects the scores, quoted for a shell.
     """
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
     parts = [
@@ -42,12 +42,12 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         parts += [f"--{name.replace('_', '-')}", str(value)]
     for step in options.get("curation") or []:
         parts += _curation(step)
-    # On one line, whatever somebody has called a file.
+    # On one line, even if a file name contains a line break.
     return shlex.join(" ".join(part.split()) for part in parts)
 
 
 def select_snippet(manifest: Mapping[str, Any]) -> str:
-    """The same in Python, for data in memory."""
+    """Return Python code that reproduces a selection of data in memory."""
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
     given = {**python_arguments(settings), **method_arguments(settings)}
     arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in given.items())])
@@ -70,13 +70,13 @@ def _prefilter(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Read from a manifest by what other method than the ranker rows were scored.
+    Read from a manifest which method other than the ranker scored the rows.
 
     Args:
-        settings (`Mapping`): of the manifest.
+        settings (`Mapping`): the settings of the manifest.
 
     Returns:
-        `dict`: `method`, `lm`, `seed` and `combine` as [`~scar_hf.scar_rank`] takes them, without defaults; empty for SCAR.
+        `dict`: `method`, `lm`, `seed` and `combine` for [`~scar_hf.scar_rank`], without defaults; empty for SCAR.
     """
     method = settings.get("method")
     if not method:
@@ -91,7 +91,7 @@ def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    """A step of curation in Python."""
+    """Return the Python code of a curation step."""
     if step.get("step") == "duplicates":
         return "ExactDuplicates()"
     if step.get("step") == "near-duplicates":
@@ -107,7 +107,7 @@ def _step(step: Mapping[str, Any]) -> str:
 
 
 def _curation(step: Mapping[str, Any]) -> list[str]:
-    """The options of a step of curation, as far as the command line has them."""
+    """Return the command-line options of a curation step, if there are any."""
     if step.get("step") == "duplicates":
         return ["--drop-duplicates"]
     if step.get("step") == "refusals":

@@ -1,4 +1,4 @@
-"""What a selection was made of and with: the parts that every manifest has, of files and of datasets alike."""
+"""Describes the data and settings of a selection: the parts that every manifest has, for files and datasets alike."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ def describe_run(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """
-    Say all of a run that decides its output, and nothing, like the time, that does not.
+    Describe everything about a run that affects its output, and nothing else, such as the time.
 
     Args:
-        data (`str`): as the user named it.
-        inputs (`list[dict]`): what identifies each part of it.
-        parent (`Mapping`, *optional*): the manifest that the data came with.
-        settings (`Mapping`): from `ScarScorer.settings`.
-        options (`Mapping`): what is asked for, like `k`.
+        data (`str`): the data as named by the user.
+        inputs (`list[dict]`): the identity of each part of the data.
+        parent (`Mapping`, *optional*): the manifest of the data.
+        settings (`Mapping`): from [`ScarScorer.describe`].
+        options (`Mapping`): the options of the run, such as `k`.
 
     Returns:
         `dict`: the part of a manifest that is known before the run.
@@ -54,14 +54,14 @@ def describe_run(
 
 def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str, Any]:
     """
-    Count what a run found.
+    Count the rows of a run.
 
     Args:
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept; `None` where nothing was selected.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept; `None` if nothing was selected.
 
     Returns:
-        `dict`: the part `selection` of a manifest.
+        `dict`: the section `selection` of a manifest.
     """
     n, unscored = len(scored.scores), int(np.count_nonzero(scored.is_unscored))
     counts = {
@@ -79,14 +79,14 @@ def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str,
 
 def dataset_source(ds: Dataset, digest: str) -> tuple[str, list[dict[str, Any]]]:
     """
-    Name a dataset in memory, as far as it tells where it comes from.
+    Identify a dataset in memory by its origin, as far as it is known, and its content.
 
     Args:
-        ds ([`~datasets.Dataset`]): as it came in.
-        digest (`str`): SHA-256 of what was scored of it.
+        ds ([`~datasets.Dataset`]): the input.
+        digest (`str`): SHA-256 of the scored pairs.
 
     Returns:
-        `tuple(str, list[dict])`: its name, and what identifies it, as [`describe_run`] takes them.
+        `tuple(str, list[dict])`: `data` and `inputs` of [`describe_run`].
     """
     info = ds.info
     name = "/".join(str(part) for part in (info.dataset_name or info.builder_name, info.config_name) if part)
@@ -101,11 +101,11 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
     Identify the data.
 
     Args:
-        data (`str` or `Path`): as the user named it.
-        shards (`Sequence[Shard]`): what it is made of.
+        data (`str` or `Path`): the data as named by the user.
+        shards (`Sequence[Shard]`): the shards of the data.
 
     Returns:
-        `list[dict]`: path, SHA-256 and bytes of each file; of a set on the Hub its id and the fingerprint of its rows.
+        `list[dict]`: path, SHA-256 and size of each file; for a dataset on the Hub, its id and the fingerprint of its rows.
     """
     inputs: list[dict[str, Any]] = []
     for shard in shards:
@@ -118,7 +118,7 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
 
 
 def file_times(shards: Sequence[Shard]) -> list[tuple[int, ...]]:
-    """What changes with a file of the data when somebody writes to it."""
+    """Return the metadata of the files that changes when they are written to."""
     stats = [file.stat() for shard in shards for file in shard.files()]
     return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
 
@@ -127,37 +127,37 @@ def check_unchanged(
     data: str | Path, shards: Sequence[Shard], times: Sequence[tuple[int, ...]], inputs: Sequence[Mapping[str, Any]]
 ) -> None:
     """
-    Check that the data is still what was scored.
+    Check that the data has not changed since it was scored.
 
     Args:
-        data (`str` or `Path`): as the user named it.
-        shards (`Sequence[Shard]`): what it is made of.
-        times (`Sequence`): from [`file_times`], of before it was hashed.
+        data (`str` or `Path`): the data as named by the user.
+        shards (`Sequence[Shard]`): the shards of the data.
+        times (`Sequence`): from [`file_times`], before the data was hashed.
         inputs (`Sequence[Mapping]`): from [`hash_inputs`].
 
     Raises:
-        `ValueError`: if a file was written to and now holds something else, or is gone.
+        `ValueError`: if the content of a file changed, or a file is gone.
     """
     try:
         changed = file_times(shards) != list(times) and hash_inputs(data, shards) != list(inputs)
     except OSError as error:
         raise ValueError(f"{data} was changed while it was scored ({error}). Start again.") from error
     if changed:
-        raise ValueError(f"{data} was changed while it was scored, so that scores and rows may not fit. Start again.")
+        raise ValueError(f"{data} was changed while it was scored, so scores and rows may not match. Start again.")
 
 
 def describe_files(data: str | Path, shards: Sequence[Shard], scorer: ScarScorer, options: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Say all of a run over files that decides its output.
+    Describe everything about a run over files that affects its output.
 
     Args:
-        data (`str` or `Path`): as the user named it.
-        shards (`Sequence[Shard]`): what it is made of.
-        scorer ([`ScarScorer`]): with what rows are scored.
-        options (`Mapping`): what is asked for, such as `k`.
+        data (`str` or `Path`): the data as named by the user.
+        shards (`Sequence[Shard]`): the shards of the data.
+        scorer ([`ScarScorer`]): the scorer.
+        options (`Mapping`): the options of the run, such as `k`.
 
     Returns:
-        `dict`: as [`~scar_hf.manifest.description.describe_run`].
+        `dict`: see [`describe_run`].
     """
     return describe_run(str(data), hash_inputs(data, shards), _parent(data), scorer.describe(), options)
 

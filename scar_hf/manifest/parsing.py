@@ -1,4 +1,4 @@
-"""Manifests as anybody may have written them: read in one place, and of the right types or refused."""
+"""Reads manifests, which anybody may have written or edited, and checks the types of their values."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _NUMBER, _TEXT = (int, float, type(None)), (str, type(None))
-# Types of the values that are read of a manifest, by their places in it; a star stands for each item of a list.
+# Types of the values of a manifest, by path; a star stands for each item of a list.
 _TYPES: dict[str, tuple[type, ...]] = {
     "data": (str,),
     "inputs": (list,),
@@ -51,7 +51,7 @@ _NAMES = {dict: "an object", list: "a list", str: "a text", int: "a number", typ
 
 def parse_manifest(file: Path) -> dict[str, Any]:
     """
-    Read a manifest, and check the types of what is in it. Parts may be missing.
+    Read a manifest and check the types of its values. Parts may be missing.
 
     Args:
         file (`Path`): the manifest.
@@ -60,7 +60,7 @@ def parse_manifest(file: Path) -> dict[str, Any]:
         `dict`: its content.
 
     Raises:
-        `ValueError`: if it is no JSON object, or a value in it has another type than scar-hf writes.
+        `ValueError`: if it is not a JSON object, or a value has the wrong type.
     """
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))

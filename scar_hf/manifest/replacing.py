@@ -1,4 +1,4 @@
-"""What may be replaced: an output whose every file its own manifest names. Everything else belongs to somebody."""
+"""Decides what may be replaced: only outputs whose manifest names all their files. Everything else belongs to the user."""
 
 import json
 import os
@@ -10,16 +10,16 @@ import yaml
 from huggingface_hub import RepoCard
 
 MANIFEST, CARD = "manifest.json", "README.md"
-IMAGES = "_images"  # pictures that a card shows
+IMAGES = "_images"  # figures of a card
 # Rows that could not be scored, and rows that curation left out.
 LISTS = ("skipped.jsonl", "dropped.jsonl")
 _LIST_KEYS = ("skipped_rows", "dropped_rows")
-# A card that was amended, and the pictures in it, are carried over rather than replaced.
+# An edited card and its figures are carried over rather than replaced.
 _CARRIED = (CARD, f"{IMAGES}/")
 
 
 def side_paths(output: Path) -> list[Path]:
-    """Where the manifest and the lists of an output file stand: next to it, under names that begin with its own."""
+    """Return the paths of the manifest and lists of an output file: next to it, prefixed with its name."""
     return [output.with_name(f"{output.name}.{name}") for name in (MANIFEST, *LISTS)]
 
 
@@ -29,11 +29,11 @@ def check_replaceable(output: Path, data: str | Path | None = None) -> None:
 
     Args:
         output (`Path`): a file or a folder that may exist.
-        data (`str` or `Path`, *optional*): what the run reads, which must not be replaced by what is kept of it.
+        data (`str` or `Path`, *optional*): the input, which must not be replaced by the output.
 
     Raises:
-        `ValueError`: if a folder has no manifest of its own or holds other files, if a file stands where the manifest or
-        the lists of an output file go, or if the output is the data.
+        `ValueError`: if a folder has no manifest of its own or holds other files, if the path of the manifest or of a list is
+        taken by another file, or if the output is the data.
     """
     if data is not None and output.exists() and Path(data).exists():
         source = Path(data).resolve()
@@ -46,18 +46,18 @@ def check_replaceable(output: Path, data: str | Path | None = None) -> None:
 
 
 def output_name(manifest: Path) -> str | None:
-    """The name of the output that a manifest belongs to; `None` if the file is not a manifest."""
+    """Return the name of the output that a manifest belongs to; `None` if the file is not a manifest."""
     return (_read(manifest) or {}).get("name")
 
 
 def plain_card(configs: Any) -> str:
-    """The card of an output folder as a run writes it: metadata that name the rows, and no text."""
+    """Return the card of an output folder as a run writes it: metadata that name the rows, without text."""
     return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
 
 
 def amended_card(folder: Path) -> RepoCard | None:
     """
-    Read the card of an output folder if somebody has changed it since a run wrote it.
+    Read the card of an output folder if it was edited after the run.
 
     Args:
         folder (`Path`): an output that may exist.
@@ -66,7 +66,7 @@ def amended_card(folder: Path) -> RepoCard | None:
         `RepoCard` or `None`.
 
     Raises:
-        `ValueError`: if its metadata cannot be read, and so not be kept.
+        `ValueError`: if its metadata cannot be read.
     """
     path = folder / CARD
     if not path.is_file():
@@ -75,7 +75,7 @@ def amended_card(folder: Path) -> RepoCard | None:
         text = path.read_text(encoding="utf-8")
         card = RepoCard(text, ignore_metadata_errors=False)
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"The metadata of {path} cannot be read ({error}). Mend the file, or move it elsewhere.") from error
+        raise ValueError(f"The metadata of {path} cannot be read ({error}). Fix the file, or move it elsewhere.") from error
     return None if text == plain_card(card.data.get("configs")) else card
 
 
@@ -108,11 +108,11 @@ def _check_sides(output: Path) -> None:
     named: Sequence[str] = found["lists"] if found is not None and ours else ()
     for path in (manifest, *lists):
         if path.exists() and not (ours if path == manifest else path.name in named):
-            raise ValueError(f"{path} stands where a file of the output goes, and was not written with it. Move it elsewhere.")
+            raise ValueError(f"{path} is in the place of a file of the output, but was not written with it. Move it elsewhere.")
 
 
 def files_in(folder: Path) -> set[str]:
-    """The paths of all files in a folder, with `/`; a link to a folder counts as one."""
+    """Return the paths of all files in a folder, with `/`; a link to a folder counts as a file."""
     found = set()
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(parent) / name).is_symlink()]
@@ -121,7 +121,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 def _read(manifest: Path) -> dict[str, Any] | None:
-    """What a manifest names: its output, the files of it, and the lists."""
+    """Return the names in a manifest: the output, its files, and the lists."""
     try:
         values = json.loads(manifest.read_text(encoding="utf-8"))
         output = values["output"]

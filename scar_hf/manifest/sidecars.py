@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
     """
-    Tell whether an output is what a run would write, whole and unchanged.
+    Check whether an output is complete, unchanged, and the result of this run.
 
     Args:
-        output (`Path`): what stands where the run would write.
+        output (`Path`): the existing output.
         run (`Mapping`): from [`describe_files`].
 
     Returns:
@@ -41,13 +41,13 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
 
 
 def reason_lines(reasons: Mapping[int, str], shards: Sequence[Shard], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows with a reason: shard, number in it counted from 0, and the reason."""
+    """Return the rows with a reason: shard, number within the shard (from 0), and reason."""
     places = places_of(sorted(reasons), shards, counts)
     return [{"shard": name, "row": row, "reason": reasons[number]} for number, (name, row) in places.items()]
 
 
 def places_of(numbers: Sequence[int], shards: Sequence[Shard], counts: Sequence[int]) -> dict[int, tuple[str, int]]:
-    """The shard's name and the number in it, counted from 0, of rows by their number over all shards."""
+    """Map row numbers over all shards to the name of the shard and the number within it (from 0)."""
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     parts = (np.searchsorted(starts, np.asarray(numbers, dtype=np.int64), side="right") - 1).tolist()
     return {number: (shards[i].name, number - int(starts[i])) for number, i in zip(numbers, parts, strict=True)}
@@ -55,16 +55,16 @@ def places_of(numbers: Sequence[int], shards: Sequence[Shard], counts: Sequence[
 
 def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists: list[dict[str, Any]]) -> None:
     """
-    Write the manifest, and the lists of skipped and of dropped rows where there are any: into an output folder, or next to
-    an output file. They are there before the output is, so that it never stands without them.
+    Write the manifest and, if there are any, the lists of skipped and dropped rows: into an output folder, or next to an
+    output file. They are written before the output, which therefore never exists without them.
 
     Args:
-        target (`Path`): the output, as it was built.
-        output (`Path`): where it will stand.
+        target (`Path`): the output at its temporary path.
+        output (`Path`): the final path of the output.
         manifest (`Mapping`): from [`describe_files`], with the selection and the output.
         lists (`list[dict]`): from [`reason_lines`], for each name in `LISTS`.
     """
-    check_replaceable(output)  # once more: files may have been put there while the rows were scored
+    check_replaceable(output)  # again, because files may have been added while rows were scored
     path, *list_paths = [target / name for name in (MANIFEST, *LISTS)] if target.is_dir() else side_paths(output)
     if target.is_dir():
         _write_card(target, output, manifest["output"]["files"])
@@ -80,13 +80,13 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists:
 
 
 def sealed(manifest: Mapping[str, Any]) -> bytes:
-    """A manifest as it is written, with the SHA-256 of what it says, by which an edit shows."""
+    """Return the bytes of a manifest with a SHA-256 of its content, which reveals edits."""
     content = {name: value for name, value in manifest.items() if name != "seal"}
     return f"{json.dumps({**content, 'seal': seal_of(content)}, indent=2, ensure_ascii=False)}\n".encode()
 
 
 def seal_of(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 over all of a manifest but its seal."""
+    """Return the SHA-256 of a manifest without its seal."""
     content = {name: value for name, value in manifest.items() if name != "seal"}
     return sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
@@ -112,8 +112,8 @@ def find_manifest(path: str | Path) -> Path | None:
 
 def _write_card(folder: Path, output: Path, files: Sequence[Mapping[str, Any]]) -> None:
     """
-    Tell `load_dataset`, TRL and the Hub which files of a folder are rows, so that none takes the others for some. A card
-    that somebody has amended is kept, with the pictures that it shows.
+    Write the card of an output folder, which tells `load_dataset`, TRL and the Hub which of its files are rows. An edited
+    card is kept, with its figures.
     """
     names = [file["name"] for file in files]
     data_files = [{"split": "train", "path": names[0] if len(names) == 1 else names}]
@@ -122,14 +122,14 @@ def _write_card(folder: Path, output: Path, files: Sequence[Mapping[str, Any]]) 
     if amended is not None:
         amended.data["configs"] = configs
         card = str(amended)
-        logger.warning("%s was amended and is kept; `scar-hf card %s` updates its numbers.", output / CARD, output)
+        logger.warning("%s was edited and is kept; `scar-hf card %s` updates its numbers.", output / CARD, output)
     if (output / IMAGES).is_dir():
         shutil.copytree(output / IMAGES, folder / IMAGES, dirs_exist_ok=True)
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
 
@@ -139,10 +139,10 @@ def manifest_of(output: str | Path) -> dict[str, Any] | None:
     Read the manifest of a selection.
 
     Args:
-        output (`str` or `Path`): what `scar-hf select` wrote.
+        output (`str` or `Path`): the output of `scar-hf select`.
 
     Returns:
-        `dict`; `None` where it has none.
+        `dict`: the manifest; `None` if there is none.
 
     Raises:
         `ValueError`: if it is damaged.

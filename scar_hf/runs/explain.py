@@ -1,4 +1,4 @@
-"""Why single rows are kept or not."""
+"""Explains why single rows are kept or dropped."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,15 +23,15 @@ from .run import score_shards
 @dataclass
 class ExplainedRow:
     """
-    A row, and why it is kept or not.
+    A row with the decision on it and the reason.
 
     Args:
         number (`int`): its number, counted from 0 over all shards.
         shard (`str`): the shard it is in.
         decision (`str`): "kept", "dropped" or "skipped".
-        reason (`str`): why.
-        instruction, response (`str`): what was scored.
-        measures (`list[tuple]`): name, value, and the quartiles of the kept rows, of some measures of linguistic form.
+        reason (`str`): the reason.
+        instruction, response (`str`): the scored texts.
+        measures (`list[tuple]`): for some measures of linguistic form, the name, the value, and the quartiles of the kept rows.
     """
 
     number: int
@@ -54,14 +54,14 @@ def explain_rows(
     engine: Callable[..., list[ScoredRows]] | None = None,
 ) -> list[ExplainedRow]:
     """
-    Explain rows of a selection. The scores are those that the selection left in the cache, if it ran before.
+    Explain rows of a selection. If the selection was run before, its scores are read from the cache.
 
     Args:
-        data (`str` or `Path`): as it was selected from.
-        scorer ([`ScarScorer`]): with what.
-        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`): what the selection was made by.
+        data (`str` or `Path`): the data of the selection.
+        scorer ([`ScarScorer`]): the scorer.
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`): the criteria of the selection.
         numbers (`Sequence[int]`): the rows, counted from 0 over all shards.
-        split, cache, engine: as for [`~scar_hf.runs.select_files`].
+        split, cache, engine: see [`~scar_hf.runs.select_files`].
 
     Returns:
         `list[ExplainedRow]`: in the order of `numbers`.

@@ -1,4 +1,4 @@
-"""What a run notes of the rows that pass, for the summary: examples, counts by a column, measures of a sample."""
+"""Collects what a summary shows while rows are written: examples, counts by a column, measures of a sample."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from ..selecting.top_k import order_of
 from ..style import count_words, type_token_ratio
 
 _EXAMPLES = 5
-# Rows that are measured: enough for quartiles to a few per mille, whatever the size of the data.
+# Number of rows to measure: enough for quartiles within a few per mille, whatever the size of the data.
 _SAMPLE = 20_000
 MEASURES = (("words", count_words), ("type-token ratio", type_token_ratio))
 
 
 class Observations:
     """
-    Looks at the rows of a run as they pass, and keeps few of them.
+    Examines the rows of a run and keeps a few of them.
 
     Args:
-        reader ([`~scar_hf.rows.pairs.PairReader`]): how rows are read.
-        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
+        reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
         kept (`np.ndarray`): numbers of the rows kept.
-        group_by (`str`, *optional*): a column whose values rows are counted by.
-        examples (`Sequence[int]`, *optional*): numbers of rows to keep besides the best and the worst.
+        group_by (`str`, *optional*): the column by which rows are counted.
+        examples (`Sequence[int]`, *optional*): numbers of rows to keep in addition to the best and the worst.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Observations:
 
     def see(self, batch: Batch, start: int) -> None:
         """
-        Look at a batch.
+        Examine a batch.
 
         Args:
             batch (`Batch`): rows.
-            start (`int`): number of the first.
+            start (`int`): number of the first row.
         """
         shown = {i - start for i in self._shown if start <= i < start + len(batch)}
         here = slice(start, start + len(batch))
@@ -88,7 +88,7 @@ class Observations:
 
 
 def _sample(numbers: np.ndarray, n: int) -> np.ndarray:
-    """Mark evenly spaced ones of the numbers."""
+    """Return a mask of evenly spaced numbers."""
     marks = np.zeros(n, dtype=bool)
     marks[numbers[:: max(1, len(numbers) // _SAMPLE)]] = True
     return marks

@@ -1,4 +1,4 @@
-"""The second reading of the shards: the rows asked for, with their scores, into files that appear whole."""
+"""Writes the requested rows of the shards, with their scores, to files that appear complete or not at all."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from ..selecting.explanations import Explainer
 from .observations import Observations
 
 _ROWS = 1000
-# The file of an output folder that is not made of shards: `load_dataset` and the Hub take its stem for the split.
+# The only file of an output folder without shards; `load_dataset` and the Hub take its stem as the split.
 PARQUET_NAME = "train.parquet"
 
 
@@ -43,8 +43,8 @@ class OutputWriter:
     Writes rows of shards with their scores.
 
     Args:
-        shards (`Sequence[Shard]`): as they were scored.
-        counts (`Sequence[int]`): rows of each.
+        shards (`Sequence[Shard]`): the scored shards.
+        counts (`Sequence[int]`): number of rows of each.
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of all rows.
         written (`np.ndarray`): numbers of the rows to write.
         explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): what more to say of each.
@@ -77,11 +77,11 @@ class OutputWriter:
 
         Args:
             target (`Path`): a file or a folder.
-            layout (`str`): of a folder: `"shards"`, files that are named as the shards, or `"parquet"`, one file.
-            bar (`tqdm`, *optional*): a progress bar of the rows read.
+            layout (`str`): for a folder: `"shards"`, one file per shard with the same name, or `"parquet"`, a single file.
+            bar (`tqdm`, *optional*): a progress bar that counts the rows read.
 
         Returns:
-            `list[dict]`: name, SHA-256 and, of files of rows, number of rows of each.
+            `list[dict]`: name, SHA-256 and number of rows of each file.
 
         Raises:
             `ValueError`: if the data has changed since it was scored, or the format cannot hold it.
@@ -98,13 +98,13 @@ class OutputWriter:
         return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
 
     def read(self, parts: Sequence[int] | None = None) -> None:
-        """Read the rows for the observations alone, where what would be written is there already."""
+        """Read the rows only for the observations, if the output exists already."""
         for i in range(len(self.shards)) if parts is None else parts:
             for _ in self._batches(i):
                 pass
 
     def _write_part(self, target: Path, i: int) -> dict[str, Any]:
-        """Write a shard's rows to a file of its name, unless an earlier run did and stored the digest next to it."""
+        """Write a shard's rows to a file of the same name, unless an earlier run did so and stored the digest next to it."""
         path = target / self.shards[i].name
         mark = path.with_name(f".{path.name}.sha256")
         if path.is_file() and mark.is_file():
@@ -137,12 +137,10 @@ class OutputWriter:
         else:
             if start == self.starts[i + 1]:
                 return
-        raise ValueError(
-            f"{self.shards[i].name} has another number of rows than when it was scored: it changed during the run. Start again."
-        )
+        raise ValueError(f"The number of rows of {self.shards[i].name} changed while it was scored. Start again.")
 
     def _taken(self, batch: Batch, numbers: np.ndarray) -> Batch:
-        """The rows to write of a batch, as they are written."""
+        """Return the rows to write from a batch, converted if necessary."""
         rows = take(batch, numbers)
         return rows if self.sft is None else self.sft.convert_batch(rows)
 
@@ -155,8 +153,8 @@ class OutputWriter:
 
     def _schema(self, parts: Sequence[int]) -> pa.Schema:
         """
-        The columns of the output: read from the rows written where they are objects, which say nothing of their types. What
-        a table cannot hold as it is becomes JSON, so that no run fails after the scoring.
+        Return the output's schema; for JSON objects, which have no types, infer it from the rows to write. Values that a
+        table cannot hold are stored as JSON, so that no run fails after scoring.
         """
         schema: pa.Schema | None = None
         for i in parts:
@@ -174,24 +172,24 @@ class OutputWriter:
 @contextmanager
 def staged(output: Path, plan: Any) -> Iterator[Path]:
     """
-    Give a hidden place next to the output to build it in, and put it in its place at the end. What a run of the same plan
-    left there when it was killed is found again; what another left is removed.
+    Yield a hidden path next to the output to build it at, and move it into place at the end. Leftovers of a killed run
+    with the same plan are reused; those of other runs are removed.
 
     Args:
         output (`Path`): where the output will stand.
-        plan: what the run does, as JSON takes it.
+        plan: a JSON-compatible description of the run.
 
     Returns:
-        `Iterator[Path]`: the path to build at, of the output's name.
+        `Iterator[Path]`: the path to build at, which has the output's name.
 
     Raises:
-        `ValueError`: if another process is writing the same output, or something else stands at the hidden place.
+        `ValueError`: if another process is writing the same output, or the hidden folder is not a run's.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.partial")
     known = (".lock", ".plan")
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).is_file() for name in known):
-        raise ValueError(f"{folder} stands where the output is built, and is not a run's. Move it elsewhere.")
+        raise ValueError(f"{folder} is needed to build the output, but was not created by a run. Move it elsewhere.")
     folder.mkdir(exist_ok=True)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
@@ -207,14 +205,14 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             mark.write_text(key)
         for left in [file for file in folder.rglob(".*.part") if file.is_file()]:
-            left.unlink()  # half a file of a run that was killed
+            left.unlink()  # an incomplete file of a killed run
         try:
             yield folder / output.name
-        except ValueError:  # what is wrong with the data will not be better the next time
+        except ValueError:  # bad data will still be bad in the next run
             shutil.rmtree(folder, ignore_errors=True)
             raise
         _put_in_place(folder / output.name, output)
-        shutil.rmtree(folder, ignore_errors=True)  # Windows leaves the lock file, which the next run takes
+        shutil.rmtree(folder, ignore_errors=True)  # Windows leaves the lock file; the next run reuses it
 
 
 def _put_in_place(built: Path, output: Path) -> None:

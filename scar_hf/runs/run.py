@@ -1,4 +1,4 @@
-"""One run over files: score every row, decide, write what is kept, and leave a manifest."""
+"""A run over files: scores every row, selects, and writes the kept rows and a manifest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,17 +34,17 @@ from .output import OutputWriter, staged
 @dataclass
 class RunResult:
     """
-    What a run did.
+    The result of a run.
 
     Args:
-        output (`Path`): what was written.
-        rows (`int`): rows that came in.
-        kept (`int`): rows that were written.
-        threshold (`float`): the lowest score kept; NaN where nothing was selected.
-        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of all rows, over all shards.
-        observations ([`~scar_hf.runs.observations.Observations`], *optional*): what a summary shows.
-        dropped (`dict[int, str]`): why rows were left out by curation, by their number.
-        found (`bool`): whether the output of the same run was there already, so that nothing was written.
+        output (`Path`): the output.
+        rows (`int`): number of input rows.
+        kept (`int`): number of written rows.
+        threshold (`float`): the lowest score kept; NaN if nothing was selected.
+        scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of the rows of all shards.
+        observations ([`~scar_hf.runs.observations.Observations`], *optional*): the contents of a summary.
+        dropped (`dict[int, str]`): the reasons of the rows that curation dropped, by row number.
+        found (`bool`): whether the output of the same run existed already, so nothing was written.
     """
 
     output: Path
@@ -77,16 +77,16 @@ def select_files(
     progress: bool = True,
 ) -> RunResult:
     """
-    Score an instruction set shard by shard and write the best rows, or all. Texts are held a few thousand at a time; what
-    stays in memory of a row is its score. A run that is killed goes on where it was when it is started again, and gives
-    the same bytes; one that has been finished finds its output.
+    Score an instruction set shard by shard and write the best rows, or all. Only a few thousand texts are in memory at a
+    time; of each row, only its score stays in memory. A killed run resumes where it stopped when it is started again, and
+    writes the same bytes; a finished run finds its output.
 
     Args:
         data (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads.
         output (`str` or `Path`): a file, or a folder; see [`~scar_hf.files.check_output`].
-        scorer ([`ScarScorer`]): with what rows are scored.
+        scorer ([`ScarScorer`]): the scorer.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
-            What to keep. A share `k` is one of all rows, whatever curation leaves out; without criteria all rows are kept.
+            The criteria. A share `k` refers to all rows, including those that curation drops. By default, all rows are kept.
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
         sft_format (`bool`, *optional*, defaults to `False`):
@@ -96,21 +96,21 @@ def select_files(
         group_by (`str`, *optional*): a column to count what came in and what stayed by.
         split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
-        overwrite_scores (`bool`, *optional*, defaults to `False`): replace a column `scar_score` that the data has.
-        cache (`bool`, *optional*, defaults to `True`): keep scores on disk and find them again; resuming needs it.
-        observe (`bool`, *optional*, defaults to `False`): collect what a summary shows.
-        engine (`Callable`, *optional*): scores shards instead of this process, as [`score_shards`] does.
-        progress (`bool`, *optional*, defaults to `True`): show bars.
+        overwrite_scores (`bool`, *optional*, defaults to `False`): replace an existing column `scar_score`.
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk; required for resuming.
+        observe (`bool`, *optional*, defaults to `False`): whether to collect the contents of a summary.
+        engine (`Callable`, *optional*): scores the shards instead of [`score_shards`].
+        progress (`bool`, *optional*, defaults to `True`): whether to show progress bars.
 
     Returns:
         [`RunResult`].
 
     Raises:
-        `ValueError`: if `k`, the data or the output are not what they must be; before anything is written.
+        `ValueError`: if `k`, the data or the output is invalid; before anything is written.
     """
     criteria = Criteria.of(k)
     output = Path(output)
-    # An output without a manifest is not one of ours, whatever the run is.
+    # scar-hf never writes an output without a manifest.
     check_output(output, overwrite or find_manifest(output) is not None)
     if overwrite or not output.exists():
         check_replaceable(output, data)
@@ -169,9 +169,9 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
 
     Args:
         shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
-        scorer ([`ScarScorer`]): with what.
-        cache (`bool`, *optional*, defaults to `True`): keep scores on disk, and find those of a run before.
-        progress (`bool`, *optional*, defaults to `True`): show a bar.
+        scorer ([`ScarScorer`]): the scorer.
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
 
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
@@ -181,13 +181,13 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
 
 
 def _sft_rows(shards: Sequence[Shard], reader: PairReader, output: Path) -> SftRows | None:
-    """What rows become for TRL: the same in all shards, by the columns of all."""
+    """Return the conversion of rows for TRL, which is the same for all shards."""
     names = dict.fromkeys(name for shard in shards for name in first_columns(shard)[0])
     sft = SftRows.of(list(names), reader) if names else None
     if sft is not None and output.suffix == ".csv" and not sft.as_text:
         raise ValueError(
-            f"{output} cannot hold conversations, which the rows become for TRL: write .jsonl or .parquet, or leave "
-            "`sft_format` (--sft-format) out."
+            f"{output} cannot hold the conversations to which the rows are converted for TRL: write .jsonl or .parquet, or "
+            "omit `sft_format` (--sft-format)."
         )
     return sft
 
@@ -200,7 +200,7 @@ def _check_columns(
     explain: bool,
     one_table: bool,
 ) -> None:
-    """Find what is wrong with the columns before any work goes into the rows."""
+    """Check the columns before any work is done."""
     schema: pa.Schema | None = None
     for shard in shards:
         names, own = first_columns(shard)
@@ -227,7 +227,7 @@ def _check_columns(
 
 
 def _count(shards: Sequence[Shard]) -> int | None:
-    """Rows of all shards where that can be told quickly, for the progress bar."""
+    """Return the number of rows of all shards for the progress bar, if it can be found quickly."""
     total = 0
     for shard in shards:
         rows = shard.count_rows()

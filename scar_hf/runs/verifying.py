@@ -1,4 +1,4 @@
-"""An output against its manifest: what can be computed again is, and what cannot is listed."""
+"""Verifies an output against its manifest: recomputes what can be recomputed, and lists the rest."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
 from ..scoring.scorer import SCORE_COLUMN
 from ..selecting.criteria import count_of
 
-# What others put into a folder that came from the Hub.
+# Files that the Hub and its tools add to a folder.
 _FOREIGN = (".gitattributes", ".cache/", f"{IMAGES}/", CARD)
 _DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
@@ -26,12 +26,12 @@ _DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, Attri
 @dataclass(frozen=True)
 class Check:
     """
-    One thing that [`verify_manifest`] looked at.
+    One check of [`verify_manifest`].
 
     Args:
-        what (`str`): what was looked at.
-        passed (`bool`, *optional*): whether it is as the manifest says; `None` if it could not be looked at.
-        detail (`str`): what was found.
+        what (`str`): what was checked.
+        passed (`bool`, *optional*): whether it matches the manifest; `None` if it could not be checked.
+        detail (`str`): the finding.
     """
 
     what: str
@@ -41,8 +41,8 @@ class Check:
 
 def verify_manifest(path: str | Path) -> list[Check]:
     """
-    Check an output against its manifest: that its files, lists and inputs are byte for byte those that it names, that it holds
-    no others, and that counts, threshold and the ranker are what can be found out of them again.
+    Verify an output against its manifest: that its files, lists and inputs have the recorded hashes, that there are no other
+    files, and that counts, threshold and ranker match.
 
     Args:
         path (`str` or `Path`): the output, or its manifest.
@@ -83,11 +83,11 @@ def _checks(manifest: Mapping[str, Any], file: Path) -> Iterator[Check]:
     if manifest["parent"]:
         yield _check_input(manifest["parent"], folder, "parent manifest")
     yield _check_ranker(manifest["ranker"])
-    yield Check("scores", None, "of rows that were left out, and the settings and versions, are not computed again")
+    yield Check("scores", None, "of rows that were left out, settings and versions are not recomputed")
 
 
 def _check_rows(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    """Count the rows, and compare the counts with each other and with what was asked for."""
+    """Count the rows, and compare the counts with each other and with the criteria."""
     output, selection, k = manifest["output"], manifest["selection"], manifest["options"].get("k")
     data = folder if (folder.name == output["name"] and (folder / MANIFEST).is_file()) else file_named(folder, output["name"])
     scores: list[Any] = []
@@ -137,7 +137,7 @@ def _check_lists(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _check_folder(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    """Look for files that the manifest does not name, and for a card that takes others for the rows."""
+    """Look for files that the manifest does not name, and for a card that names wrong files as rows."""
     names = [entry["name"] for entry in manifest["output"]["files"]]
     known = {MANIFEST, *names, *(manifest[key] for key in ("skipped_rows", "dropped_rows") if manifest.get(key))}
     other = sorted(name for name in files_in(folder) if name not in known and not name.startswith(_FOREIGN))
@@ -172,7 +172,7 @@ def _check_file(kind: str, path: Path, digest: str) -> Check:
 def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") -> Check:
     """Inputs that were moved or deleted are reported, but are not a failure of the output."""
     if "sha256" not in entry:
-        return Check(f"{kind} {entry['path']}", None, "is on the Hub and was not fetched")
+        return Check(f"{kind} {entry['path']}", None, "is on the Hub and was not downloaded")
     named = Path(entry["path"])
     path = next((p for p in (named, folder / named, folder / named.name) if p.is_file()), None)
     if path is None:
@@ -181,7 +181,7 @@ def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") ->
 
 
 def _check_ranker(ranker: Mapping[str, Any]) -> Check:
-    """Compare the ranker with the folder of its name, if there is one; of one on the Hub only the commit is known."""
+    """Compare the ranker with the folder of its name, if there is one; for a ranker on the Hub, only the commit is known."""
     name, weights = ranker["model"], ranker.get("weights")
     if name is None and weights is None:
         return Check("ranker", None, "none, or only in memory: another method scored the rows")
