@@ -42,10 +42,12 @@ class Selection(Shown, Selected):
     Example:
 
     ```python
-    >>> selection = scar_rank(ds).select(0.1)
-    >>> len(selection), selection.threshold
-    (1500, 2.1)
-    >>> trainer = SFTTrainer(model, train_dataset=selection.dataset)
+    >>> from scar_hf import scar_rank
+
+    >>> selection = scar_rank(ds).select(0.25, stratify_by="source")
+    >>> len(selection), len(selection.dropped), selection.threshold > 0
+    (6, 18, ...)
+    >>> best = selection.dataset
     ```
     """
 

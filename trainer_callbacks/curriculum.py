@@ -31,7 +31,7 @@ def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 
 
     ```python
     >>> curriculum_order(np.array([0.1, 0.9, 0.5]), draws=6, start=1, widen=1.0).tolist()
-    [1, 1, 2, 2, 1, 2]
+    [1, 1, 1, 1, 2, 1]
     ```
     """
     n = len(scores)

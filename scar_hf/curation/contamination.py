@@ -34,10 +34,14 @@ class Contamination(RowStep):
     Example:
 
     ```python
-    >>> finder = Contamination({"test": rows_of(evaluation, PairReader())})
-    >>> finder.add(rows_of(ds, PairReader()))
-    >>> finder.dropped()
-    {5: "in the evaluation set: row 12 of test, 13-gram 'a rectangular garden is twice as long as it is wide and its' (1 of 9)"}
+    >>> from datasets import Dataset
+    >>> from scar_hf.curation import contamination_of, curate
+
+    >>> question = "A garden is twice as long as it is wide, and its fence is 60 metres long. How wide is it?"
+    >>> test = Dataset.from_dict({"instruction": [question], "response": ["10 metres."]})
+    >>> ds = Dataset.from_dict({"instruction": ["What is moss?", question], "response": ["A plant.", "Ten metres."]})
+    >>> list(curate(ds, [contamination_of({"test": test})]).dropped)
+    [1]
     ```
     """
 

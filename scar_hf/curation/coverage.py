@@ -39,14 +39,6 @@ class LanguageCoverage:
     Args:
         languages (`Sequence[str]`):
             ISO 639-1 codes of the languages that the ranker was trained on; if empty, nothing is counted.
-
-    Example:
-
-    ```python
-    >>> coverage = LanguageCoverage(["en"])
-    >>> for row in coverage.watch(rows_of(ds, PairReader())): ...
-    >>> coverage.report()
-    ```
     """
 
     def __init__(self, languages: Sequence[str]) -> None:

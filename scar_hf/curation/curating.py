@@ -27,15 +27,6 @@ class Curation:
 
     Args:
         steps (`Sequence[Step]`): the steps in order.
-
-    Example:
-
-    ```python
-    >>> curation = Curation([Languages(["en"]), ExactDuplicates(), NearDuplicates(0.8)])
-    >>> curation.add(rows)
-    >>> curation.dropped(scores)
-    {3: 'near-duplicate of row 17 (Jaccard 0.83)', 8: 'language: de (0.98)'}
-    ```
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -117,11 +108,16 @@ def curate(
     Example:
 
     ```python
-    >>> from scar_hf.curation import Languages, NearDuplicates, curate
+    >>> from datasets import Dataset
+    >>> from scar_hf.curation import ExactDuplicates, Refusals, curate
 
-    >>> curated = curate(ds, [Languages(["en"]), NearDuplicates(0.8)])
-    >>> len(curated.dataset), curated.dropped
-    (998, {17: 'near-duplicate of row 3 (Jaccard 0.91)', 204: 'language: de (0.98)'})
+    >>> responses = ["A plant.", "I'm sorry, but I can't help with that.", "A plant."]
+    >>> ds = Dataset.from_dict({"instruction": ["What is moss?"] * 3, "response": responses})
+    >>> curated = curate(ds, [Refusals(), ExactDuplicates()])
+    >>> len(curated.dataset), sorted(curated.dropped)
+    (1, [1, 2])
+    >>> curated.dropped[2]
+    'duplicate of row 0'
     ```
     """
     check_dataset(ds)

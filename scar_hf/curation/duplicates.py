@@ -18,10 +18,12 @@ class ExactDuplicates:
     Example:
 
     ```python
-    >>> finder = ExactDuplicates()
-    >>> finder.add(rows_of(ds, PairReader()))
-    >>> finder.dropped()
-    {17: 'duplicate of row 3'}
+    >>> from datasets import Dataset
+    >>> from scar_hf.curation import ExactDuplicates, curate
+
+    >>> ds = Dataset.from_dict({"instruction": ["2 + 2?"] * 2, "response": ["4"] * 2})
+    >>> curate(ds, [ExactDuplicates()]).dropped
+    {1: 'duplicate of row 0'}
     ```
     """
 

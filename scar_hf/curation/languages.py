@@ -49,10 +49,13 @@ class Languages(RowStep):
     Example:
 
     ```python
-    >>> finder = Languages(["en"])
-    >>> finder.add(rows_of(ds, PairReader()))
-    >>> finder.dropped()
-    {8: 'language: de (0.98)'}
+    >>> from datasets import Dataset
+    >>> from scar_hf.curation import Languages, curate
+
+    >>> responses = ["Bees eat nectar and pollen from many flowers.", "Bienen fressen Nektar und Pollen von vielen Blumen."]
+    >>> ds = Dataset.from_dict({"instruction": [""] * 2, "response": responses})
+    >>> curate(ds, [Languages(["en"])]).dropped
+    {1: 'language: de (...)'}
     ```
     """
 
@@ -97,8 +100,10 @@ class Languages(RowStep):
         Example:
 
         ```python
-        >>> Languages(["en"]).identify("Die Hauptstadt von Frankreich ist Paris, und sie liegt an der Seine.")
-        ('de', 0.9999...)
+        >>> from scar_hf.curation import Languages
+
+        >>> Languages(["en"]).identify("Die Hauptstadt von Frankreich ist Paris, und sie liegt an der Seine.")[0]
+        'de'
         ```
         """
         for text in texts:

@@ -47,10 +47,14 @@ class NearDuplicates:
     Example:
 
     ```python
-    >>> finder = NearDuplicates(threshold=0.8)
-    >>> finder.add(rows_of(ds, PairReader()))
-    >>> finder.dropped(scores)
-    {3: 'near-duplicate of row 17 (Jaccard 0.83)'}
+    >>> from datasets import Dataset
+    >>> from scar_hf.curation import NearDuplicates, curate
+
+    >>> text = "Bees eat nectar and pollen, which they collect from the flowers of many plants in gardens and meadows"
+    >>> responses = [f"{text} all summer.", f"{text} all summer!", "Moss is a small plant."]
+    >>> ds = Dataset.from_dict({"instruction": ["Tell me something."] * 3, "response": responses})
+    >>> curate(ds, [NearDuplicates(0.8)]).dropped
+    {1: 'near-duplicate of row 0 (Jaccard ...)'}
     ```
     """
 

@@ -143,10 +143,13 @@ class Refusals(RowStep):
     Example:
 
     ```python
-    >>> finder = Refusals()
-    >>> finder.add(rows_of(ds, PairReader()))
-    >>> finder.dropped()
-    {5: "refusal ('I can't help with that.')", 9: "empty phrase ('Sure!')"}
+    >>> from datasets import Dataset
+    >>> from scar_hf.curation import Refusals, curate
+
+    >>> responses = ["A plant.", "I'm sorry, but I can't help with that."]
+    >>> ds = Dataset.from_dict({"instruction": ["What is moss?"] * 2, "response": responses})
+    >>> list(curate(ds, [Refusals()]).dropped)
+    [1]
     ```
     """
 
