@@ -1,4 +1,4 @@
-"""The examples of docstrings run; `ds` in them is an instruction set. Those that need a network or a user's files do not run."""
+"""The examples of docstrings run; `ds` in them is an instruction set. Those that need a network or files of a user do not."""
 
 import ast
 import doctest
