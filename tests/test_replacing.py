@@ -30,7 +30,7 @@ def test_what_belongs_to_somebody_else_is_left_alone(tmp_path, small, write_json
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).unlink()
     for name in ("manifest.json", "skipped.jsonl", "x.dropped.jsonl"):
-        with pytest.raises(ValueError, match=r"a name that scar-hf gives"):
+        with pytest.raises(ValueError, match=r"a name that scar-hf reserves"):
             select_files(data, tmp_path / "d" / name, small, 2, progress=False)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.txt").write_text("precious")

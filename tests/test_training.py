@@ -24,8 +24,8 @@ from scar_hf.training import (
     split_by_prompt,
 )
 from scar_hf.training.augmentation import Augmentation, cut_to, strip_comments, strip_markdown
-from scar_hf.training.collator import TripleCollator
 from scar_hf.training.negatives import HELD_OUT_REFUSALS
+from scar_hf.training.trainer import TripleCollator
 
 CPU = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no"}
 

@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from .diversity import DiversityScorer
     from .language_model import LanguageModelScorer
     from .options import COMBINATIONS, MethodOptions
-    from .scorer import MethodScorer
-    from .scoring import score_source
+    from .scorer import MethodScorer, score_source
     from .simple import ColumnScorer, LongestScorer, RandomScorer
 
 __getattr__, __dir__ = lazy_names(
@@ -22,8 +21,7 @@ __getattr__, __dir__ = lazy_names(
         "diversity": ("DiversityScorer",),
         "language_model": ("LanguageModelScorer",),
         "options": ("COMBINATIONS", "MethodOptions"),
-        "scorer": ("MethodScorer",),
-        "scoring": ("score_source",),
+        "scorer": ("MethodScorer", "score_source"),
         "simple": ("ColumnScorer", "LongestScorer", "RandomScorer"),
     },
 )

@@ -11,8 +11,7 @@ from ..ranks import mean_ranks
 from ..scoring.datasets import ScoredRows
 from ..scoring.scorer import ScarScorer
 from .options import COMBINATIONS
-from .scorer import MethodScorer
-from .scoring import score_with
+from .scorer import MethodScorer, score_with
 
 # Reciprocal rank fusion: the larger this constant, the less the first ranks dominate (Cormack, Clarke and Buettcher, 2009).
 _RANK_OFFSET = 60

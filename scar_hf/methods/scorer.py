@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .._version import __version__
+from ..curation.coverage import score_watched
 from ..files import Shard
 from ..rows.pairs import RowPairs
+from ..rows.source import RowSource
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
-from ..scoring.datasets import ScoredRows, score_each
+from ..scoring.datasets import ScoredRows, score_all, score_each
 from ..scoring.known_rows import score_missing
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
@@ -125,3 +128,26 @@ class MethodScorer(ScarScorer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["arguments"], **state["settings"])  # type: ignore[misc]
+
+
+def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+    """
+    Score shards in this process by the ranker or by another method.
+
+    Args:
+        scorer ([`~scar_hf.ScarScorer`]): the scorer.
+        shards (`Sequence[Shard]`): the data, in order.
+        cache (`bool`): whether to cache scores on disk.
+        bar (`tqdm`): a progress bar of rows.
+
+    Returns:
+        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+    """
+    if isinstance(scorer, MethodScorer):
+        return scorer.score_shards(shards, cache, bar)
+    return score_watched(scorer, shards, cache, bar)
+
+
+def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
+    """Score a dataset by the ranker or by another method, as [`~scar_hf.scoring.datasets.score_all`]."""
+    return score_all(score_with, RowSource(ds, scorer.reader), scorer, cache, progress)

@@ -14,8 +14,8 @@ from ..selecting.audit import audit_in_words
 from ..selecting.criteria import Criteria
 from .captions import captions_of, foot_of, intro_of, lead_of
 from .figures import check_matplotlib, draw, score_histogram
-from .form_map import ENCODER_MISSING
 from .numbers import (
+    ENCODER_MISSING,
     SHOWN_MEASURES,
     counts_of,
     example_rows,

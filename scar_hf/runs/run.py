@@ -15,7 +15,7 @@ from ..files import Shard, check_output, merge_schemas, open_shards
 from ..manifest.description import check_unchanged, describe_files, describe_selection, file_times
 from ..manifest.replacing import check_replaceable
 from ..manifest.sidecars import find_manifest, is_output_of, reason_lines, write_sides
-from ..methods.scoring import score_with
+from ..methods.scorer import score_with
 from ..progress import hidden
 from ..rows.pairs import PairReader
 from ..rows.sft import SftRows

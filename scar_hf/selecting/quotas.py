@@ -8,11 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
-
-from ..rows.pairs import PairReader
-from ..rows.source import RowSource
-from .criteria import Criteria, StratifyBy, read_stratify_by
 
 logger = logging.getLogger(__name__)
 
@@ -81,31 +76,10 @@ def largest_remainder(shares: Sequence[int | Fraction], count: int) -> list[int]
     return parts
 
 
-def group_rows(ds: Dataset, stratify_by: StratifyBy) -> Groups:
-    """
-    Group rows by the value of a column. Rows with no value or NaN form a group of their own.
-
-    Args:
-        ds ([`~datasets.Dataset`]): n rows.
-        stratify_by (`str` or `Mapping`):
-            A column, whose groups keep their shares of the data. Or `{column: {value: share}}`, weights that need not sum
-            to 1; values not listed get no rows.
-
-    Returns:
-        [`Groups`].
-
-    Raises:
-        `ValueError`: if the column is missing or holds lists or dictionaries, a share is not a number >= 0, or no row
-        has one of the listed values.
-    """
-    Criteria(1, stratify_by=stratify_by).check_columns(ds.column_names)
-    name, shares = read_stratify_by(stratify_by)
-    return group_values(RowSource(ds, PairReader()).column(name), name, shares)
-
-
 def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] | None = None) -> Groups:
     """
-    Group rows by the values of a column, as [`group_rows`] does.
+    Group rows by the values of a column. Rows without a value form a group of their own; values not listed in `shares` get
+    no rows.
 
     Args:
         values (`Iterable`): n values.

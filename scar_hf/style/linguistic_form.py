@@ -1,6 +1,7 @@
 """Measures of linguistic form: how a response is worded, regardless of its content."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -8,7 +9,6 @@ import numpy as np
 
 from .diversity import lexical_diversity
 from .function_words import FUNCTION_WORDS
-from .layout import LAYOUT, count_layout
 from .measures import form_measures, root_of
 from .readability import SyllableCounter, flesch_reading_ease
 from .words import count_punctuation, count_sentences, lexical_words, number_words, readability_words
@@ -16,6 +16,32 @@ from .words import count_punctuation, count_sentences, lexical_words, number_wor
 logger = logging.getLogger(__name__)
 # Texts per batch: large enough for numpy to be efficient, small enough to bound memory for long texts.
 _TEXTS_AT_ONCE = 1000
+# The Markdown elements of a response.
+LAYOUT = ("headings", "list_items", "code", "bold")
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+\S", re.MULTILINE)
+_LIST_ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
+_INLINE_CODE = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
+_BOLD = re.compile(r"\*\*(?=\S)[^*\n]+?(?<=\S)\*\*|(?<!\w)__(?=\S)[^_\n]+?(?<=\S)__(?!\w)")
+
+
+def count_layout(text: str) -> tuple[int, int, int, int]:
+    """
+    Count Markdown elements; of fenced code, only the fences count.
+
+    Args:
+        text (`str`): a response.
+
+    Returns:
+        `tuple(int)`: headings; items of lists; pieces of code, fenced or in a line; pieces in bold.
+    """
+    parts = text.split("```") if "```" in text else [text]
+    prose = "\n".join(parts[::2])
+    return (
+        len(_HEADING.findall(prose)) if "#" in prose else 0,
+        len(_LIST_ITEM.findall(prose)),
+        len(parts) // 2 + (len(_INLINE_CODE.findall(prose)) if "`" in prose else 0),
+        len(_BOLD.findall(prose)) if "**" in prose or "__" in prose else 0,
+    )
 
 
 def count_words(text: str) -> int:
