@@ -25,7 +25,7 @@ class ScarMLP(nn.Module):
 
 
 def build_encoder(config: ScarConfig) -> PreTrainedModel:
-    """Build the encoder with random weights, with the pooler that its type has by default unless the config wants none."""
+    """Build the encoder with random weights, with its default pooler unless the config disables it."""
     if config.encoder_config.model_type == ScarStaticConfig.model_type:  # the class itself may have been loaded twice
         return ScarStaticEncoder(config.encoder_config)
     if not config.use_pooler:
@@ -37,7 +37,7 @@ def build_encoder(config: ScarConfig) -> PreTrainedModel:
 
 
 def real_tokens_first(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move padding on the left to the right, in token ids and mask of shape `(N, L)`."""
+    """Move left padding to the right, in token ids and mask of shape `(N, L)`."""
     if not _is_traced() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all()):
         return input_ids, attention_mask
     # Distinct keys, padding last, instead of a stable sort, which ONNX lacks.

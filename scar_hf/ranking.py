@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, DatasetDict
 
 from .curation.row_step import Step
 from .manifest.description import dataset_source, describe_run, describe_selection
@@ -16,7 +16,7 @@ from .methods import method_scorer, score_source
 from .overview import Overview, Shown, best_and_worst
 from .rows.pairs import PairReader, reasons_in_words
 from .rows.sft import SftRows, for_trl
-from .rows.source import RowSource
+from .rows.source import RowSource, check_dataset
 from .scoring.datasets import Prefilter, ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
 from .scoring.settings import BUNDLED_RANKER, with_settings
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .hub_cards import PushReport
     from .report import SelectionReport
 
+_OF_A_STREAM = "ds.filter(scar_filter(k=0.1), batched=True)"
 # Number of selections that a ranking caches.
 _REMEMBERED = 4
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
@@ -217,12 +218,6 @@ class ScarRanking(Shown):
 
         Returns:
             [`~scar_hf.report.SelectionReport`]: the report, with `.numbers` and `.save_figures(folder)`.
-
-        Example:
-
-        ```python
-        >>> scar_rank(ds).report("report.html", k=0.1, group_by="source")
-        ```
         """
         return self.select(k, stratify_by=stratify_by, diversity=diversity).report(path, group_by=group_by, **kwargs)
 
@@ -311,7 +306,9 @@ def scar_rank(
     >>> best, threshold = ranking.top(0.1), ranking.threshold(0.1)
     ```
     """
-    _check_dataset(ds)
+    check_dataset(
+        ds, "scar_rank", f"Its best rows are unknown before its end. Filter it with {_OF_A_STREAM}, or use streaming=False."
+    )
     if SCORE_COLUMN in ds.column_names and not overwrite:
         raise ValueError(
             f"The data already has a column {SCORE_COLUMN!r}. Remove it, or pass overwrite=True (--overwrite-scores on the "
@@ -400,16 +397,3 @@ def _scorer_of(
     if method != "scar":
         raise ValueError(f"Pass a scorer as `model`, or a method by its name, got both; the method is {method!r}.")
     return model
-
-
-def _check_dataset(ds: Any) -> None:
-    if isinstance(ds, Dataset):
-        return
-    if isinstance(ds, DatasetDict):
-        raise TypeError(f"scar_rank takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
-    if isinstance(ds, (IterableDataset, IterableDatasetDict)):
-        raise TypeError(
-            "scar_rank takes a datasets.Dataset, got a stream, whose best rows are unknown before its end. Filter it with "
-            "ds.filter(scar_filter(k=0.1), batched=True), or load it with streaming=False."
-        )
-    raise TypeError(f"scar_rank takes a datasets.Dataset, got {type(ds).__name__}.")

@@ -267,7 +267,9 @@ def select_once(
         return ranking, selection
     scores, skipped, truncated, settings, source, kept, options, curated, prefilter = parts[0]
     if len(scores) != len(ds):
-        raise ValueError(f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}: load the same.")
+        raise ValueError(
+            f"Process {state.process_index} has {len(ds)} rows, the main process {len(scores)}. Load the same data in all."
+        )
     ranking = ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source, prefilter=prefilter)
     return ranking, ranking.remember(Criteria(), kept, options, curated)
 

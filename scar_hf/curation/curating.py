@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
 from ..files import open_shards
 from ..rows.pairs import PairReader, RowPairs
-from ..rows.source import rows_of, rows_of_shard
+from ..rows.source import check_dataset, rows_of, rows_of_shard
 from ..scoring.scorer import SCORE_COLUMN
 from .contamination import Contamination
 from .row_step import Step
@@ -120,7 +120,7 @@ def curate(
     'duplicate of row 0'
     ```
     """
-    check_dataset(ds)
+    check_dataset(ds, "Curation")
     curation = Curation([step.fresh() for step in steps])
     numbers = _numbers(ds, scores)
     curation.add(rows_of(ds, PairReader(columns, turn, formatting_func)))
@@ -153,7 +153,7 @@ def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Co
         evaluation if isinstance(evaluation, Mapping) else {str(getattr(evaluation, "split", None) or "evaluation"): evaluation}
     )
     for one in sets.values():
-        check_dataset(one)
+        check_dataset(one, "Curation")
     reader = PairReader(columns)
     return Contamination({name: rows_of(one, reader) for name, one in sets.items()}, **settings)
 
@@ -182,11 +182,3 @@ def _numbers(ds: Dataset, scores: str | Sequence[float] | None) -> np.ndarray | 
         return np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`scores` must be numbers, one a row, and null or NaN where there is none: {error}.") from error
-
-
-def check_dataset(ds: Any) -> None:
-    """Raise a `TypeError` if `ds` is not a [`~datasets.Dataset`]."""
-    if isinstance(ds, DatasetDict):
-        raise TypeError(f"Curation takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
-    if not isinstance(ds, Dataset):
-        raise TypeError(f"Curation takes a datasets.Dataset, got {type(ds).__name__}.")

@@ -53,9 +53,9 @@ class Shard:
     A part of the data that is read on its own: a file, an Arrow folder, or a dataset on the Hub.
 
     Args:
-        name (`str`): the path within the folder of shards with `/`, the file's or folder's name, or the id on the Hub.
-        path (`Path`, *optional*): the file or the Arrow folder; `None` for a set on the Hub.
-        dataset ([`~datasets.Dataset`], *optional*): the rows of an Arrow folder or a set on the Hub, on disk.
+        name (`str`): the path within the folder of shards, with `/`; the name of the file or folder; or the id on the Hub.
+        path (`Path`, *optional*): the file or the Arrow folder; `None` for a dataset on the Hub or in memory.
+        dataset ([`~datasets.Dataset`], *optional*): the rows, except for files.
         numbers (`np.ndarray`, *optional*): numbers of the rows to read, ascending; by default all.
     """
 
@@ -101,7 +101,7 @@ class Shard:
         return csv_header(self.path) if self.path.suffix == ".csv" else None
 
     def count_rows(self) -> int | None:
-        """Rows, where that can be told much faster than by reading them; a blank line may be counted as one."""
+        """Return the number of rows if it can be found quickly; blank lines may be counted."""
         if self.numbers is not None:
             return len(self.numbers)
         if self.dataset is not None:

@@ -64,7 +64,7 @@ def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str,
         `dict`: the section `selection` of a manifest.
     """
     n, unscored = len(scored.scores), int(np.count_nonzero(scored.is_unscored))
-    counts = {
+    counts: dict[str, Any] = {
         "rows": n,
         "scored": n - len(scored.skipped) - unscored,
         "skipped": len(scored.skipped),

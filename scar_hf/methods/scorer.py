@@ -13,11 +13,13 @@ from ..rows.pairs import RowPairs
 from ..rows.source import RowSource
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
-from ..scoring.datasets import ScoredRows, score_all, score_each
+from ..scoring.datasets import ScoredRows, score_each
 from ..scoring.known_rows import score_missing
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
 from ..scoring.tokenization import TokenizedTexts, tokenize
+from ..selecting.cascade import score_all
+from ..selecting.criteria import Criteria
 
 
 class MethodScorer(ScarScorer):
@@ -148,6 +150,8 @@ def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tq
     return score_watched(scorer, shards, cache, bar)
 
 
-def score_source(ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False) -> ScoredRows:
-    """Score a dataset by the ranker or by another method, as [`~scar_hf.scoring.datasets.score_all`]."""
-    return score_all(score_with, RowSource(ds, scorer.reader), scorer, cache, progress)
+def score_source(
+    ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False, criteria: Criteria | None = None
+) -> ScoredRows:
+    """Score a dataset by the ranker or by another method, as [`~scar_hf.selecting.cascade.score_all`]."""
+    return score_all(criteria, score_with, RowSource(ds, scorer.reader), scorer, cache, progress)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, Features
+from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 
 from ..files import Batch, LongRow, Shard, columns_of, dataset_of
 from .pairs import PairReader, RowPairs
@@ -101,6 +101,16 @@ class RowSource:
             for count, columns in columns_of_shard(shard, self.reader, extra):
                 yield start, count, columns
                 start += count
+
+
+def check_dataset(ds: Any, taker: str, advice: str = "Load it with streaming=False.") -> None:
+    """Raise a `TypeError`, with advice for streams, unless the function `taker` got a [`~datasets.Dataset`]."""
+    if isinstance(ds, DatasetDict):
+        raise TypeError(f"{taker} takes one datasets.Dataset, got a DatasetDict: pass one of its splits, {list(ds)}.")
+    if isinstance(ds, (IterableDataset, IterableDatasetDict)):
+        raise TypeError(f"{taker} takes a datasets.Dataset, got a stream. {advice}")
+    if not isinstance(ds, Dataset):
+        raise TypeError(f"{taker} takes a datasets.Dataset, got {type(ds).__name__}.")
 
 
 def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:

@@ -184,7 +184,7 @@ def check_prefilter(prefilter: float | str | None, min_recall: float | None, see
     """Raise a `ValueError` if an option of the prefilter is out of range, before any work is done."""
 
     def is_share(value: Any) -> bool:
-        return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and 0 < value <= 1
+        return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and bool(0 < value <= 1)
 
     if prefilter is not None and prefilter != AUTO and not is_share(prefilter):
         raise ValueError(f"`prefilter` must be a share in (0, 1], or {AUTO!r}, got {prefilter!r}.")

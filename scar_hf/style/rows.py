@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from ..progress import hidden
 from ..rows.pairs import PairReader, RowPairs, reasons_in_words
-from ..rows.source import rows_of
+from ..rows.source import check_dataset, rows_of
 from .linguistic_form import FormReader
 from .measures import SURPRISAL
 from .surprisal import Surprisal, as_surprisal
@@ -106,9 +106,7 @@ def style_measures(
         `TypeError`: if `ds` is not a [`~datasets.Dataset`].
         `ValueError`: if the columns fit no format, and as [`Surprisal.measure`].
     """
-    if not isinstance(ds, Dataset):
-        splits = f": pass one of its splits, {list(ds)}" if isinstance(ds, DatasetDict) else ""
-        raise TypeError(f"Style is measured of a datasets.Dataset, got {type(ds).__name__}{splits}.")
+    check_dataset(ds, "style_measures")
     if lm is None and kwargs:
         raise ValueError(f"The settings {sorted(kwargs)} are for a language model: pass `lm`.")
     form = FormReader(language)
