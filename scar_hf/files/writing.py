@@ -82,8 +82,8 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
         path (`Path`): a .jsonl, .jsonl.gz, .jsonl.zst, .json, .csv or .parquet file.
         batches (`Iterable[Batch]`): the rows.
         schema (`pa.Schema`, *optional*):
-            The types of a Parquet file's columns, by default those of the first table; objects need it. For CSV its names
-            are the header, by default those of the first row. JSON writes what each row has.
+            The column types of a Parquet file; required for objects, by default those of the first table. For CSV, its names
+            are the header; by default the columns of the first row. JSON writes the columns of each row.
         safe_csv (`bool`, *optional*, defaults to `False`): as for [`~scar_hf.files.text.format_rows`].
 
     Returns:

@@ -47,9 +47,9 @@ class OutputWriter:
         counts (`Sequence[int]`): number of rows of each.
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of all rows.
         written (`np.ndarray`): numbers of the rows to write.
-        explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): what more to say of each.
-        observations ([`~scar_hf.runs.observations.Observations`], *optional*): looks at the rows as they pass.
-        sft ([`~scar_hf.rows.sft.SftRows`], *optional*): what the rows become, for TRL; without it they stay as they are.
+        explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): explains each row.
+        observations ([`~scar_hf.runs.observations.Observations`], *optional*): examines the rows.
+        sft ([`~scar_hf.rows.sft.SftRows`], *optional*): converts the rows for TRL; by default they stay as they are.
         safe_csv (`bool`, *optional*, defaults to `False`): as for [`~scar_hf.files.text.format_rows`].
     """
 

@@ -93,8 +93,8 @@ def select_files(
             Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.rows.sft.to_sft_format`] does.
         safe_csv (`bool`, *optional*, defaults to `False`):
             Write an apostrophe before texts of a CSV output that a spreadsheet would take for a formula.
-        group_by (`str`, *optional*): a column to count what came in and what stayed by.
-        split (`str`, *optional*): of a set on the Hub or a saved `DatasetDict`.
+        group_by (`str`, *optional*): a column by which to count input rows and kept rows.
+        split (`str`, *optional*): the split of a dataset on the Hub or of a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
         overwrite_scores (`bool`, *optional*, defaults to `False`): replace an existing column `scar_score`.
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk; required for resuming.
