@@ -1,11 +1,9 @@
 """Converts checkpoints of scar-tool, the paper's code, to native rankers. Every key is checked, and no code is executed."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import cached_file
@@ -140,9 +138,9 @@ def _read_config(source: str, what: str, revision: str | None = None) -> dict[st
     """Read a config.json without running code that it refers to."""
     try:
         values, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
-    except OSError as error:
+    except (OSError, TypeError, RecursionError) as error:
         raise ValueError(f"No config.json can be read at {source!r} ({what}): {error}") from error
-    if not values:
+    if not values or not isinstance(values, dict):
         raise ValueError(f"No config.json found at {source!r} ({what}).")
     return values
 
@@ -178,10 +176,10 @@ def _read_weights(checkpoint: str, revision: str | None) -> dict[str, torch.Tens
         raise ValueError(f"{checkpoint!r} has neither model.safetensors nor pytorch_model.bin.")
     try:
         weights = load_file(file) if name.endswith(".safetensors") else torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged pickle raises whatever its bytes lead to
         raise ValueError(
             f"{name} of {checkpoint!r} cannot be read: it is damaged, cut off, or holds more than tensors, which is not "
-            f"executed. {str(error).splitlines()[0]}"
+            f"executed. {str(error).partition(chr(10))[0]}"
         ) from error
     wrong = (
         [key for key, value in weights.items() if not isinstance(value, torch.Tensor)] if isinstance(weights, dict) else ["."]

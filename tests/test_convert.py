@@ -197,3 +197,18 @@ def test_head_widths_follow_the_encoder_unless_set(encoder_folder):
     assert ScarModel.from_encoder(str(encoder_folder), ScarConfig(max_length=64)).config.surprisal_size == 32
     narrow = ScarModel.from_encoder(str(encoder_folder), ScarConfig(head_size=16, surprisal_size=8))
     assert (narrow.surprisal_head.out_proj.out_features, narrow.score_head.dense.in_features) == (8, 40)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"5", b"[1]", b"\xff", b""])
+def test_a_config_that_cannot_be_read_is_said(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"No config.json (can be read|found) at .* \(the checkpoint\)"):
+        convert_scar_tool_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", b"\x80\x02}q\x00", b"PK\x03\x04"])
+def test_weights_that_cannot_be_read_are_said(content, gte, tmp_path):
+    checkpoint, _, _ = gte()
+    (Path(checkpoint) / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"pytorch_model.bin of .* cannot be read"):
+        convert_scar_tool_checkpoint(checkpoint)

@@ -410,3 +410,44 @@ def test_train_help_lists_everything(capsys):
     assert main(["train", "--help"]) == 0
     shown = capsys.readouterr().out
     assert "--train_files" in shown and "--head_learning_rate" in shown and "--learning_rate" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b"[]", "The encoder .* cannot be loaded: TypeError"),
+        ("config.json", b'{"model_type": "bert", "hidden_size": "x"}', "expected int, got str"),
+        ("model.safetensors", b"junk", "The encoder .* cannot be loaded: SafetensorError"),
+        ("tokenizer.json", b'{"a', "The encoder .* cannot be loaded: Unterminated string"),
+        (None, "--response_max_length=-1", "--response_max_length must be at least 3"),
+        (None, "--instruction_max_length=500", "at most what the encoder reads, 128, got 500"),
+    ],
+)
+def test_a_damaged_encoder_is_named_in_a_line(name, content, message, encoder_folder, write_jsonl, tmp_path, capsys):
+    triples = write_jsonl([{"instruction": f"q {i}", "direct": f"d {i}", "human": f"h {i}"} for i in range(20)])
+    more = [] if name is not None else [content]
+    if name is not None:
+        (encoder_folder / name).write_bytes(content)
+    command = [
+        "train",
+        "--train_files",
+        triples,
+        "--encoder",
+        encoder_folder,
+        "--output_dir",
+        tmp_path / "out",
+        "--use_cpu",
+        *more,
+    ]
+    assert main([*map(str, command), "--report_to", "none"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_ranker_reads_no_more_than_its_encoder(encoder_folder, write_jsonl, tmp_path, caplog):
+    triples = write_jsonl([{"instruction": f"q {i}", "direct": f"d {i}", "human": f"h {i}"} for i in range(40)])
+    command = ["train", "--train_files", triples, "--encoder", encoder_folder, "--output_dir", tmp_path / "out", "--use_cpu"]
+    assert main([*map(str, command), "--report_to", "none", "--max_steps", "1", "--disable_tqdm", "True"]) == 0
+    assert "reads at most 128 tokens, and so will the ranker" in caplog.text
+    scorer = ScarScorer.from_pretrained(str(tmp_path / "out"), device="cpu", dtype="float32")
+    assert scorer.read_length == 128 and np.isfinite(scorer.score("q", "word " * 1000))

@@ -59,7 +59,7 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
         kind = values.get("model_type")
     except Exception as error:  # transformers raises OSError for a missing file, and various exceptions for other JSON
         if Path(path).is_dir():
-            raise ValueError(f"The config of {path!r} is invalid: {_why(error)}") from error
+            raise ValueError(f"The config of {path!r} is invalid: {reason_of(error)}") from error
         if not isinstance(error, OSError):
             raise
         raise ValueError(
@@ -75,7 +75,7 @@ def read_config(path: str, revision: str | None = None) -> ScarConfig:
         _check_limits(values)
         return ScarConfig.from_dict(values)
     except Exception as error:  # config options raise various exceptions for values of the wrong type
-        raise ValueError(f"The config of {path!r} is invalid: {_why(error)}") from error
+        raise ValueError(f"The config of {path!r} is invalid: {reason_of(error)}") from error
 
 
 def _check_limits(values: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ def load_ranker(
                 path, revision=revision, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
             )
     except Exception as error:  # transformers raises various exceptions for damaged files
-        raise ValueError(f"The weights of {path!r} cannot be loaded: {_why(error)}. Save the ranker again.") from error
+        raise ValueError(f"The weights of {path!r} cannot be loaded: {reason_of(error)}. Save the ranker again.") from error
     wrong = {
         name: sorted(map(str, info[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") if info.get(name)
     }
@@ -174,10 +174,10 @@ def load_tokenizer(path: str, revision: str | None = None) -> PreTrainedTokenize
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exception for unreadable files
-        raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {_why(error)}. Save the ranker again.") from error
+        raise ValueError(f"The tokenizer of {path!r} cannot be loaded: {reason_of(error)}. Save the ranker again.") from error
 
 
-def _why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Say in a line why a checkpoint cannot be read; libraries write pages, some with unsafe advice."""
     text = str(error)
     if "weights_only" in text:
