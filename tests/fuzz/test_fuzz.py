@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scar_hf import ScarScorer
 from scar_hf.files import open_shards
 from scar_hf.rows.pairs import PairReader
+from scar_hf.rows.source import rows_of_shard
 from scar_hf.runs import select_files, verify_manifest
 from scar_hf.training.saving import save_ranker
 
@@ -73,8 +74,10 @@ def test_rows_in_are_rows_scored_and_skipped(tmp_path_factory, small, several, n
     assert result.rows == len(several) + 1 == int(scored.sum()) + len(result.scored.skipped) and scored[0]
     assert set(np.flatnonzero(~scored).tolist()) == set(result.scored.skipped)
     assert all(check.passed is not False for check in verify_manifest(folder / name))
-    alone = small.score("q", "a")
-    assert abs(float(result.scored.scores[0]) - alone) < 1e-4
+    read = [row for shard in open_shards(data) for row in rows_of_shard(shard, small.reader)]
+    for i in np.flatnonzero(scored):
+        alone = small.score(*read[i].pairs[0])
+        assert abs(float(result.scored.scores[i]) - alone) < 1e-4
 
 
 @given(
@@ -103,12 +106,14 @@ def test_files_cut_or_corrupted_anywhere_are_errors_in_words(tmp_path_factory, n
         assert sum(len(batch) for shard in open_shards(path) for batch in shard.batches()) >= 0
 
 
-@given(PARTS, st.floats(0, 1), st.integers(0, 255))
+@given(PARTS, st.floats(0, 1), st.integers(0, 255) | st.none())
 @fuzz
 def test_a_ranker_damaged_anywhere_is_refused_or_scores_as_before(tmp_path_factory, ranker, name, place, byte):
+    """One byte is another, or the file ends there."""
     folder = shutil.copytree(ranker, tmp_path_factory.mktemp("damaged") / "ranker")
     content = bytearray((folder / name).read_bytes())
-    content[int(place * (len(content) - 1))] = byte
+    at = int(place * (len(content) - 1))
+    content[at:] = b"" if byte is None else bytes([byte]) + content[at + 1 :]
     (folder / name).write_bytes(content)
     try:
         scorer = ScarScorer.from_pretrained(str(folder), device="cpu", dtype="float32", backend="torch")
@@ -121,3 +126,27 @@ def test_a_ranker_damaged_anywhere_is_refused_or_scores_as_before(tmp_path_facto
         "Explain what bees eat, in 2 sentences.", "Bees eat nectar & pollen."
     )
     assert abs(found - expected) < 0.1
+
+
+# Of a config: numbers of any size and sign, other types, nesting.
+config_values = st.one_of(st.integers(-(2**70), 2**70), st.integers(-3, 100), st.floats(), st.none(), st.booleans(), values)
+
+
+@given(st.sampled_from(["", "encoder_config"]), st.integers(0, 10**6), config_values)
+@fuzz
+def test_a_config_with_any_value_is_refused_or_scores_as_before(tmp_path_factory, ranker, part, which, value):
+    folder = shutil.copytree(ranker, tmp_path_factory.mktemp("hostile") / "ranker")
+    config = json.loads((folder / "config.json").read_text())
+    changed = config[part] if part else config
+    name = sorted(changed)[which % len(changed)]
+    changed[name] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    try:
+        scorer = ScarScorer.from_pretrained(str(folder), device="cpu", dtype="float32", backend="torch")
+        found = scorer.score("Explain what bees eat.", "Bees eat nectar & pollen.")
+    except ValueError:
+        return
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    expected = ScarScorer.from_pretrained(str(ranker), device="cpu", dtype="float32", backend="torch")
+    assert abs(found - expected.score("Explain what bees eat.", "Bees eat nectar & pollen.")) < 0.1
