@@ -10,25 +10,18 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ..files import without_local_folders
 from ..scoring.checkpoints import resolve_checkpoint
+from ..training.evaluation import METRICS
 from .metadata import is_hub_id, license_metadata
 from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 
 # The name of our results in the Hub's metadata, by which they are found again.
 _TASK, _DATASET = "text-ranking", "scar-triples"
 _Z = 1.959964  # of a 95 % interval
-_COLUMNS = {
-    "llm_human": "LLM above human",
-    "length_matched": "lengths within 25 %",
-    "markdown_stripped": "Markdown stripped",
-    "comments_stripped": "comments stripped",
-    "longer_wins": '"the longer wins"',
-    "cross_instruction": "across instructions (AUC)",
-    "refusal_below_human": "refusal below human",
-    "refusal_below_llm": "refusal below LLM",
-    "right_question_human": "right question, human",
-    "right_question_llm": "right question, LLM",
-    "truncated_below": "truncated below itself",
-}
+# The metrics in the tables, named as in evaluations.
+_COLUMNS = (
+    *("llm_human", "length_matched", "markdown_stripped", "comments_stripped", "longer_wins", "cross_instruction"),
+    *("refusal_below_human", "refusal_below_llm", "right_question_human", "right_question_llm", "truncated_below"),
+)
 # Rankers of earlier versions have no intervals in their metrics; Wilson's need the number of comparisons.
 _COUNTS = {"llm_human": "pairs", "length_matched": "length_matched_pairs"}
 _PARTS = {"test": "instructions held out from training", "held_out": "sources held out from training"}
@@ -117,7 +110,7 @@ def ranker_card(
         example=code(_example(repo_id or Path(ranker).name), "python"),
         sources=_sources(training, licences or {}),
         facts=_facts(training) if training else [],
-        columns=[_COLUMNS[metric] for metric in _measured(metrics)],
+        columns=[METRICS[metric] for metric in _measured(metrics)],
         measured=_measured(metrics),
         intervals=any("intervals" in values for values in metrics.values()),
         evaluations=evaluations,
