@@ -61,13 +61,14 @@ def add_fields(parser: Any, options: Any, names: Sequence[str] = ()) -> None:
         if not found.metadata or (names and found.name not in names):
             continue
         meta, flag = found.metadata, f"--{found.name.replace('_', '-')}"
+        described = meta["help"].replace("%", "%%")  # argparse fills in values
         if meta["type"] is bool:
-            parser.add_argument(flag, action="store_true", help=meta["help"])
+            parser.add_argument(flag, action="store_true", help=described)
             continue
         more: dict[str, Any] = {"action": "append"} if "list" in str(found.type) else {}
         if "const" in meta:
             more = {"nargs": "?", "const": meta["const"]}
-        text = meta["help"].removesuffix(".") + ("" if found.default is None else f" (default: {found.default})")
+        text = described.removesuffix(".") + ("" if found.default is None else f" (default: {found.default})")
         more |= {"choices": meta.get("choices"), "metavar": meta.get("metavar", "X")}
         parser.add_argument(flag, type=meta["type"], default=found.default, help=text, **more)
 
