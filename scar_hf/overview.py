@@ -15,8 +15,8 @@ _LONGEST = 160
 _CSS = (
     ".scar-hf{font-size:13px;line-height:1.4;max-width:60em;overflow-x:auto}"
     ".scar-hf table{border-collapse:collapse;margin:.4em 0}"
-    ".scar-hf th,.scar-hf td{padding:.2em .7em .2em 0;text-align:left;vertical-align:top;background:none;color:inherit;"
-    "border:0;border-bottom:1px solid rgba(128,128,128,.3);white-space:normal;overflow-wrap:anywhere}"
+    ".scar-hf th,.scar-hf td{padding:.2em .7em .2em 0;text-align:left!important;vertical-align:top;background:none;"
+    "color:inherit;border:0;border-bottom:1px solid rgba(128,128,128,.3);white-space:normal;overflow-wrap:anywhere}"
     ".scar-hf th{font-weight:600;overflow-wrap:normal}.scar-hf td.n{white-space:nowrap}"
     ".scar-hf svg{display:block;width:100%;max-width:24em;height:3em;fill:currentColor}"
 )

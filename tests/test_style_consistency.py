@@ -181,3 +181,10 @@ def test_wrong_input_is_refused(plain):
         style_measures(plain, max_length=64)
     with pytest.raises(ValueError, match="at least 2"):
         style_consistency(plain, samples=1)
+
+
+def test_draws_in_which_all_rows_are_equal_have_no_ratio():
+    rare = np.full(200, 0.1)
+    rare[3] = 0.242857  # a third of the draws lack this row: their spread is a rounding error
+    change = compare(style_consistency(measured(code=rare)), style_consistency(measured(code=rare[:20])))["code"]
+    assert change.spread_change > 1 and (np.isnan(change.high) or change.high < 100)

@@ -18,6 +18,7 @@ _CSS = """
 .box th, .box td { text-align: right; } .box th:first-child, .box td:first-child { text-align: left; }
 .grid3 { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 20px; }
 .grid3 figure { max-width: 560px; }
+.box td:first-child, .box th:first-child { position: sticky; left: 0; background: var(--card); }
 section > .box + .caption, section > .box + .grid3, section > .box + .box { margin-top: 16px; }
 """
 _PAGE = """<!DOCTYPE html>

@@ -156,7 +156,9 @@ def compare(
         many = min(len(means_before), len(means_after))
         old, new = first[name], second[name]
         with np.errstate(invalid="ignore", divide="ignore"):
-            ratios = spreads_after[:many] / spreads_before[:many] - 1
+            # A draw in which all rows happen to be equal has no ratio; what rounding leaves of its spread is not one.
+            varied = np.where(spreads_before[:many] > 1e-6 * old.spread, spreads_before[:many], np.nan)
+            ratios = spreads_after[:many] / varied - 1
             change = float(np.divide(new.spread, old.spread)) - 1 if old.spread > 0 else float("nan")
         varies = old.spread > 0 and new.spread > 0
         changes[name] = Change(
