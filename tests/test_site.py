@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from site_pages import Pages, check_links, page_of  # noqa: E402
+from site_pages import Pages, check_links, page_of, write_commands  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,15 @@ def test_a_built_page_with_a_bad_link_is_found(tmp_path):
         "a.html: there is no ../out.html",
         "a.html loads https://cdn.example/x.js",
     ]
+
+
+def test_the_help_of_every_command_is_a_page(tmp_path):
+    from scar_hf.cli import _COMMANDS
+
+    write_commands(tmp_path)
+    page = (tmp_path / "reference" / "command_line.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## scar-hf (\w+)$", page, re.MULTILINE) == list(_COMMANDS)
+    assert "--method METHOD" in page
 
 
 def test_readme_fits_two_screens():

@@ -249,7 +249,7 @@ class CriteriaOptions:
     )
     min_recall: float | None = option(
         None,
-        "Score more rows until at least this share of the exact selection is found, with 95 % confidence.",
+        "Score more rows until at least this share of the exact selection is found, with a confidence of 0.95.",
         float,
         metavar="SHARE",
         decides_scoring=True,
