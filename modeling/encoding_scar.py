@@ -1,6 +1,7 @@
 """Building blocks of the ranker: the encoder, the layers of the heads, and joint encoding of texts."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,14 +27,15 @@ class ScarMLP(nn.Module):
 
 def build_encoder(config: ScarConfig) -> PreTrainedModel:
     """Build the encoder with random weights, with its default pooler unless the config disables it."""
-    if config.encoder_config.model_type == ScarStaticConfig.model_type:  # the class itself may have been loaded twice
-        return ScarStaticEncoder(config.encoder_config)
+    encoder_config: Any = config.encoder_config  # a config by now, whatever was given
+    if encoder_config.model_type == ScarStaticConfig.model_type:  # the class itself may have been loaded twice
+        return ScarStaticEncoder(encoder_config)
     if not config.use_pooler:
         try:
-            return AutoModel.from_config(config.encoder_config, trust_remote_code=False, add_pooling_layer=False)
+            return AutoModel.from_config(encoder_config, trust_remote_code=False, add_pooling_layer=False)
         except TypeError:  # encoders without a pooler do not have this argument
             pass
-    return AutoModel.from_config(config.encoder_config, trust_remote_code=False)
+    return AutoModel.from_config(encoder_config, trust_remote_code=False)
 
 
 def real_tokens_first(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
