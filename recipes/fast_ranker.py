@@ -26,7 +26,7 @@ from scar_hf.training.saving import calibration, save_ranker
 
 # Width of a token's state, of the heads and of the surprisal vector.
 SIZES = {"hidden_size": 128, "head_size": 128, "surprisal_size": 64}
-BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 5, 2e-3, 0.15
+BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 3, 2e-3, 0.1
 _MAX_LENGTH = 512
 # Of a selection of this share: how much lies in that best share of the fast ranker.
 RECALLS = ((0.01, 0.1), (0.05, 0.2), (0.1, 0.3), (0.25, 0.5))
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder of the ranker; scores are kept next to it")
     parser.add_argument("--teacher", default="scar-ranker", help="name, folder or Hub id of the ranker to learn from")
     parser.add_argument("--teacher_dtype", default="int8", help="precision of the teacher for training (default: int8)")
-    parser.add_argument("--texts", type=int, default=24_000, help="texts to train on, and the rest of Dolly (default: 24000)")
+    parser.add_argument("--texts", type=int, default=16_000, help="texts to train on, and the rest of Dolly (default: 16000)")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seed", type=int, default=13)
     args = parser.parse_args()
