@@ -155,7 +155,7 @@ def test_rows_whose_prompt_fills_the_length_are_counted(tiny_lm, sft_config, arg
     config = sft_config(max_length=64, save_strategy="steps", save_steps=2)
     with caplog.at_level(logging.WARNING, logger="scar_hf"):
         trainer = ScarSFTTrainer(tiny_lm, config, train_dataset=Dataset.from_list(rows), scar_args=arguments(scar_k=1.0))
-    assert "2 of the 6 rows selected are not trained on: their prompts fill max_length=64" in caplog.text
+    assert "2 of the 6 selected rows are not trained on: their prompts fill max_length=64" in caplog.text
     assert trainer.scar_too_long == 2 and len(trainer.train_dataset) == 4
     trained(trainer)
     assert [entry["scar/too_long"] for entry in trainer.state.log_history if "scar/kept" in entry] == [2]
