@@ -31,10 +31,14 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2Jred\u202eevil\x9b31m"
 def memory_of_reading(path) -> tuple[int, int]:
     """Rows of a file, and megabytes that a process takes to read it."""
     code = (
-        "import resource, sys\n"
+        "import re, resource, sys\n"
+        "from pathlib import Path\n"
         "from scar_hf.files import open_shards, read_dataset\n"
         "rows = sum(len(batch) for batch in open_shards(sys.argv[1])[0].batches())\n"
-        "print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)\n"
+        # Linux counts the memory of the process that started this one in ru_maxrss.
+        "status = Path('/proc/self/status')\n"
+        "peak = re.search(r'VmHWM:\\s+(\\d+)', status.read_text()) if status.exists() else None\n"
+        "print(rows, (int(peak[1]) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) // 1000)\n"
     )
     found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     rows, megabytes = map(int, found.stdout.split())
