@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, required=True, help="file of the ranker's scores; continued if it exists")
     parser.add_argument("--audits", type=int, default=200, help="audits of each selection and share (default: 200)")
     parser.add_argument("--timed", type=int, default=400, help="texts that both rankers are timed on (default: 400)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file, after each set")
     args = parser.parse_args()
     logging.getLogger("scar_hf").setLevel(logging.ERROR)
     sets = held_out_texts(args.data_dir)
@@ -89,8 +89,8 @@ def main() -> None:
         ]
         result["data"][name] = found
         print_table(name, found)
-    if args.json is not None:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        if args.json is not None:
+            args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def rates(texts: Sequence[Text], fast: ScarScorer) -> dict[str, float]:
