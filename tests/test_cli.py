@@ -279,7 +279,7 @@ def test_a_recipe_that_is_none_is_named_in_a_line(content, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
-@pytest.mark.parametrize("moment", [0.05, 0.2, 0.5, 1, 1.5, 2, 3, 4])
+@pytest.mark.parametrize("moment", [0.05, 0.5, 1.5, 3])
 def test_an_interrupt_at_any_time_ends_with_130_and_no_traceback(moment, rows, write_jsonl, tmp_path, tiny_ranker):
     command = ["select", write_jsonl(rows * 200), "-k", "3", "-o", tmp_path / "o.jsonl", "--model", tiny_ranker, "--no-cache"]
     # The signal comes when the command has begun, however long Python itself took to start.
