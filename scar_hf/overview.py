@@ -1,5 +1,6 @@
 """What results show of themselves: one line in a shell, a small table with a sparkline in a notebook."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -68,12 +69,12 @@ class Overview:
         return f'<div class="scar-hf">{"".join(parts)}</div>'
 
 
-class Shown:
+class Shown(ABC):
     """Gives a result its `repr` and its HTML in notebooks, from [`Shown.overview`]."""
 
+    @abstractmethod
     def overview(self) -> Overview:
         """Describe the result."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return self.overview().text()

@@ -1,6 +1,7 @@
 """A page of tables and figures in the design of reports, without any script: comparisons of methods, and ablations."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -87,7 +88,7 @@ class StaticPage:
 
 
 @dataclass
-class StaticReport:
+class StaticReport(ABC):
     """
     Numbers that are shown on a page. Subclasses describe the page.
 
@@ -97,9 +98,9 @@ class StaticReport:
 
     numbers: dict[str, Any]
 
+    @abstractmethod
     def page(self) -> StaticPage:
         """Describe the page."""
-        raise NotImplementedError
 
     def html(self) -> str:
         """Return the page: one HTML file that opens offline and runs no script."""
