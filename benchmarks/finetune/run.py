@@ -1,18 +1,21 @@
-"""The grid of docs/evidence.md: SCAR and its baselines on examples/mixed_styles, by LoRA fine-tunes of a small model.
+"""The grids of docs/evidence.md: SCAR and its baselines on rows of mixed styles or of one source, by LoRA fine-tunes of a small model.
 
-python benchmarks/finetune/run.py MODEL FOLDER --lm MODEL_OF_IFD, again to go on; results in FOLDER.
+python benchmarks/finetune/run.py MODEL FOLDER, again to go on; results in FOLDER. The rows are those of examples/mixed_styles, or with
+--dolly FILE as many of Dolly.
 """
 
 import argparse
 import gzip
 import json
+from hashlib import sha256
 from pathlib import Path
 
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 
 from scar_hf.ablation import AblationSettings, ablate
 
 ROOT = Path(__file__).parent.parent.parent
+_MIXED = str(ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl")
 # Held-out answers are read to 160 tokens: both of a pair are to be read whole.
 _MOST_WORDS = 70
 
@@ -21,7 +24,7 @@ def held_out_rows() -> list[dict]:
     """Dolly's instructions with a human's and a model's answer that are not in examples/mixed_styles."""
     with gzip.open(ROOT / "recipes" / "qwen_triples.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    mixed = (ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl").read_text(encoding="utf-8").splitlines()
+    mixed = Path(_MIXED).read_text(encoding="utf-8").splitlines()
     known = {json.loads(line)["instruction"].strip().lower() for line in mixed}
 
     def short(row: dict) -> bool:
@@ -35,18 +38,29 @@ def held_out_rows() -> list[dict]:
     ]
 
 
+def rows_to_select_from(dolly: str | None) -> Dataset:
+    """The rows of examples/mixed_styles, or as many human answers of Dolly, chosen by their content."""
+    mixed = load_dataset("json", data_files=_MIXED, split="train")
+    if dolly is None:
+        return mixed
+    ds = load_dataset("json", data_files=dolly, split="train").select_columns(["instruction", "response"])
+    order = sorted(range(len(ds)), key=lambda i: sha256(f"{ds[i]['instruction']} {ds[i]['response']}".encode()).digest())
+    return ds.select(sorted(order[: len(mixed)]))
+
+
 def main() -> None:
     """Run the cells that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--dolly", metavar="FILE", help="databricks-dolly-15k: select from its rows instead")
     parser.add_argument("--lm", help="for IFD; by default the model that is tuned")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--prompts", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--constraints", type=int, default=16)
     parser.add_argument("--budgets", nargs="+", default=["steps"])
-    parser.add_argument("--methods", nargs="+", default=["scar", "random", "longest", "everything"])
+    parser.add_argument("--methods", nargs="+", default=["scar", "random", "longest", "ifd", "everything"])
     args = parser.parse_args()
     settings = AblationSettings(
         args.model,
@@ -61,9 +75,7 @@ def main() -> None:
         max_new_tokens=40,
         constraints=args.constraints,
     )
-    data = str(ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl")
-    rows = load_dataset("json", data_files=data, split="train")
-    print(ablate(rows, settings, args.folder, evaluation=held_out_rows(), lm=args.lm))
+    print(ablate(rows_to_select_from(args.dolly), settings, args.folder, evaluation=held_out_rows(), lm=args.lm))
 
 
 if __name__ == "__main__":
