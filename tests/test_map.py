@@ -50,14 +50,24 @@ def test_conversations_of_plain_texts_are_rows_on_a_stream_too(rows, small):
             np.testing.assert_allclose([row["scar_score"] for row in made.map(small, **how)], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", [{}, {"batched": True}])
-def test_rows_without_a_score_at_the_beginning_do_not_decide_the_type(how, ds, small):
-    empty = Dataset.from_dict({"instruction": ["q"] * 4, "response": [None] * 3 + ["an answer"]}).cast(
-        ds.remove_columns("id").features
-    )
-    mapped = empty.map(small, **how, **({"batch_size": 2} if how else {}), writer_batch_size=2)
+@pytest.mark.parametrize("kind", [None, "pandas", "arrow", "numpy", "torch"])
+@pytest.mark.parametrize("how", [{}, {"batched": True, "batch_size": 2}])
+def test_rows_without_a_score_are_null_and_do_not_decide_the_type(how, kind, ds, small):
+    texts = {"instruction": ["q"] * 4, "response": [None] * 3 + ["an answer"]}
+    empty = Dataset.from_dict(texts).cast(ds.remove_columns("id").features).with_format(kind)
+    mapped = empty.map(small, **how, writer_batch_size=2).with_format(None)
     assert np.isnan(scores_of(mapped)).tolist() == [True, True, True, False]
-    assert how or mapped["scar_score"][:3] == [None] * 3
+    assert mapped["scar_score"][:3] == [None] * 3
+
+
+def test_a_stream_and_a_plain_batch_get_plain_numbers(ds, small):
+    batch = ds.add_item({"id": 99, "instruction": "q", "response": None})
+    for rows in (
+        batch.to_iterable_dataset().map(small, batched=True),
+        [{"scar_score": s} for s in small(batch[:])["scar_score"]],
+    ):
+        scores = [row["scar_score"] for row in rows]
+        assert scores[-1] is None and all(type(score) is float for score in scores[:-1])
 
 
 def test_a_column_of_numbers_has_no_scores(small):

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
+from ._callers import called_by_map
 from .formats import CHAT, formats_of
 from .pairs import PairReader
 
@@ -59,12 +60,11 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
         return given.with_columns(polars.Series(name, column))
     if hasattr(given, "assign"):
         return given.assign(**{name: column.to_pandas(types_mapper=pd.ArrowDtype).set_axis(given.index)})
-    # `Dataset.map` infers a column's type from the first rows, which may all lack a score. An array carries its type; an Arrow
-    # array, which `map` accepts for single rows, also has nulls.
-    if isinstance(given, LazyRow):
-        return {name: column}
-    typed = isinstance(given, LazyBatch) or any(hasattr(value, "dtype") for value in given.values())
-    values: Any = scores if typed else column.to_pylist()
+    if called_by_map():
+        # `Dataset.map` infers the type of a column from its first rows, which may all lack a score. Arrow's own values have a
+        # type even if they are null.
+        return {name: list(column) if is_batch else column}
+    values = column.to_pylist()
     return {name: values if is_batch else values[0]}
 
 

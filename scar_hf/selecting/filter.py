@@ -15,13 +15,13 @@ from ..curation.coverage import report_languages, score_watched
 from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
+from ..rows._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
 from ..rows.batches import as_columns
 from ..rows.pairs import RowPairs, check_rows
 from ..rows.source import RowSource
 from ..scoring.chunks import cut_chunks, short_hash
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
-from ._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
 from .cascade import score_all
 from .choice import decide
 from .criteria import Criteria, StratifyBy

@@ -1,4 +1,4 @@
-"""Finds the calling dataset in the call stack: `Dataset.filter` does not tell a predicate which dataset or rows it filters."""
+"""Finds the calling dataset in the call stack: `map` and `filter` do not tell a function which dataset or rows it gets."""
 
 import sys
 from collections.abc import Iterator
@@ -46,6 +46,16 @@ def calling_numbers() -> list[int] | None:
                 return None
             return list(indices) if i is None else [indices[i]]
     return None
+
+
+def called_by_map() -> bool:
+    """Whether `Dataset.map`, which writes to Arrow, is the caller, rather than a stream or the user."""
+    for frame in frames():
+        if frame.f_code.co_filename == datasets.iterable_dataset.__file__:
+            return False
+        if frame.f_code.co_filename == datasets.arrow_dataset.__file__ and frame.f_code.co_name == "_map_single":
+            return True
+    return False
 
 
 def is_fingerprinting() -> bool:
