@@ -209,7 +209,7 @@ class ScarScorer:
     def __call__(self, batch: Any) -> Any:
         """
         Score a row, or a batch of rows: what `ds.map(scorer)` and `ds.map(scorer, batched=True)` call. Adds the column
-        `scar_score`, float32, null (in batches NaN) where a row cannot be scored. With `batched=True` it is many times faster.
+        `scar_score`, float32, null where a row cannot be scored. With `batched=True` it is many times faster.
         """
         columns, is_batch = as_columns(batch, self.reader)
         rows = self.reader.read(columns)
