@@ -40,7 +40,7 @@ if not EXAMPLE.is_file():
     EXAMPLE = HERE.parent / "mixed_styles" / "mixed_styles.jsonl"
 PROGRESS = gr.Progress(track_tqdm=True)
 RANKER = os.environ.get("SCAR_RANKER", "scar-ranker")
-INTRO = """# scar-hf: keep the rows that teach a model most
+INTRO = """# scar-hf: keep the rows that share one style
 [SCAR](https://arxiv.org/abs/2406.10882) (ACL 2025) ranks instruction-response pairs by the consistency of their style."""
 HINT = f"""<div class="scar scar-hint"><h3>Score a dataset, choose k, download the best rows</h3>
 <ol><li>Upload a file, or name a public dataset on the Hub. The columns tell its format: messages, prompt and completion,
