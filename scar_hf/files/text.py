@@ -1,4 +1,4 @@
-"""Rows of JSON Lines, JSON and CSV, one at a time in both directions."""
+"""Reads and writes JSON Lines, JSON and CSV one row at a time."""
 
 import csv
 import io
@@ -12,26 +12,26 @@ from . import batches as bounds
 from .batches import LongRow, batched
 from .streams import open_input, suffix_of
 
-# What `json.loads` raises: its own errors, numbers of more than 4,300 digits, brackets nested by the thousand.
+# `json.loads` raises a ValueError also for numbers of more than 4,300 digits, and a RecursionError for deeply nested brackets.
 _JSON_ERRORS = (ValueError, RecursionError)
 _CHUNK = 1 << 16
-# What closes a list or an object of JSON, and what a row of CSV consists of besides its cells.
+# The characters that delimit JSON values, and the text between the delimiters of a CSV row.
 _JSON_MARKS = re.compile(r'["\\\[\]{}]')
 _CSV_TEXT = re.compile(r'[^",\r\n]+')
-# What a spreadsheet would calculate: these characters at the start, unless the cell is a number.
+# Spreadsheets evaluate cells that start with these characters, unless they are numbers.
 _FORMULA = re.compile(r"(?!\s*[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\s*\Z)[=+\-@\t\r]")
 
 
 def text_batches(path: Path, rows: int) -> Iterator[list[dict[str, Any]]]:
     """
-    Read a text file in the format of its suffix.
+    Read a text file in the format that its suffix names.
 
     Args:
         path (`Path`): a .jsonl, .jsonl.gz, .jsonl.zst, .json, .json.gz or .csv file.
-        rows (`int`): objects in each batch; fewer where they are long.
+        rows (`int`): maximum number of objects per batch; long objects make smaller batches.
 
     Returns:
-        `Iterator[list[dict]]`: objects, a [`LongRow`] in the place of one that is too long for memory.
+        `Iterator[list[dict]]`: the objects; a [`LongRow`] replaces one that is too long for memory.
 
     Raises:
         `ValueError`: if the file is damaged or cut off.
@@ -50,19 +50,19 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
         path (`Path`): a .jsonl, .jsonl.gz or .jsonl.zst file.
 
     Returns:
-        `Iterator[dict]`: the objects as they are; blank lines are left out.
+        `Iterator[dict]`: the objects, unchanged; blank lines are skipped.
 
     Raises:
-        `ValueError`: with the line, if one is no JSON object, longer than a row may be, or the file is cut in the middle.
+        `ValueError`: if a line is not a JSON object or is too long, or the file is cut off; the message names the line.
     """
     for number, (row, _) in enumerate(_read_json_lines(path), start=1):
         if isinstance(row, LongRow):
-            raise ValueError(f"{path}, row {number}: {row.reason}, which no row of text is. Remove it.")
+            raise ValueError(f"{path}, row {number}: {row.reason}. Remove the row.")
         yield row
 
 
 def _read_json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """The objects, each with the bytes of its line."""
+    """Yield each object with the length of its line in bytes."""
     with open_input(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(bounds.MAX_ROW + 1), b""), start=1):
             if len(line) > bounds.MAX_ROW:
@@ -85,13 +85,13 @@ def _read_json_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
 
 
 def _skip_line(file: Any, line: bytes) -> None:
-    """Read on to the end of a line that has begun."""
+    """Read the rest of a line."""
     while line and not line.endswith(b"\n"):
         line = file.readline(_CHUNK)
 
 
 def _read_json_list(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """The objects of one list, parsed one after the other so that a large file needs little memory."""
+    """Parse the objects of a list one by one, so that a large file needs little memory."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
         try:
             yield from _JsonList(path, text.read).rows()
@@ -109,7 +109,7 @@ class _JsonList:
         self.at = 0
 
     def rows(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """The objects, each with its characters."""
+        """Yield each object with its length in characters."""
         first = self._next_character()
         if first == "{":
             raise ValueError(f"{self.path}: expected a list of objects, got dict. JSON Lines must be named .jsonl.")
@@ -152,10 +152,10 @@ class _JsonList:
                 if not more:
                     raise self._invalid(f"item {number}: {getattr(error, 'msg', error)}") from error
                 self.text, self.at = self.text[start:] + more, 0
-                size = len(self.text)  # to double keeps the work of a large object linear
+                size = len(self.text)  # doubling keeps the work linear in the size of an object
 
     def _skip_object(self, number: int) -> int:
-        """Read on to the end of an object, holding no more than a piece of it, and give its length."""
+        """Skip an object, keeping only one chunk in memory, and return its length."""
         depth, in_text, escaped, length = 0, False, -1, -self.at
         while True:
             for found in _JSON_MARKS.finditer(self.text, self.at):
@@ -187,37 +187,39 @@ class _JsonList:
                 return ""
 
     def _invalid(self, what: str) -> ValueError:
-        return ValueError(f"{self.path}: not valid JSON ({what}). Cut off, or JSON Lines? The latter must be named .jsonl.")
+        return ValueError(
+            f"{self.path}: not valid JSON ({what}). The file is truncated, or it is JSON Lines, which must be named .jsonl."
+        )
 
 
 def csv_header(path: Path) -> list[str]:
-    """The names of a CSV file's columns; none if the file is empty."""
+    """Return the column names of a CSV file; an empty list for an empty file."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         return next(_csv_cells(path, _CsvLines(path, text)), (0, []))[1]
 
 
 def _read_csv(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """The rows, each with its characters. A cell stays the text it is: neither 007 nor an empty one becomes anything else."""
+    """Yield each row with its length in characters. Cells stay text: 007 does not become 7, nor an empty cell `None`."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         lines = _CsvLines(path, text)
         cells = _csv_cells(path, lines)
         _, header = next(cells, (0, []))
         if len(set(header)) < len(header):
             twice = next(name for name in header if header.count(name) > 1)
-            raise ValueError(f"{path}: the header names {twice!r} twice; every column needs a name of its own.")
+            raise ValueError(f"{path}: the header names {twice!r} twice. Give every column its own name.")
         for number, row in cells:
             if len(row) != len(header):
                 raise ValueError(
                     f"{path}, line {number}: expected {len(header)} cells as in the header, got {len(row)}. Cells with a comma "
-                    "or a line break must be in quotes; if the file ends there, it is cut off."
+                    "or a line break must be quoted. If the file ends there, it is cut off."
                 )
             yield (LongRow(), 0) if lines.is_long else (dict(zip(header, row, strict=True)), lines.length)
 
 
 class _CsvLines:
     """
-    The lines of a CSV file, one at a time as its reader asks for them. Of a row that is too long for memory they keep what
-    tells cells and rows apart, and one character of each text, so that the reader finds the row's end.
+    Feeds a CSV file to its reader line by line. Of a row that is too long for memory, it passes on only the delimiters and one
+    character per cell, so that the reader finds the end of the row.
     """
 
     def __init__(self, path: Path, text: io.TextIOBase) -> None:
@@ -227,11 +229,11 @@ class _CsvLines:
 
     @property
     def is_long(self) -> bool:
-        """Whether the row that was read last is too long."""
+        """Whether the last row is too long."""
         return self.length > bounds.MAX_ROW
 
     def end_row(self) -> None:
-        """Note that the reader has a whole row: what it asks for next is another."""
+        """Tell that the reader has a complete row and will ask for the next one."""
         self._begins = True
 
     def __iter__(self) -> Iterator[str]:
@@ -252,7 +254,7 @@ class _CsvLines:
             self._kept += len(kept[-1])
             if self._kept > 2 * bounds.MAX_ROW:
                 raise ValueError(
-                    f"{self.path}, line {self.number + 1}: a row of more than {bounds.MAX_ROW:,} marks, which no CSV has."
+                    f"{self.path}, line {self.number + 1}: a row has over {bounds.MAX_ROW:,} delimiters. Is this a CSV file?"
                 )
             if piece.endswith(("\n", "\r")):
                 break
@@ -260,7 +262,7 @@ class _CsvLines:
 
 
 def _csv_cells(path: Path, lines: _CsvLines) -> Iterator[tuple[int, list[str]]]:
-    # 131,072 characters by default, shorter than some chats; what is too long for memory is cut before it gets there.
+    # The default of 131,072 characters is shorter than some chats. Rows too long for memory are cut before they get here.
     csv.field_size_limit(max(csv.field_size_limit(), 2 * bounds.MAX_ROW))
     reader = csv.reader(iter(lines), strict=True)
     try:
@@ -279,17 +281,17 @@ def format_rows(
     path: Path, rows: Iterable[dict[str, Any]], header: Sequence[str] | None = None, safe_csv: bool = False
 ) -> Iterator[bytes]:
     """
-    The bytes of a text file, row by row.
+    Encode rows as the bytes of a text file.
 
     Args:
-        path (`Path`): of the file, for its suffix and for errors.
+        path (`Path`): path of the file, for its suffix and for error messages.
         rows (`Iterable[dict]`): the rows.
-        header (`Sequence[str]`, *optional*): the columns of a CSV file, by default those of the first row.
+        header (`Sequence[str]`, *optional*): the columns of a CSV file; by default those of the first row.
         safe_csv (`bool`, *optional*, defaults to `False`):
-            Write an apostrophe before texts of a CSV file that a spreadsheet would take for a formula.
+            Put an apostrophe before CSV cells that a spreadsheet would evaluate as a formula.
 
     Returns:
-        `Iterator[bytes]`: what to write.
+        `Iterator[bytes]`: the contents of the file, in pieces.
     """
     suffix = suffix_of(path)
     if suffix.startswith(".jsonl"):
@@ -300,7 +302,7 @@ def format_rows(
 def _json_text(row: Any) -> bytes:
     try:
         return json.dumps(row, ensure_ascii=False, default=str).encode("utf-8")
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape and UTF-8 cannot encode
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can escape but UTF-8 cannot encode
         return json.dumps(row, default=str).encode("ascii")
 
 
@@ -334,7 +336,7 @@ def _csv_line(path: Path, cells: Sequence[Any], safe: bool) -> bytes:
     line = io.StringIO()
     if safe:
         cells = [f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in cells]
-    csv.writer(line, lineterminator="\r\n").writerow(cells)  # a terminator with both characters has each of them quoted
+    csv.writer(line, lineterminator="\r\n").writerow(cells)  # with this terminator, cells with either character are quoted
     try:
         return line.getvalue()[:-2].encode("utf-8") + b"\n"
     except UnicodeEncodeError as error:
