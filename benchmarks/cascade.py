@@ -19,8 +19,10 @@ from measures import spearman
 
 from scar_hf import ScarScorer, __version__
 from scar_hf.files import Shard
+from scar_hf.rows.source import RowSource
 from scar_hf.scoring.datasets import ScoredRows, join
 from scar_hf.selecting.cascade import score_for
+from scar_hf.selecting.choice import Choice
 from scar_hf.selecting.criteria import Criteria, count_of
 from scar_hf.selecting.top_k import top_indices
 
@@ -42,13 +44,13 @@ class Replay:
     def run(self, criteria: Criteria) -> tuple[dict[str, Any], float]:
         """Select; return the account in the manifest and the true recall."""
         exact = top_indices(self.exact, criteria.k)
-        scored = join(score_for(criteria, [self.shard], self.scorer, self._engine))
+        scored = join(score_for(Choice(RowSource([self.shard], self.scorer.reader), criteria), self.scorer, self._engine))
         assert scored.prefilter is not None
         kept = top_indices(scored.scores, count_of(criteria.k, len(self.exact)))
         return scored.prefilter.report, len(np.intersect1d(exact, kept)) / len(exact)
 
-    def _engine(self, shards: Sequence[Shard], scorer: ScarScorer) -> list[ScoredRows]:
-        (shard,) = shards
+    def _engine(self, source: RowSource, scorer: ScarScorer) -> list[ScoredRows]:
+        (shard,) = source.shards
         scores = self.exact if scorer is self.scorer else self.fast
         rows = np.arange(len(scores)) if shard.numbers is None else shard.numbers
         return [ScoredRows(scores[rows], np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=np.uint64))]

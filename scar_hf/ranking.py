@@ -20,7 +20,7 @@ from .rows.source import RowSource, check_dataset
 from .scoring.datasets import Prefilter, ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
 from .scoring.settings import BUNDLED_RANKER, with_settings
-from .selecting.choice import decide
+from .selecting.choice import Choice, decide
 from .selecting.criteria import Criteria, StratifyBy, check_k
 from .selecting.top_k import check_selected, order_of
 from .selection import Selection
@@ -130,7 +130,7 @@ class ScarRanking(Shown):
             # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
             if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
                 return selection
-        kept, curated = decide(self._rows(), self.scores, criteria, self.scorer, self.progress)
+        kept, curated = decide(Choice(self._rows(), criteria), self.scores, self.scorer, self.progress)
         return self.remember(criteria, kept, criteria.describe(), curated)
 
     def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:

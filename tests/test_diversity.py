@@ -16,7 +16,7 @@ from scar_hf.rows.pairs import PairReader
 from scar_hf.rows.source import RowSource, rows_of
 from scar_hf.selecting.criteria import count_of
 from scar_hf.selecting.diversity import choose, content_space, spread
-from scar_hf.selecting.quotas import group_values, largest_remainder
+from scar_hf.selecting.quotas import Grouping, largest_remainder
 from scar_hf.selecting.top_k import top_indices
 
 many = settings(max_examples=150, deadline=None)
@@ -201,8 +201,12 @@ def test_classes_go_by_their_names():
     features = Features({"kind": ClassLabel(names=["prose", "code"]), "weight": Value("float64")})
     ds = Dataset.from_dict({"kind": [1, 0, 1, None], "weight": [float("nan"), 0.5, None, 0.5]}, features=features)
     source = RowSource(ds, PairReader())
-    assert group_values(source.column("kind"), "kind").names == ["code", "prose", None]
-    groups = group_values(source.column("weight"), "weight")
+    kinds, weights = Grouping("kind"), Grouping("weight")
+    kinds.add(source.column("kind"))
+    for value in source.column("weight"):
+        weights.add([value])
+    assert kinds.groups().names == ["code", "prose", None]
+    groups = weights.groups()
     assert groups.labels.tolist() == [0, 1, 0, 1] and groups.names == [None, 0.5]
 
 

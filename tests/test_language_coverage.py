@@ -80,18 +80,18 @@ def test_filter_and_files_count_alike(english, tmp_path, write_jsonl, caplog):
 def test_without_the_library_the_script_tells(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     coverage = LanguageCoverage(["en"])
-    assert len(list(coverage.watch(rows_of(ENGLISH, GERMAN, RUSSIAN, "да")))) == 4
+    coverage.see(rows_of(ENGLISH, GERMAN, RUSSIAN, "да"))
     coverage.report()
     assert "1 of 4 rows are in languages that the ranker was not trained on (1 in another script)" in caplog.text
     mixed = LanguageCoverage(["en", "ru"])
-    list(mixed.watch(rows_of(RUSSIAN, GERMAN)))
+    mixed.see(rows_of(RUSSIAN, GERMAN))
     assert not mixed.counts()
 
 
 def test_of_many_rows_some_are_looked_at(monkeypatch, caplog):
     monkeypatch.setattr("scar_hf.curation.coverage._SAMPLE", 10)
     coverage = LanguageCoverage(["en"])
-    list(coverage.watch(rows_of(*[ENGLISH, RUSSIAN, RUSSIAN] * 20)))
+    coverage.see(rows_of(*[ENGLISH, RUSSIAN, RUSSIAN] * 20))
     looked_at = len(coverage._found)
     assert 5 <= looked_at <= 10 and 0 < coverage.counts().total() < looked_at
     coverage.report()
@@ -107,10 +107,10 @@ def test_streams_and_other_engines_count_their_first_rows(english, tmp_path, cap
     caplog.clear()
     ds.to_json(tmp_path / "d.jsonl")
 
-    def elsewhere(shards, scorer, cache, progress):
+    def elsewhere(source, scorer, cache, progress):
         from scar_hf.scoring.datasets import score_each
 
-        return score_each(scorer, shards, None, None)
+        return score_each(scorer, source, None, None)
 
     select_files(tmp_path / "d.jsonl", tmp_path / "o.jsonl", scorer, 2, engine=elsewhere, progress=False)
     assert caplog.text.count("40 of 40 rows are in languages that the ranker was not trained on") == 1

@@ -21,7 +21,8 @@ from transformers import AutoTokenizer, BertConfig
 from scar_hf import ScarConfig, ScarModel, ScarScorer
 from scar_hf.distributed import score_shards_on_ray
 from scar_hf.files import Shard, open_shards
-from scar_hf.rows.source import rows_of_shard
+from scar_hf.rows.pairs import PairReader
+from scar_hf.rows.source import RowSource
 from scar_hf.runs import score_shards, select_files
 from scar_hf.scoring.cache import ChunkScores
 from scar_hf.scoring.checkpoints import resolve_checkpoint
@@ -154,14 +155,14 @@ def test_output_is_the_same_when_an_actor_is_killed(cluster, make_scorer, tmp_pa
 
 
 def test_scores_are_found_in_the_cache_and_damaged_ones_computed_again(cluster, make_scorer, tmp_path, monkeypatch):
-    shards = open_shards(write_shards(tmp_path / "data", ".jsonl", (1500, 0, 30)))
-    expected = score_shards(shards, make_scorer(), cache=False, progress=False)
+    source = RowSource(open_shards(write_shards(tmp_path / "data", ".jsonl", (1500, 0, 30))), PairReader())
+    expected = score_shards(source, make_scorer(), cache=False, progress=False)
     monkeypatch.setenv("SCAR_HF_CACHE", str(tmp_path / "cache"))
-    assert_same(score_shards_on_ray(shards, make_scorer(), progress=False, actors=1), expected)
+    assert_same(score_shards_on_ray(source, make_scorer(), progress=False, actors=1), expected)
     # Other scores in the cache come back: nothing was computed. Missing and damaged ones are.
     scorer = make_scorer()
     (database,) = (tmp_path / "cache" / "scores").iterdir()
-    rows = [row for shard in shards for row in rows_of_shard(shard, scorer.reader)]
+    rows = list(source.rows())
     cache, digests = scorer.cache(), [row.digest() for row in rows]
     found, known = cache.get(digests)
     assert found.sum() == sum(row.problem is None for row in rows)
@@ -174,7 +175,7 @@ def test_scores_are_found_in_the_cache_and_damaged_ones_computed_again(cluster, 
         numbers = [int.from_bytes(digest[:8], "little", signed=True) for digest in digests]
         db.execute("DELETE FROM scores_1 WHERE row = ?", (numbers[3],))
         db.execute("UPDATE scores_1 SET value = x'00' WHERE row = ?", (numbers[1510],))
-    found = score_shards_on_ray(shards, scorer, progress=False, actors=1)
+    found = score_shards_on_ray(source, scorer, progress=False, actors=1)
     together, before = (np.concatenate([part.scores for part in parts]) for parts in (found, expected))
     np.testing.assert_allclose(together[[3, 1510]], before[[3, 1510]], atol=1e-4)
     others = np.delete(np.arange(len(rows)), [3, 1510])
@@ -184,8 +185,9 @@ def test_scores_are_found_in_the_cache_and_damaged_ones_computed_again(cluster, 
 def test_rows_without_a_path_and_a_function_of_ones_own(cluster, make_scorer):
     shards = [Shard("someone/a-set", None, Dataset.from_list(make_rows(300, 0)))]
     scorer = make_scorer(formatting_func=lambda row: (row["instruction"], row["response"]), tokens_per_batch=256)
-    found = score_shards_on_ray(shards, scorer, cache=False, progress=False, actors=1)
-    assert_same(found, score_shards(shards, scorer, cache=False, progress=False))
+    source = RowSource(shards, scorer.reader)
+    found = score_shards_on_ray(source, scorer, cache=False, progress=False, actors=1)
+    assert_same(found, score_shards(source, scorer, cache=False, progress=False))
 
 
 def test_errors_are_those_of_one_process(cluster, make_scorer, tmp_path):
@@ -193,15 +195,16 @@ def test_errors_are_those_of_one_process(cluster, make_scorer, tmp_path):
     messages = []
     for engine in (score_shards, partial(score_shards_on_ray, actors=1)):
         with pytest.raises(ValueError, match="row 12: the response is empty") as caught:
-            engine(shards, make_scorer(strict=True), cache=False, progress=False)
+            engine(RowSource(shards, PairReader()), make_scorer(strict=True), cache=False, progress=False)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
     def formatting_func(row):
         raise KeyError("no such thing")
 
+    scorer = make_scorer(formatting_func=formatting_func)
     with pytest.raises(KeyError, match="no such thing"):
-        score_shards_on_ray(shards, make_scorer(formatting_func=formatting_func), cache=False, progress=False)
+        score_shards_on_ray(RowSource(shards, scorer.reader), scorer, cache=False, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +218,14 @@ def test_errors_are_those_of_one_process(cluster, make_scorer, tmp_path):
 )
 def test_what_no_node_can_give_is_refused(cluster, make_scorer, settings, message):
     with pytest.raises(ValueError, match=message):
-        score_shards_on_ray([], make_scorer(), cache=False, progress=False, **settings)
+        score_shards_on_ray(RowSource([], PairReader()), make_scorer(), cache=False, progress=False, **settings)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense"])
 def test_a_bad_address_is_named(cluster, make_scorer, monkeypatch, address):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ValueError, match=f"No Ray cluster answers at '{address}'"):
-        score_shards_on_ray([], make_scorer(), cache=False, progress=False, address=address)
+        score_shards_on_ray(RowSource([], PairReader()), make_scorer(), cache=False, progress=False, address=address)
 
 
 def test_actors_are_planned_by_the_nodes():
@@ -246,7 +249,7 @@ def test_actors_are_planned_by_the_nodes():
 def test_without_ray_there_is_a_command_to_install_it(make_scorer, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r'pip install "scar-hf\[ray\]"'):
-        score_shards_on_ray([], make_scorer(), cache=False, progress=False)
+        score_shards_on_ray(RowSource([], PairReader()), make_scorer(), cache=False, progress=False)
 
 
 def test_ray_is_imported_only_when_it_is_used():

@@ -85,11 +85,11 @@ def test_what_is_put_into_a_folder_while_it_is_scored_survives(tmp_path, small, 
     data = write_jsonl(many_rows(20))
     select_files(data, tmp_path / "out", small, 5, progress=False)
 
-    def slow(shards, scorer, **kwargs):
+    def slow(source, scorer, **kwargs):
         from scar_hf.runs import score_shards
 
         (tmp_path / "out" / "notes.txt").write_text("mine")
-        return score_shards(shards, scorer, **kwargs)
+        return score_shards(source, scorer, **kwargs)
 
     with pytest.raises(ValueError, match=r"does not name \(notes.txt\)"):
         select_files(data, tmp_path / "out", small, 6, engine=slow, overwrite=True, progress=False)

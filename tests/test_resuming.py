@@ -193,10 +193,10 @@ def test_two_runs_of_one_output_do_not_mix(tmp_path, small, write_jsonl):
 def test_data_that_changes_meanwhile_is_noticed(tmp_path, small, write_jsonl):
     data = write_jsonl(many_rows(10))
 
-    def changing(shards, scorer, **kwargs):
+    def changing(source, scorer, **kwargs):
         from scar_hf.runs import score_shards
 
-        parts = score_shards(shards, scorer, **kwargs)
+        parts = score_shards(source, scorer, **kwargs)
         data.write_text(data.read_text() + json.dumps(many_rows(1)[0]) + "\n")
         return parts
 
@@ -208,10 +208,10 @@ def test_data_that_changes_meanwhile_is_noticed(tmp_path, small, write_jsonl):
 def test_an_edit_meanwhile_that_keeps_the_rows_is_noticed(tmp_path, small, write_jsonl):
     data = write_jsonl(many_rows(10))
 
-    def changing(shards, scorer, **kwargs):
+    def changing(source, scorer, **kwargs):
         from scar_hf.runs import score_shards
 
-        parts = score_shards(shards, scorer, **kwargs)
+        parts = score_shards(source, scorer, **kwargs)
         times = data.stat()
         data.write_text(data.read_text().replace('"id": 7', '"id": 8'))
         os.utime(data, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -3,15 +3,15 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Self
+from typing import Any, Self
 
 from tqdm.auto import tqdm
 
-from ..files import Shard
 from ..rows.pairs import RowPairs
+from ..rows.source import RowSource
 from ..scoring.checkpoints import ranker_languages, resolve_checkpoint
 from ..scoring.datasets import ScoredRows, score_each
 from ..scoring.scorer import ScarScorer
@@ -33,13 +33,15 @@ _LETTERS, _READ = 20, 2000
 
 class LanguageCoverage:
     """
-    Examines rows as they pass and counts those in other languages. [`Languages`] detects the language if its library is
-    installed; otherwise only the script is checked, which does not tell German from English.
+    Watches rows as they are scored, examines a sample of them, and counts those in other languages. [`Languages`] detects
+    the language if its library is installed; otherwise only the script is checked, which does not tell German from English.
 
     Args:
         languages (`Sequence[str]`):
             ISO 639-1 codes of the languages that the ranker was trained on; if empty, nothing is counted.
     """
+
+    columns = ()
 
     def __init__(self, languages: Sequence[str]) -> None:
         self.languages = list(languages)
@@ -59,8 +61,8 @@ class LanguageCoverage:
             return cls([])
         return cls(ranker_languages(resolve_checkpoint(scorer.model_name), scorer.settings.revision))
 
-    def watch(self, rows: Iterable[RowPairs]) -> Iterator[RowPairs]:
-        """Pass rows (`Iterable[RowPairs]`) on unchanged, and examine a sample of them."""
+    def see(self, rows: Iterable[RowPairs], values: Mapping[str, list[Any]] | None = None) -> None:
+        """Examine a sample of further rows."""
         for row in rows:
             if self.languages and self._seen % self._stride == 0:
                 self._found.append((self._seen, None if row.problem is not None else self._other(row)))
@@ -68,7 +70,6 @@ class LanguageCoverage:
                     self._stride *= 2
                     self._found = [entry for entry in self._found if entry[0] % self._stride == 0]
             self._seen += 1
-            yield row
 
     def counts(self) -> Counter[str]:
         """Count the examined rows in other languages, by language."""
@@ -111,18 +112,17 @@ def report_languages(scorer: ScarScorer, rows: Iterable[RowPairs]) -> None:
     """
     coverage = LanguageCoverage.of(scorer)
     if coverage.languages:
-        for _ in coverage.watch(islice(rows, _SAMPLE)):
-            pass
+        coverage.see(islice(rows, _SAMPLE))
         coverage.report()
 
 
-def score_watched(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+def score_watched(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
     """
-    Score shards, and log how many rows are in languages that the ranker was not trained on.
+    Score the shards of a source, and log how many rows are in languages that the ranker was not trained on.
 
     Args:
         scorer ([`ScarScorer`]): the scorer.
-        shards (`Sequence[Shard]`): the data, in order.
+        source ([`~scar_hf.rows.source.RowSource`]): the rows.
         cache (`bool`): whether to cache scores on disk.
         bar (`tqdm`): a progress bar that counts rows.
 
@@ -130,9 +130,10 @@ def score_watched(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
     kept = scorer.cache() if cache and not scorer.in_memory else None
-    if any(shard.numbers is not None for shard in shards):  # the languages of all rows were counted before some were picked
-        return score_each(scorer, shards, kept, bar)
+    if any(shard.numbers is not None for shard in source.shards):  # languages were counted before some rows were picked
+        return score_each(scorer, source, kept, bar)
     coverage = LanguageCoverage.of(scorer)
-    parts = score_each(scorer, shards, kept, bar, coverage.watch)
+    source.watchers.append(coverage)
+    parts = score_each(scorer, source, kept, bar)
     coverage.report()
     return parts

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from ..files import Shard
 from ..progress import hidden
 from ..rows.pairs import check_rows
-from ..rows.source import rows_of_shard
+from ..rows.source import RowSource, rows_of_shard
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk, cut_chunks
 from ..scoring.datasets import ScoredRows, score_rows
@@ -53,7 +53,7 @@ class _Plan:
 
 
 def score_shards_on_ray(
-    shards: Sequence[Shard],
+    source: RowSource,
     scorer: ScarScorer,
     cache: bool = True,
     progress: bool = True,
@@ -64,17 +64,18 @@ def score_shards_on_ray(
     actors: int | None = None,
 ) -> list[ScoredRows]:
     """
-    Score shards on a Ray cluster, as [`~scar_hf.runs.score_shards`] does in one process: pass it, or a `partial` of it, as
-    `engine` to [`~scar_hf.runs.select_files`]. Chunks of rows are cut alike, so that scores are the same to the last bit
-    on machines of one kind. Each shard is read by one task. Actors that are killed, also with their node, are started
-    again, and so is a reading task, up to three times. Scores are kept in this process's cache, so that a run goes on where
-    it was killed. A row that occurs in several chunks may differ in its last bits from what one process would give.
+    Score the shards of a source on a Ray cluster, as [`~scar_hf.runs.score_shards`] does in one process: pass it, or a
+    `partial` of it, as `engine` to [`~scar_hf.runs.select_files`]. Chunks of rows are cut alike, so that scores are the same
+    to the last bit on machines of one kind. Each shard is read by one task. Actors that are killed, also with their node,
+    are started again, and so is a reading task, up to three times. Scores are kept in this process's cache, so that a run
+    goes on where it was killed. A row that occurs in several chunks may differ in its last bits from what one process would
+    give.
 
     Every node needs scar-hf of the same version, the data at the same path, and the ranker: the bundled one, a folder at
     the same path, or access to the Hub. Data without a path, such as a set on the Hub, is read on this process's node.
 
     Args:
-        shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
+        source ([`~scar_hf.rows.source.RowSource`]): the rows, of shards from [`~scar_hf.files.open_shards`].
         scorer ([`ScarScorer`]): with what; its precision holds on all nodes, its device does not. For GPUs that this
             machine lacks, pass `dtype="bfloat16"` to it.
         cache (`bool`, *optional*, defaults to `True`): keep scores on disk, and find those of a run before.
@@ -93,7 +94,7 @@ def score_shards_on_ray(
         no node has room for an actor.
         `ImportError`: if Ray is not installed.
     """
-    ray = import_ray()
+    ray, shards = import_ray(), source.shards
     _check_numbers(cpus_per_actor, gpus_per_actor, actors)
     kept = scorer.cache() if cache else None
     totals = [shard.count_rows() for shard in shards] if progress else []

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import Shard
 from ..ranks import mean_ranks
+from ..rows.source import RowSource
 from ..scoring.datasets import ScoredRows
 from ..scoring.scorer import ScarScorer
 from .options import COMBINATIONS
@@ -54,10 +54,11 @@ class CombinedScorer(MethodScorer):
         """Whether one of the methods uses a model in memory."""
         return any(scorer.in_memory for scorer, _ in self.members)
 
-    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+    def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
         """Score all rows by each method, and add the scores up."""
         bar.total = None if bar.total is None else bar.total * len(self.members)
-        found = [score_with(scorer, shards, cache, bar) for scorer, _ in self.members]
+        # Each may read the rows in its own way.
+        found = [score_with(scorer, RowSource(source.shards, scorer.reader), cache, bar) for scorer, _ in self.members]
         total: np.ndarray | None = None
         for parts, (_, weight) in zip(found, self.members, strict=True):
             scores = np.concatenate([part.scores for part in parts]).astype(np.float64) * np.sign(weight)

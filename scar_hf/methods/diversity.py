@@ -1,14 +1,12 @@
 """Select rows that cover the data: the same number from each cluster."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..files import Shard
-from ..rows.source import rows_of_shard
+from ..rows.source import RowSource
 from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
 from ..scoring.chunks import cut_chunks
 from ..scoring.datasets import ScoredRows
@@ -39,15 +37,15 @@ class DiversityScorer(MethodScorer):
             raise ValueError(f"`clusters` must be at least 1, got {clusters}.")
         self.clusters, self.seed = clusters, seed
 
-    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+    def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
         """Encode all rows, cluster them, and score."""
         vectors: list[np.ndarray] = []
         hashes: list[np.ndarray] = []
         skipped: dict[int, str] = {}
         counts = []
-        for shard in shards:
+        for part in source.parts():
             before = sum(map(len, vectors))
-            for chunk in cut_chunks(rows_of_shard(shard, self.reader)):
+            for chunk in cut_chunks(row for rows, _ in part for row in rows):
                 number = sum(map(len, vectors))
                 skipped |= {number + i: row.problem for i, row in enumerate(chunk.rows) if row.problem is not None}
                 vectors.append(self.embed_rows(chunk.rows, bar))

@@ -8,7 +8,6 @@ from tqdm.auto import tqdm
 
 from .._version import __version__
 from ..curation.coverage import score_watched
-from ..files import Shard
 from ..rows.pairs import RowPairs
 from ..rows.source import RowSource
 from ..scoring.cache import ChunkScores, ScoreCache
@@ -19,6 +18,7 @@ from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
 from ..scoring.tokenization import TokenizedTexts, tokenize
 from ..selecting.cascade import score_all
+from ..selecting.choice import Choice
 from ..selecting.criteria import Criteria
 
 
@@ -78,12 +78,12 @@ class MethodScorer(ScarScorer):
                 bar.update(len(chunk.rows))
             yield chunk, result
 
-    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+    def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
         """
-        Score shards.
+        Score the shards of a source.
 
         Args:
-            shards (`Sequence[Shard]`): the data, in order.
+            source ([`~scar_hf.rows.source.RowSource`]): the rows.
             cache (`bool`): whether to cache scores on disk.
             bar (`tqdm`): a progress bar of rows.
 
@@ -91,7 +91,7 @@ class MethodScorer(ScarScorer):
             `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
         """
         kept = self.cache() if cache and self.is_cached and not self.in_memory else None
-        return score_each(self, shards, kept, bar)
+        return score_each(self, source, kept, bar)
 
     def own_identity(self) -> dict[str, Any]:
         """What identifies the method's scores, apart from the settings of the reader."""
@@ -132,13 +132,13 @@ class MethodScorer(ScarScorer):
         self.__init__(**state["arguments"], **state["settings"])  # type: ignore[misc]
 
 
-def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+def score_with(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
     """
-    Score shards in this process by the ranker or by another method.
+    Score the shards of a source in this process, by the ranker or by another method.
 
     Args:
         scorer ([`~scar_hf.ScarScorer`]): the scorer.
-        shards (`Sequence[Shard]`): the data, in order.
+        source ([`~scar_hf.rows.source.RowSource`]): the rows.
         cache (`bool`): whether to cache scores on disk.
         bar (`tqdm`): a progress bar of rows.
 
@@ -146,12 +146,14 @@ def score_with(scorer: ScarScorer, shards: Sequence[Shard], cache: bool, bar: tq
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
     if isinstance(scorer, MethodScorer):
-        return scorer.score_shards(shards, cache, bar)
-    return score_watched(scorer, shards, cache, bar)
+        return scorer.score_shards(source, cache, bar)
+    return score_watched(scorer, source, cache, bar)
 
 
 def score_source(
     ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False, criteria: Criteria | None = None
 ) -> ScoredRows:
     """Score a dataset by the ranker or by another method, as [`~scar_hf.selecting.cascade.score_all`]."""
-    return score_all(criteria, score_with, RowSource(ds, scorer.reader), scorer, cache, progress)
+    # Without a prefilter, scores do not depend on the criteria, and a ranking applies them afterwards.
+    own = criteria if criteria is not None and criteria.prefilter is not None else Criteria()
+    return score_all(Choice(RowSource(ds, scorer.reader), own), score_with, scorer, cache, progress)

@@ -1,16 +1,15 @@
 """Methods that need no model: random rows, the longest responses, and a column of the data."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import Shard
 from ..rows.pairs import RowPairs, check_rows
-from ..rows.source import columns_of_shard
+from ..rows.source import RowSource
 from ..scoring.cache import ChunkScores
 from ..scoring.chunks import cut_chunks
 from ..scoring.datasets import ScoredRows
@@ -77,12 +76,12 @@ class ColumnScorer(MethodScorer):
         super().__init__(**settings)
         self.method = self.column = column
 
-    def score_shards(self, shards: Sequence[Shard], cache: bool, bar: tqdm) -> list[ScoredRows]:
+    def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
         """Read the column; a `ValueError` if no row has a number there."""
         parts: list[ScoredRows] = []
-        for shard in shards:
-            start = sum(len(part.scores) for part in parts)
-            parts.append(self._score_shard(shard, start, bar))
+        for part in source.parts([self.column]):
+            start = sum(len(found.scores) for found in parts)
+            parts.append(self._score_part(part, start, bar))
         if not any(np.isfinite(part.scores).any() for part in parts):
             raise ValueError(
                 f"No row has a number in the column {self.column!r}. Pass a method (see scar_hf.methods.METHODS) or the name "
@@ -93,24 +92,22 @@ class ColumnScorer(MethodScorer):
     def _arguments(self) -> dict[str, Any]:
         return {"column": self.column}
 
-    def _score_shard(self, shard: Shard, start: int, bar: tqdm) -> ScoredRows:
+    def _score_part(self, part: Iterable[tuple[list[RowPairs], Mapping[str, list[Any]]]], start: int, bar: tqdm) -> ScoredRows:
         scores: list[float] = []
         skipped: dict[int, str] = {}
 
         def rows() -> Iterator[RowPairs]:
-            for count, columns in columns_of_shard(shard, self.reader, [self.column]):
-                values = columns.get(self.column, [None] * count)
-                read = self.reader.read(columns)
+            for read, columns in part:
                 if self.settings.strict:
                     check_rows(read, start + len(scores))
-                for row, value in zip(read, values, strict=True):
+                for row, value in zip(read, columns.get(self.column, [None] * len(read)), strict=True):
                     number = _number(value)
                     problem = row.problem or (None if math.isfinite(number) else f"no number in {self.column!r}")
                     if problem is not None:
                         skipped[start + len(scores)] = problem
                     scores.append(math.nan if problem is not None else number)
                     yield row
-                bar.update(count)
+                bar.update(len(read))
 
         hashes = [chunk.row_hashes for chunk in cut_chunks(rows())]
         joined = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)

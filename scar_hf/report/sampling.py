@@ -109,16 +109,16 @@ def look(selected: Selected, samples: Samples, group_by: str | None) -> Seen:
         wanted[numbers] = True
     is_kept, seen, total = selected.explainer.is_kept, Seen(), 0
     names: dict[str, None] = {}
-    for start, count, columns in selected.rows.batches([] if group_by is None else [group_by]):
-        total = start + count
+    for place, columns, values in selected.rows.batches([] if group_by is None else [group_by]):
+        start, total = place.start, place.stop
         if total > n:
             break
-        names |= dict.fromkeys(columns)
+        names |= dict.fromkeys([*columns, *values])
         here = np.flatnonzero(wanted[start:total])
         if group_by is not None:
-            groups = seen.counts.add(columns.get(group_by, [None] * count), is_kept[start:total])
+            groups = seen.counts.add(values.get(group_by, [None] * len(place)), is_kept[start:total])
             seen.groups |= {start + int(i): groups[i] for i in here}
-        rows = selected.rows.reader.read({name: [values[i] for i in here] for name, values in columns.items()})
+        rows = selected.rows.reader.read({name: [column[i] for i in here] for name, column in columns.items()})
         seen.rows |= {start + int(i): _bounded(row) for i, row in zip(here, rows, strict=True)}
     if total != n:
         raise ValueError(f"{selected.rows.name} changed after it was scored: the number of rows differs. Run the report again.")

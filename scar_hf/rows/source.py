@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,19 @@ _ROWS = 1000
 _COLUMN_ROWS = 10_000
 
 
+class Watcher(Protocol):
+    """Sees rows that others read."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns to see in addition to the pairs."""
+        ...
+
+    def see(self, rows: Sequence[RowPairs], values: Mapping[str, list[Any]]) -> None:
+        """Look at n further rows, and at their values in those of the columns that there are."""
+        ...
+
+
 class RowSource:
     """
     n rows that can be read again and again, in the same order, a few thousand at a time. Only the columns needed are read from
@@ -25,8 +38,11 @@ class RowSource:
     Args:
         data ([`~datasets.Dataset`] or `Sequence[Shard]`): a dataset, or shards from [`~scar_hf.files.open_shards`].
         reader ([`~scar_hf.rows.pairs.PairReader`]): reads the rows.
-        count (`int`, *optional*): n, as counted during scoring; by default, rows are counted when n is needed.
         name (`str`, *optional*, defaults to `"the data"`): the name of the data, for messages and reports.
+
+    Attributes:
+        count (`int`, *optional*): n, if it is known, such as from scoring; otherwise, rows are counted when n is needed.
+        watchers (`list[Watcher]`): they see the rows of the next call of [`RowSource.parts`], and only of that one.
 
     Example:
 
@@ -42,16 +58,16 @@ class RowSource:
     ```
     """
 
-    def __init__(
-        self, data: Dataset | Sequence[Shard], reader: PairReader, count: int | None = None, name: str = "the data"
-    ) -> None:
+    def __init__(self, data: Dataset | Sequence[Shard], reader: PairReader, name: str = "the data") -> None:
         self.shards = [Shard(name, None, data)] if isinstance(data, Dataset) else list(data)
-        self.reader, self.name, self._count = reader, name, count
+        self.reader, self.name = reader, name
+        self.count: int | None = None
+        self.watchers: list[Watcher] = []
 
     def __len__(self) -> int:
-        if self._count is None:
-            self._count = sum(_rows_in(shard) for shard in self.shards)
-        return self._count
+        if self.count is None:
+            self.count = sum(_rows_in(shard) for shard in self.shards)
+        return self.count
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -85,21 +101,44 @@ class RowSource:
             for batch in shard.batches(_COLUMN_ROWS, [name] if names and name in names else None):
                 yield from values_of(batch, columns_of(batch), name)
 
-    def batches(self, extra: Sequence[str] = ()) -> Iterator[tuple[int, int, dict[str, list[Any]]]]:
+    def parts(self, extra: Sequence[str] = ()) -> Iterator[Iterator[tuple[list[RowPairs], dict[str, list[Any]]]]]:
+        """
+        Read the pairs of all rows, shard by shard, and show them to the watchers.
+
+        Args:
+            extra (`Sequence[str]`): further columns to read.
+
+        Returns:
+            `Iterator` of shards, to be read to the end one after the other: the pairs of at most a thousand rows at a time,
+            with their values in the further columns, as from [`columns_of_shard`].
+        """
+        watchers, self.watchers = self.watchers, []
+        names = [*extra, *(name for watcher in watchers for name in watcher.columns)]
+
+        def read(shard: Shard) -> Iterator[tuple[list[RowPairs], dict[str, list[Any]]]]:
+            for _, columns, values in columns_of_shard(shard, self.reader, names):
+                rows = self.reader.read(columns)
+                for watcher in watchers:
+                    watcher.see(rows, values)
+                yield rows, values
+
+        return map(read, self.shards)
+
+    def batches(self, extra: Sequence[str] = ()) -> Iterator[tuple[range, dict[str, list[Any]], dict[str, list[Any]]]]:
         """
         Read rows a thousand at a time.
 
         Args:
-            extra (`Sequence[str]`): columns to read in addition to those of the pairs; class labels as their names.
+            extra (`Sequence[str]`): further columns to read.
 
         Returns:
-            `Iterator` of the number of the first row, the number of rows, and the columns by name, `None` where a row has no
-            value. Columns that a shard lacks are left out.
+            `Iterator` of the numbers of the rows, the columns of the pairs, and the further columns, as from
+            [`columns_of_shard`].
         """
         start = 0
         for shard in self.shards:
-            for count, columns in columns_of_shard(shard, self.reader, extra):
-                yield start, count, columns
+            for count, columns, values in columns_of_shard(shard, self.reader, extra):
+                yield range(start, start + count), columns, values
                 start += count
 
 
@@ -120,13 +159,15 @@ def rows_of(ds: Dataset, reader: PairReader) -> Iterator[RowPairs]:
 
 def rows_of_shard(shard: Shard, reader: PairReader) -> Iterator[RowPairs]:
     """Read the pairs of all rows of a shard."""
-    for _, columns in columns_of_shard(shard, reader):
+    for _, columns, _ in columns_of_shard(shard, reader):
         yield from reader.read(columns)
 
 
-def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+def columns_of_shard(
+    shard: Shard, reader: PairReader, extra: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
     """
-    Read the columns of a shard that its rows are read from. Columnar files load no other columns.
+    Read the columns of a shard that its pairs are read from. Columnar files load no other columns.
 
     Args:
         shard (`Shard`): a part of the data.
@@ -134,8 +175,9 @@ def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()
         extra (`Sequence[str]`): further columns to read, if the shard has them.
 
     Returns:
-        `Iterator` of batches of at most a thousand rows: their count, and columns by name, with `None` for missing values
-        and a [`~scar_hf.files.LongRow`] for rows that are too long to read.
+        `Iterator` of batches of at most a thousand rows: their count; the columns of the pairs by name, with `None` for
+        missing values and a [`~scar_hf.files.LongRow`] for rows that are too long to read; and the further columns, class
+        labels as their names. Further columns that the batch lacks are left out.
     """
     names = shard.column_names()
     needed = reader.needed(names) if names else None
@@ -146,16 +188,16 @@ def columns_of_shard(shard: Shard, reader: PairReader, extra: Sequence[str] = ()
     waiting: list[LongRow | None] = []  # rows before the first key: empty or too long
     for batch in shard.batches(_ROWS, needed):
         columns = columns_of(batch)
-        columns |= {name: values_of(batch, columns, name) for name in extra if name in columns}
         seen.update(dict.fromkeys(columns))
         if not seen:
             waiting += _long_rows(batch)
             continue
-        yield from _without_values(waiting, seen, extra)
+        yield from _without_values(waiting, seen)
         waiting = []
         if len(batch):
-            yield len(batch), _filled(batch, columns, seen, extra)
-    yield from _without_values(waiting, _names_for(reader), extra)
+            values = {name: values_of(batch, columns, name) for name in extra if name in columns}
+            yield len(batch), _filled(batch, columns, seen), values
+    yield from _without_values(waiting, _names_for(reader))
 
 
 def first_columns(shard: Shard) -> tuple[list[str], pa.Schema | None]:
@@ -202,15 +244,13 @@ def _names_for(reader: PairReader) -> list[str]:
     return list(reader.columns or ("instruction", "response"))
 
 
-def _filled(
-    batch: Batch, columns: Mapping[str, list[Any]], names: Iterable[str], extra: Sequence[str] = ()
-) -> dict[str, list[Any]]:
+def _filled(batch: Batch, columns: Mapping[str, list[Any]], names: Iterable[str]) -> dict[str, list[Any]]:
     """Fill missing columns with `None`, and every value of a row that is too long with its [`LongRow`]."""
     filled = {name: columns.get(name, [None] * len(batch)) for name in names}
     marks = _long_rows(batch)
     if any(mark is not None for mark in marks):
-        for name in filled.keys() - set(extra):
-            filled[name] = [value if mark is None else mark for value, mark in zip(filled[name], marks, strict=True)]
+        for name, values in filled.items():
+            filled[name] = [value if mark is None else mark for value, mark in zip(values, marks, strict=True)]
     return filled
 
 
@@ -221,8 +261,8 @@ def _long_rows(batch: Batch) -> list[LongRow | None]:
 
 
 def _without_values(
-    rows: Sequence[LongRow | None], names: Iterable[str], extra: Sequence[str]
-) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+    rows: Sequence[LongRow | None], names: Iterable[str]
+) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
     for start in range(0, len(rows), _ROWS):
-        part = list(rows[start : start + _ROWS])
-        yield len(part), {name: [None] * len(part) if name in extra else part for name in names}
+        part: list[Any] = list(rows[start : start + _ROWS])
+        yield len(part), dict.fromkeys(names, part), {}

@@ -13,7 +13,7 @@ from ..rows.source import RowSource
 from ..scoring.datasets import ScoredRows, join
 from ..scoring.scorer import ScarScorer
 from ..selecting.cascade import score_for
-from ..selecting.choice import decide
+from ..selecting.choice import Choice, decide
 from ..selecting.criteria import Criteria
 from ..selecting.explanations import Explainer
 from .observations import MEASURES, Observations
@@ -71,14 +71,14 @@ def explain_rows(
     """
     shards = open_shards(data, split)
     criteria = Criteria.of(k)
-    parts = score_for(criteria, shards, scorer, partial(engine or score_shards, cache=cache, progress=True))
+    choice = Choice(RowSource(shards, scorer.reader), criteria)
+    parts = score_for(choice, scorer, partial(engine or score_shards, cache=cache, progress=True))
     scored = join(parts)
     n = len(scored.scores)
     outside = [number for number in numbers if not 0 <= number < n]
     if outside:
         raise ValueError(f"There is no row {outside[0]}: {data} has {n:,} rows, counted from 0.")
-    source = RowSource(shards, scorer.reader, n)
-    kept, dropped = decide(source, scored.scores, criteria, scorer, progress=True)
+    kept, dropped = decide(choice, scored.scores, scorer, progress=True)
     explainer = Explainer(scored, kept, scorer.read_length, dropped, criteria.in_words())
     observations = Observations(scorer.reader, scored.scores, kept, examples=numbers)
     places = places_of(numbers, shards, [len(part.scores) for part in parts])

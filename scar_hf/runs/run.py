@@ -23,7 +23,7 @@ from ..rows.source import RowSource, first_columns
 from ..scoring.datasets import ScoredRows, join, report_skipped
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..selecting.cascade import score_for
-from ..selecting.choice import decide
+from ..selecting.choice import Choice, decide
 from ..selecting.criteria import Criteria, read_stratify_by
 from ..selecting.explanations import EXPLANATION_COLUMNS, Explainer
 from ..selecting.top_k import check_selected, threshold_of
@@ -131,15 +131,15 @@ def select_files(
     run = describe_files(data, shards, scorer, options)
     found = not overwrite and output.exists() and is_output_of(output, run)
     check_output(output, overwrite or found)
-    parts = score_for(criteria, shards, scorer, partial(engine or score_shards, cache=cache, progress=progress))
+    choice = Choice(RowSource(shards, scorer.reader), criteria)
+    parts = score_for(choice, scorer, partial(engine or score_shards, cache=cache, progress=progress))
     scored = join(parts)
     rows = len(scored.scores)
     if rows:
         report_skipped(scored, scorer.read_length)
-    source = RowSource(shards, scorer.reader, rows)
     if engine not in (None, score_shards):  # other machines have read the rows
-        report_languages(scorer, source.rows())
-    kept, dropped = decide(source, scored.scores, criteria, scorer, progress)
+        report_languages(scorer, choice.source.rows())
+    kept, dropped = decide(choice, scored.scores, scorer, progress)
     if criteria.k is not None and not all_rows:
         check_selected(kept, rows, scored.skipped, dropped)
     chosen = None if criteria.k is None and criteria.threshold is None else kept
@@ -163,12 +163,12 @@ def select_files(
     return RunResult(output, rows, len(written), threshold, scored, observations, dropped, found)
 
 
-def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True, progress: bool = True) -> list[ScoredRows]:
+def score_shards(source: RowSource, scorer: ScarScorer, cache: bool = True, progress: bool = True) -> list[ScoredRows]:
     """
-    Score shards in this process.
+    Score the shards of a source in this process.
 
     Args:
-        shards (`Sequence[Shard]`): from [`~scar_hf.files.open_shards`].
+        source ([`~scar_hf.rows.source.RowSource`]): the rows.
         scorer ([`ScarScorer`]): the scorer.
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
@@ -176,8 +176,8 @@ def score_shards(shards: Sequence[Shard], scorer: ScarScorer, cache: bool = True
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
-    with tqdm(total=_count(shards), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
-        return score_with(scorer, shards, cache, bar)
+    with tqdm(total=_count(source.shards), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
+        return score_with(scorer, source, cache, bar)
 
 
 def _sft_rows(shards: Sequence[Shard], reader: PairReader, output: Path) -> SftRows | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +18,10 @@ from ..scoring.chunks import short_hash
 from ..scoring.datasets import ScoredRows, join
 from ..scoring.scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer
 from ..selecting.cascade import score_for
-from ..selecting.choice import decide
+from ..selecting.choice import Choice, decide
 from ..selecting.criteria import Criteria, criteria_in_words
 from ..selecting.explanations import Explainer
-from ..selecting.top_k import threshold_of, top_indices
+from ..selecting.top_k import eligible_scores, threshold_of, top_indices
 from .run import score_shards
 
 # A larger difference between scores of the same row means another ranker or setting; bfloat16 and hardware cause less.
@@ -87,14 +88,16 @@ class Selected:
         shards = open_shards(before, split)
         criteria = None if k is None else Criteria.of(k)
         scoring = partial(engine or score_shards, cache=cache, progress=progress)
-        parts = _scores_in(shards, scorer.reader) or score_for(criteria or Criteria(), shards, scorer, scoring)
+        source = RowSource(shards, scorer.reader, str(before))
+        choice = Choice(source, criteria or Criteria())
+        parts = _scores_in(shards, scorer.reader) or score_for(choice, scorer, scoring)
         scored = join(parts)
-        source = RowSource(shards, scorer.reader, len(scored.scores), str(before))
+        source.count = len(scored.scores)
         notes: list[str] = []
         if criteria is not None:
             criteria.check_columns(source.column_names())
             options = criteria.describe()
-            kept, curated = decide(source, scored.scores, criteria, scorer, progress)
+            kept, curated = decide(choice, scored.scores, scorer, progress)
         else:
             assert after is not None
             options = {"k": None}
@@ -125,9 +128,7 @@ class Selected:
     @cached_property
     def by_score(self) -> bool:
         """Whether the kept rows are simply the best among those that curation left."""
-        eligible = self.scored.scores.copy()
-        eligible[list(self.curated)] = np.nan
-        best = top_indices(eligible, len(self)) if len(self) else self.indices
+        best = top_indices(eligible_scores(self.scored.scores, self.curated), len(self)) if len(self) else self.indices
         return np.array_equal(best, self.indices)
 
     @property
@@ -147,18 +148,18 @@ class Selected:
 def _scores_in(shards: Sequence[Shard], reader: PairReader) -> list[ScoredRows] | None:
     """Read the scores in the data, one part per shard; `None` if it has none."""
     parts, start = [], 0
-    for shard in shards:
+    for shard, part in zip(shards, RowSource(shards, reader).parts([SCORE_COLUMN]), strict=True):
         scores, hashes = [np.empty(0, np.float32)], [np.empty(0, np.uint64)]
         skipped: dict[int, str] = {}
-        for _, count, columns in RowSource([shard], reader).batches([SCORE_COLUMN]):
+        for rows, columns in part:
             if not start and SCORE_COLUMN not in columns:
                 return None
-            values, rows = _as_scores(columns.get(SCORE_COLUMN, [None] * count), shard.name), reader.read(columns)
+            values = _as_scores(columns.get(SCORE_COLUMN, [None] * len(rows)), shard.name)
             values[[i for i, row in enumerate(rows) if row.problem is not None]] = np.nan
             skipped |= {start + int(i): rows[i].problem or NOT_FINITE for i in np.flatnonzero(np.isnan(values))}
             scores.append(values)
             hashes.append(np.array([short_hash(row) for row in rows], dtype=np.uint64))
-            start += count
+            start += len(rows)
         joined = np.concatenate(scores)
         parts.append(ScoredRows(joined, np.zeros(len(joined), dtype=bool), np.concatenate(hashes), skipped))
     return parts if start else None
@@ -176,15 +177,12 @@ def _as_scores(values: Sequence[Any], where: str) -> np.ndarray:
 def _find(scored: ScoredRows, curated: Mapping[int, str], after: RowSource, notes: list[str]) -> np.ndarray:
     """Return the numbers of the rows of the data that are in the selection; among equal rows, the earliest."""
     hashes, scores = [np.empty(0, np.uint64)], [np.empty(0, np.float32)]
-    for _, count, columns in after.batches([SCORE_COLUMN]):
-        rows = after.reader.read(columns)
+    for rows, columns in chain.from_iterable(after.parts([SCORE_COLUMN])):
         good = [i for i, row in enumerate(rows) if row.problem is None]
         hashes.append(np.array([short_hash(rows[i]) for i in good], dtype=np.uint64))
-        scores.append(_as_scores(columns.get(SCORE_COLUMN, [None] * count), after.name)[good])
+        scores.append(_as_scores(columns.get(SCORE_COLUMN, [None] * len(rows)), after.name)[good])
     wanted, first, counts = np.unique(np.concatenate(hashes), return_index=True, return_counts=True)
-    eligible = ~np.isnan(scored.scores)
-    eligible[list(curated)] = False
-    numbers = np.flatnonzero(eligible)
+    numbers = np.flatnonzero(~np.isnan(eligible_scores(scored.scores, curated)))
     numbers = numbers[np.argsort(scored.hashes[numbers], kind="stable")]
     ordered = scored.hashes[numbers]
     at = np.minimum(np.searchsorted(wanted, ordered), max(0, len(wanted) - 1))

@@ -1,7 +1,7 @@
 """Scores datasets: in `ds.map`, in slices, and shard by shard."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,17 +9,15 @@ import numpy as np
 from datasets import Dataset, Value
 from tqdm.auto import tqdm
 
-from ..files import Shard
 from ..rows.batches import score_column
 from ..rows.pairs import RowPairs, check_rows, reasons_in_words
-from ..rows.source import rows_of_shard
+from ..rows.source import RowSource
 from .cache import ScoreCache
 from .chunks import Chunk, cut_chunks
 from .scorer import NOT_FINITE, SCORE_COLUMN, ScarScorer
 from .settings import BUNDLED_RANKER, with_settings
 
 logger = logging.getLogger(__name__)
-Watch = Callable[[Iterable[RowPairs]], Iterable[RowPairs]]
 
 
 @dataclass(frozen=True)
@@ -140,24 +138,21 @@ def score_rows(
     return ScoredRows(_joined(scores, np.float32), _joined(truncated, np.bool_), _joined(hashes, np.uint64), skipped)
 
 
-def score_each(
-    scorer: ScarScorer, shards: Sequence[Shard], cache: ScoreCache | None, bar: tqdm | None, watch: Watch = iter
-) -> list[ScoredRows]:
+def score_each(scorer: ScarScorer, source: RowSource, cache: ScoreCache | None, bar: tqdm | None) -> list[ScoredRows]:
     """
-    Score shards, one after the other.
+    Score the shards of a source, one after the other.
 
     Args:
         scorer, cache, bar: see [`score_rows`].
-        shards (`Sequence[Shard]`): the data, in order.
-        watch (`Callable`, *optional*): yields the rows it is given, and may examine them.
+        source ([`~scar_hf.rows.source.RowSource`]): the rows, which its watchers see, too.
 
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
     """
     parts: list[ScoredRows] = []
-    for shard in shards:
-        start = sum(len(part.scores) for part in parts)
-        parts.append(score_rows(scorer, watch(rows_of_shard(shard, scorer.reader)), cache, bar, start))
+    for part in source.parts():
+        start = sum(len(found.scores) for found in parts)
+        parts.append(score_rows(scorer, (row for rows, _ in part for row in rows), cache, bar, start))
     return parts
 
 

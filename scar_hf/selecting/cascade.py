@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..files import Shard
 from ..progress import hidden
 from ..rows.source import RowSource
 from ..scoring.datasets import Prefilter, ScoredRows, join, report_skipped
@@ -17,13 +16,12 @@ from ..scoring.scorer import ScarScorer
 from ..scoring.settings import FAST_RANKER
 from .audit import CONFIDENCE, expected_missing, sample_size, upper_bound
 from .choice import Choice
-from .criteria import Criteria
 from .diversity import best_of_groups, pool_sizes
 from .top_k import order_of
 
 logger = logging.getLogger(__name__)
-# Scores shards in this process or elsewhere: one result for each shard.
-Engine = Callable[[Sequence[Shard], ScarScorer], list[ScoredRows]]
+# Scores the shards of a source in this process or elsewhere: one result for each shard.
+Engine = Callable[[RowSource, ScarScorer], list[ScoredRows]]
 # If the bound does not hold, the ranker scores this many times more rows.
 _WIDEN = 1.5
 # "auto" begins with this many rows for each row to select, and at least this share.
@@ -32,9 +30,10 @@ _FIRST, _FIRST_SHARE = 2.0, 0.02
 _MISSING, _MOST_AUDITED = 0.05, 20
 
 
-def score_for(criteria: Criteria, shards: Sequence[Shard], scorer: ScarScorer, engine: Engine) -> list[ScoredRows]:
+def score_for(choice: Choice, scorer: ScarScorer, engine: Engine) -> list[ScoredRows]:
     """
-    Score all rows, or with `criteria.prefilter` only those that may be selected.
+    Score all rows, or with `criteria.prefilter` only those that may be selected. The choice sees the rows in the same pass, if
+    this process reads them.
 
     With it, the fast ranker scores all rows. The ranker scores the best share of them by the fast ranker, in each group of
     `stratify_by` in proportion to its quota, and a random sample of all. The rows of the sample outside the best share tell
@@ -44,10 +43,9 @@ def score_for(criteria: Criteria, shards: Sequence[Shard], scorer: ScarScorer, e
     of the probability that any does.
 
     Args:
-        criteria ([`Criteria`]): the criteria of the selection.
-        shards (`Sequence[Shard]`): the data, in order.
+        choice ([`~scar_hf.selecting.choice.Choice`]): the criteria of the selection, and the rows.
         scorer ([`ScarScorer`]): the ranker.
-        engine (`Callable`): scores shards with a scorer.
+        engine (`Callable`): scores the shards of a source with a scorer.
 
     Returns:
         `list[ScoredRows]`: one for each shard; with a prefilter, scores are NaN where the ranker did not look, and `prefilter`
@@ -56,31 +54,33 @@ def score_for(criteria: Criteria, shards: Sequence[Shard], scorer: ScarScorer, e
     Raises:
         `ValueError`: if another method than a ranker scores, or the share is smaller than the selection.
     """
-    if criteria.prefilter is None:
-        return engine(shards, scorer)
-    if scorer.method != "scar":
+    source, is_cascade = choice.source, choice.criteria.prefilter is not None
+    if is_cascade and scorer.method != "scar":
         raise ValueError(f"`prefilter` needs a ranker, got the method {scorer.method!r}. Leave one of them out.")
-    fast = engine(shards, fast_scorer(scorer))
-    counts = [len(part.scores) for part in fast]
-    cascade = _Cascade(shards, counts, join(fast), criteria, scorer, engine)
+    source.watchers.append(choice)
+    parts = engine(source, fast_scorer(scorer) if is_cascade else scorer)
+    source.watchers.clear()  # rows that other machines read were shown to nobody
+    counts = [len(part.scores) for part in parts]
+    source.count = sum(counts)
+    if not is_cascade:
+        return parts
+    cascade = _Cascade(choice, counts, join(parts), scorer, engine)
     return cascade.parts(cascade.run())
 
 
 def score_all(
-    criteria: Criteria | None,
-    score: Callable[[ScarScorer, Sequence[Shard], bool, tqdm], list[ScoredRows]],
-    source: RowSource,
+    choice: Choice,
+    score: Callable[[ScarScorer, RowSource, bool, tqdm], list[ScoredRows]],
     scorer: ScarScorer,
     cache: bool = True,
     progress: bool = False,
 ) -> ScoredRows:
     """
-    Score the rows of a source as [`score_for`] does, and log how many were skipped and truncated.
+    Score rows in this process as [`score_for`] does, and log how many were skipped and truncated.
 
     Args:
-        criteria ([`Criteria`], *optional*): the criteria of the selection; by default all rows are scored.
-        score (`Callable`): scores shards, given the scorer, the shards, `cache` and a progress bar.
-        source ([`~scar_hf.rows.source.RowSource`]): n rows.
+        choice ([`~scar_hf.selecting.choice.Choice`]): the criteria of the selection, and n rows.
+        score (`Callable`): scores the shards of a source, given the scorer, the source, `cache` and a progress bar.
         scorer ([`ScarScorer`]): the ranker.
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
@@ -89,12 +89,11 @@ def score_all(
         [`~scar_hf.scoring.datasets.ScoredRows`]: n scores.
     """
 
-    def engine(shards: Sequence[Shard], by: ScarScorer) -> list[ScoredRows]:
-        total = len(RowSource(shards, by.reader))
-        with tqdm(total=total, desc="Scoring", unit="row", disable=hidden(progress)) as bar:
-            return score(by, shards, cache, bar)
+    def engine(source: RowSource, by: ScarScorer) -> list[ScoredRows]:
+        with tqdm(total=len(source), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
+            return score(by, source, cache, bar)
 
-    scored = join(score_for(criteria or Criteria(), source.shards, scorer, engine))
+    scored = join(score_for(choice, scorer, engine))
     if len(scored.scores):
         report_skipped(scored, scorer.read_length)
     return scored
@@ -123,25 +122,16 @@ class _Look:
 class _Cascade:
     """The state of a run: which rows the ranker has scored, and its scores."""
 
-    def __init__(
-        self,
-        shards: Sequence[Shard],
-        counts: Sequence[int],
-        fast: ScoredRows,
-        criteria: Criteria,
-        scorer: ScarScorer,
-        engine: Engine,
-    ) -> None:
-        self.shards, self.fast, self.criteria, self.scorer, self.engine = shards, fast, criteria, scorer, engine
+    def __init__(self, choice: Choice, counts: Sequence[int], fast: ScoredRows, scorer: ScarScorer, engine: Engine) -> None:
+        self.choice, self.criteria, self.fast, self.scorer, self.engine = choice, choice.criteria, fast, scorer, engine
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.choice = Choice(RowSource(shards, scorer.reader, len(fast.scores)), criteria)
         self.labels = self.choice.groups.labels
         self.able = self.choice.rankable(fast.scores)
         able = np.full(len(fast.scores), np.nan, dtype=np.float32)
         able[self.able] = fast.scores[self.able]
         self.ranked = able
         # Rows of each group that the choice is made from. How many exceed a threshold is not known beforehand.
-        self.wanted = None if criteria.k is None else pool_sizes(self.choice.quotas(able), criteria.diversity)
+        self.wanted = None if self.criteria.k is None else pool_sizes(choice.quotas(able), self.criteria.diversity)
         self.scores = np.full(len(fast.scores), np.nan, dtype=np.float32)
         self.truncated = fast.truncated.copy()
         self.seen = np.zeros(len(fast.scores), dtype=bool)
@@ -214,10 +204,12 @@ class _Cascade:
             self.problems |= {int(rows[i]): reason for i, reason in part.skipped.items()}
             start += len(part.scores)
 
-    def _picked(self, rows: np.ndarray) -> list[Shard]:
-        """The same shards, of which only these rows are read."""
+    def _picked(self, rows: np.ndarray) -> RowSource:
+        """The same source, of which only these rows are read."""
         edges = np.searchsorted(rows, self.starts)
-        return [shard.only(rows[edges[i] : edges[i + 1]] - self.starts[i]) for i, shard in enumerate(self.shards)]
+        shards = enumerate(self.choice.source.shards)
+        picked = [shard.only(rows[edges[i] : edges[i + 1]] - self.starts[i]) for i, shard in shards]
+        return RowSource(picked, self.scorer.reader)
 
     def _look(self, rescored: np.ndarray, sample: np.ndarray, confidence: float) -> _Look:
         """Count the audited rows that would be selected, and bound the number of rows that are missed."""

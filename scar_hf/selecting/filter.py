@@ -23,7 +23,7 @@ from ..scoring.chunks import cut_chunks, short_hash
 from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
 from .cascade import score_all
-from .choice import decide
+from .choice import Choice, decide
 from .criteria import Criteria, StratifyBy
 from .top_k import check_selected, threshold_of, top_indices
 
@@ -151,9 +151,9 @@ class ScarFilter:
         if SCORE_COLUMN in ds.column_names:
             logger.warning("The data has a column %r, which is ignored: all rows are scored again.", SCORE_COLUMN)
         self.criteria.check_columns(ds.column_names)
-        source = RowSource(ds, self.scorer.reader)
-        scored = score_all(self.criteria, score_watched, source, self.scorer, self.cache, self.progress)
-        kept, curated = decide(source, scored.scores, self.criteria, self.scorer, self.progress)
+        choice = Choice(RowSource(ds, self.scorer.reader), self.criteria)
+        scored = score_all(choice, score_watched, self.scorer, self.cache, self.progress)
+        kept, curated = decide(choice, scored.scores, self.scorer, self.progress)
         if self.criteria.k is not None:
             check_selected(kept, len(ds), scored.skipped, curated)
         self._decisions = _Decisions.of(scored.hashes, kept, ds._fingerprint)

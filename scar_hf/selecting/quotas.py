@@ -76,35 +76,40 @@ def largest_remainder(shares: Sequence[int | Fraction], count: int) -> list[int]
     return parts
 
 
-def group_values(values: Iterable[Any], name: str, shares: Mapping[Any, float] | None = None) -> Groups:
+class Grouping:
     """
-    Group rows by the values of a column. Rows without a value form a group of their own; values not listed in `shares` get
-    no rows.
+    Groups rows by the values of a column, which may come in parts. Rows without a value form a group of their own; values not
+    listed in `shares` get no rows.
 
     Args:
-        values (`Iterable`): n values.
         name (`str`): the column's name, for messages.
         shares (`Mapping[Any, float]`, *optional*): weights by value; by default, the number of rows with each value.
-
-    Returns:
-        [`Groups`].
-
-    Raises:
-        `ValueError`: if a value is a list or dictionary, or a value in `shares` does not occur.
     """
-    numbers: dict[Any, int] = {}
-    labels: list[int] = []
-    for value in values:
-        if isinstance(value, (list, dict)):
+
+    def __init__(self, name: str, shares: Mapping[Any, float] | None = None) -> None:
+        self.name, self.shares = name, shares
+        self._numbers: dict[Any, int] = {}
+        self._labels: list[int] = []
+
+    def add(self, values: Iterable[Any]) -> None:
+        """Add the values of further rows; raises a `ValueError` if one is a list or dictionary."""
+        for value in values:
+            if isinstance(value, (list, dict)):
+                raise ValueError(
+                    f"`stratify_by` names the column {self.name!r}, which holds {type(value).__name__}s. It must hold single "
+                    "values."
+                )
+            self._labels.append(self._numbers.setdefault(None if value != value else value, len(self._numbers)))
+
+    def groups(self) -> Groups:
+        """Return the [`Groups`]; raises a `ValueError` if a value in `shares` does not occur."""
+        names, found, shares = list(self._numbers), np.array(self._labels, dtype=np.int64), self.shares
+        if shares is None:
+            return Groups(found, names, np.bincount(found, minlength=len(names)).tolist())
+        unknown = [value for value in shares if value not in names]
+        if unknown and names:
             raise ValueError(
-                f"`stratify_by` names the column {name!r}, which holds {type(value).__name__}s. It must hold single values."
+                f"`stratify_by` lists values that no row has in {self.name!r}: {unknown}. Values found: {names[:20]}."
             )
-        labels.append(numbers.setdefault(None if value != value else value, len(numbers)))
-    names, found = list(numbers), np.array(labels, dtype=np.int64)
-    if shares is None:
-        return Groups(found, names, np.bincount(found, minlength=len(names)).tolist())
-    unknown = [value for value in shares if value not in names]
-    if unknown and names:
-        raise ValueError(f"`stratify_by` lists values that no row has in {name!r}: {unknown}. Values found: {names[:20]}.")
-    # Converted through str, so that 0.1 is exactly a tenth rather than the nearest binary fraction.
-    return Groups(found, names, [Fraction(str(shares.get(value, 0))) for value in names])
+        # Converted through str, so that 0.1 is exactly a tenth rather than the nearest binary fraction.
+        return Groups(found, names, [Fraction(str(shares.get(value, 0))) for value in names])

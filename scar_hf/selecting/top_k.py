@@ -1,7 +1,7 @@
 """Picks the best rows by score."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -12,6 +12,13 @@ from .criteria import count_of
 def order_of(scores: np.ndarray) -> np.ndarray:
     """Return the numbers of all rows, best first. Ties keep the input order; rows without a score come last."""
     return np.argsort(-scores, kind="stable")
+
+
+def eligible_scores(scores: np.ndarray, dropped: Iterable[int]) -> np.ndarray:
+    """Return the scores, NaN for the rows with these numbers, which curation drops."""
+    eligible = scores.copy()
+    eligible[list(dropped)] = np.nan
+    return eligible
 
 
 def top_indices(scores: np.ndarray, k: float) -> np.ndarray:
