@@ -188,7 +188,7 @@ class _JsonList:
 
     def _invalid(self, what: str) -> ValueError:
         return ValueError(
-            f"{self.path}: not valid JSON ({what}). The file is truncated, or it is JSON Lines, which must be named .jsonl."
+            f"{self.path}: not valid JSON ({what}). Is it cut off? JSON Lines must be named .jsonl."
         )
 
 
