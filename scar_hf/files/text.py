@@ -187,9 +187,7 @@ class _JsonList:
                 return ""
 
     def _invalid(self, what: str) -> ValueError:
-        return ValueError(
-            f"{self.path}: not valid JSON ({what}). Is it cut off? JSON Lines must be named .jsonl."
-        )
+        return ValueError(f"{self.path}: not valid JSON ({what}). Is it cut off? JSON Lines must be named .jsonl.")
 
 
 def csv_header(path: Path) -> list[str]:
