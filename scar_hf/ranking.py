@@ -1,7 +1,7 @@
 """Ranks and selects the rows of datasets."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from datasets import Dataset, DatasetDict
 
-from .curation.row_step import Step
 from .manifest.description import dataset_source, describe_run, describe_selection
 from .methods import method_scorer, score_source
 from .overview import Overview, Shown, best_and_worst
@@ -21,7 +20,7 @@ from .scoring.datasets import Prefilter, ScoredRows, with_scores
 from .scoring.scorer import SCORE_COLUMN, ScarScorer
 from .scoring.settings import BUNDLED_RANKER, with_settings
 from .selecting.choice import Choice, decide
-from .selecting.criteria import Criteria, StratifyBy, check_k
+from .selecting.criteria import Criteria, check_k, with_criteria
 from .selecting.top_k import check_selected, order_of
 from .selection import Selection
 
@@ -86,22 +85,15 @@ class ScarRanking(Shown):
         portable = self.scorer is not None and not self.scorer.in_memory
         return self.__dict__ | {"scorer": self.scorer if portable else None, "_selected": []}
 
-    def select(
-        self,
-        k: Criteria | float | None = None,
-        *,
-        threshold: float | None = None,
-        stratify_by: StratifyBy | None = None,
-        diversity: float = 0.0,
-        curation: Sequence[Step] = (),
-    ) -> Selection:
+    @with_criteria
+    def select(self, k: Criteria | float | None = None, **criteria: Any) -> Selection:
         """
         Select rows.
 
         Args:
             k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
                 A share in (0, 1] or a count >= 1 of the best rows, or complete criteria. Ties go to the earlier row.
-            threshold, stratify_by, diversity, curation: see [`~scar_hf.selecting.criteria.Criteria`].
+            {criteria}
 
         Returns:
             [`~scar_hf.selection.Selection`]: it has fewer rows than requested only if too few rows, or too few in the
@@ -118,20 +110,19 @@ class ScarRanking(Shown):
         >>> selection.dataset, selection.dropped, selection.threshold
         ```
         """
-        more = {"stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
-        criteria = Criteria.of(k, threshold=threshold, **more)
-        if k is None and threshold is None:
+        wanted = Criteria.of(k, **criteria)
+        if wanted.k is None and wanted.threshold is None and not isinstance(k, Criteria):
             check_k(k)
-        criteria.check_columns(self.dataset.column_names)
-        if (criteria.prefilter is not None or self.only_for is not None) and criteria != self.only_for:
+        wanted.check_columns(self.dataset.column_names)
+        if (wanted.prefilter is not None or self.only_for is not None) and wanted != self.only_for:
             has = "all rows" if self.only_for is None else "only the rows that its own criteria need"
             raise ValueError(f"This ranking has scored {has}. `prefilter` decides that: pass all criteria to scar_select.")
         for known, selection in self._selected:
             # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
-            if known == criteria and isinstance(known.k, float) == isinstance(criteria.k, float):
+            if known == wanted and isinstance(known.k, float) == isinstance(wanted.k, float):
                 return selection
-        kept, curated = decide(Choice(self._rows(), criteria), self.scores, self.scorer, self.progress)
-        return self.remember(criteria, kept, criteria.describe(), curated)
+        kept, curated = decide(Choice(self._rows(), wanted), self.scores, self.scorer, self.progress)
+        return self.remember(wanted, kept, wanted.describe(), curated)
 
     def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:
         """Cache a selection that another process made by these criteria."""
@@ -142,20 +133,22 @@ class ScarRanking(Shown):
         self._selected = [*self._selected, (criteria, chosen)][-_REMEMBERED:]
         return chosen
 
-    def indices(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> np.ndarray:
+    @with_criteria
+    def indices(self, k: Criteria | float | None = None, **criteria: Any) -> np.ndarray:
         """Return the numbers of the rows that [`ScarRanking.select`] keeps, ascending, int64."""
-        return self.select(k, stratify_by=stratify_by, diversity=diversity).indices.copy()
+        return self.select(k, **criteria).indices.copy()
 
     def order(self) -> np.ndarray:
         """Return the numbers of all rows, best first. Ties keep the input order; rows without a score come last."""
         return order_of(self.scores)
 
-    def top(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+    @with_criteria
+    def top(self, k: Criteria | float | None = None, **criteria: Any) -> Dataset:
         """
         Return the rows that [`ScarRanking.select`] keeps, in their original order. Raises a `ValueError` with the reasons if
         nothing can be selected.
         """
-        selection = self.select(k, stratify_by=stratify_by, diversity=diversity)
+        selection = self.select(k, **criteria)
         check_selected(selection.indices, len(self), self.skipped, selection.curated)
         return selection.dataset
 
@@ -163,21 +156,25 @@ class ScarRanking(Shown):
         """Return the rows that score at least `threshold`, in their original order."""
         return self.select(threshold=threshold).dataset
 
-    def dropped(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+    @with_criteria
+    def dropped(self, k: Criteria | float | None = None, **criteria: Any) -> Dataset:
         """Return the rows that [`ScarRanking.top`] drops, in their original order, including those without a score."""
-        return self.select(k, stratify_by=stratify_by, diversity=diversity).dropped
+        return self.select(k, **criteria).dropped
 
-    def threshold(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> float:
+    @with_criteria
+    def threshold(self, k: Criteria | float | None = None, **criteria: Any) -> float:
         """Return the lowest score that [`ScarRanking.top`] keeps, or NaN if it keeps nothing."""
-        return self.select(k, stratify_by=stratify_by, diversity=diversity).threshold
+        return self.select(k, **criteria).threshold
 
-    def explained(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> Dataset:
+    @with_criteria
+    def explained(self, k: Criteria | float | None = None, **criteria: Any) -> Dataset:
         """Return all rows with rank, decision and reason; see [`~scar_hf.selection.Selection.explain`]."""
-        return self.select(k, stratify_by=stratify_by, diversity=diversity).explain()
+        return self.select(k, **criteria).explain()
 
-    def manifest(self, k: Criteria | float, stratify_by: StratifyBy | None = None, diversity: float = 0.0) -> dict[str, Any]:
+    @with_criteria
+    def manifest(self, k: Criteria | float | None = None, **criteria: Any) -> dict[str, Any]:
         """Return a selection's manifest; see [`~scar_hf.selection.Selection.manifest`]."""
-        return self.select(k, stratify_by=stratify_by, diversity=diversity).manifest
+        return self.select(k, **criteria).manifest
 
     def _rows(self) -> RowSource:
         reader = PairReader() if self.scorer is None else self.scorer.reader
@@ -198,12 +195,11 @@ class ScarRanking(Shown):
         report = {**self.settings, "rows": len(self), "skipped": {str(row): why for row, why in self.skipped.items()}}
         (Path(folder) / "ranking.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    @with_criteria
     def report(
         self,
         path: str | Path | None = None,
-        k: Criteria | float = 0.1,
-        stratify_by: StratifyBy | None = None,
-        diversity: float = 0.0,
+        k: Criteria | float | None = None,
         *,
         group_by: str | None = None,
         **kwargs: Any,
@@ -213,30 +209,27 @@ class ScarRanking(Shown):
 
         Args:
             path (`str` or `Path`, *optional*): the page to write; by default none is written.
-            k, stratify_by, diversity: see [`ScarRanking.select`].
+            k: see [`ScarRanking.select`]; by default a tenth, unless `threshold` is given.
+            {criteria}
             group_by, kwargs: see [`~scar_hf.selection.Selection.report`].
 
         Returns:
             [`~scar_hf.report.SelectionReport`]: the report, with `.numbers` and `.save_figures(folder)`.
         """
-        return self.select(k, stratify_by=stratify_by, diversity=diversity).report(path, group_by=group_by, **kwargs)
+        criteria, more = Criteria.take(k, kwargs, default=0.1)
+        return self.select(criteria).report(path, group_by=group_by, **more)
 
+    @with_criteria
     def push_to_hub(
-        self,
-        repo_id: str,
-        k: Criteria | float = 0.1,
-        stratify_by: StratifyBy | None = None,
-        diversity: float = 0.0,
-        *,
-        card: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        self, repo_id: str, k: Criteria | float | None = None, *, card: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> "PushReport":
         """
         Upload the best rows to the Hub in one commit, as a dataset with manifest, card and figures.
 
         Args:
             repo_id (`str`): the repository, such as `"me/dolly-scar-10pct"`.
-            k, stratify_by, diversity: see [`ScarRanking.select`].
+            k: see [`ScarRanking.select`]; by default a tenth, unless `threshold` is given.
+            {criteria}
             card, kwargs: see [`~scar_hf.selection.Selection.push_to_hub`].
 
         Returns:
@@ -248,8 +241,8 @@ class ScarRanking(Shown):
         >>> scar_rank(ds).push_to_hub("me/dolly-scar-10pct", k=0.1, private=True, card={"license": "cc-by-sa-3.0"})
         ```
         """
-        selection = self.select(k, stratify_by=stratify_by, diversity=diversity)
-        return selection.push_to_hub(repo_id, card=card, **kwargs)
+        criteria, more = Criteria.take(k, kwargs, default=0.1)
+        return self.select(criteria).push_to_hub(repo_id, card=card, **more)
 
 
 @with_settings
@@ -325,18 +318,9 @@ def scar_rank(
     return ScarRanking(*of_rows, scorer.describe(), source, scorer, progress, only_for, scored.prefilter)
 
 
+@with_criteria
 def scar_select(
-    ds: DatasetOrDict,
-    k: Criteria | float = 0.1,
-    *,
-    stratify_by: StratifyBy | None = None,
-    diversity: float = 0.0,
-    curation: Sequence[Step] = (),
-    prefilter: float | str | None = None,
-    min_recall: float | None = None,
-    audit_seed: int = 0,
-    sft_format: bool = False,
-    **kwargs: Any,
+    ds: DatasetOrDict, k: Criteria | float | None = None, *, sft_format: bool = False, **kwargs: Any
 ) -> DatasetOrDict:
     """
     Keep the best rows of an instruction set: `scar_rank(ds).select(...).dataset`.
@@ -344,10 +328,10 @@ def scar_select(
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.DatasetDict`]):
             The rows, as in [`scar_rank`]. Each split of a `DatasetDict` is selected separately.
-        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*, defaults to 0.1):
-            A share in (0, 1] (floor(k·n), at least 1), a count >= 1, or complete criteria.
-        stratify_by, diversity, curation, prefilter, min_recall, audit_seed:
-            see [`~scar_hf.selecting.criteria.Criteria`].
+        k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
+            A share in (0, 1] (floor(k·n), at least 1), a count >= 1, or complete criteria. By default a tenth, unless
+            `threshold` is given.
+        {criteria}
         sft_format (`bool`, *optional*, defaults to `False`):
             Whether to convert the rows for TRL's `SFTTrainer` with [`~scar_hf.trainer_callbacks.to_sft_format`].
         kwargs: further arguments of [`scar_rank`].
@@ -367,10 +351,7 @@ def scar_select(
     >>> scar_select(ds, k=0.01, prefilter=0.1)  # scores only the most promising tenth, and says what may be missing
     ```
     """
-    if not isinstance(k, Criteria):
-        check_k(k)
-    more = {"stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation), "prefilter": prefilter}
-    criteria = Criteria.of(k, **more, min_recall=min_recall, audit_seed=audit_seed)
+    criteria, kwargs = Criteria.take(k, kwargs, default=0.1)
     for split in ds.values() if isinstance(ds, DatasetDict) else [ds]:
         if getattr(split, "column_names", None) is not None:
             criteria.check_columns(split.column_names)

@@ -335,10 +335,11 @@ def test_a_ranking_is_pushed_from_python(hub, client, selection, tiny_ranker):
         "from scar_hf import scar_rank\nfrom scar_hf.files import read_dataset\n"
         f"ranking = scar_rank(read_dataset({str(selection / 'data.jsonl')!r}), model={str(tiny_ranker)!r}, device='cpu',"
         " dtype='float32', backend='torch', progress=False)\n"
-        "report = ranking.push_to_hub('me/from-python', 10, 'source', 0.5, private=True, card={'license': 'MIT'})\n"
+        "report = ranking.push_to_hub('me/from-python', 10, stratify_by='source', diversity=0.5, private=True,"
+        " card={'license': 'MIT'})\n"
         "from datasets import load_dataset\n"
         "pulled = load_dataset('me/from-python', split='train').to_list()\n"
-        "assert pulled == ranking.top(10, 'source', 0.5).to_list()\n"
+        "assert pulled == ranking.top(10, stratify_by='source', diversity=0.5).to_list()\n"
         "print(report.changed, len(report.files))\n"
     )
     assert said.split()[-2:] == ["True", "4"] and len(commits(hub, "datasets", "me/from-python")) == 1

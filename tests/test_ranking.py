@@ -57,10 +57,20 @@ def test_count_of(k, n, count):
     assert count_of(k, n) == count
 
 
-@pytest.mark.parametrize("k", [0, 0.0, 1.5, -1, -0.1, float("nan"), "0.1", True, None])
+@pytest.mark.parametrize("k", [0, 0.0, 1.5, -1, -0.1, float("nan"), "0.1", True])
 def test_k_out_of_range(k, rows):
     with pytest.raises(ValueError, match=r"`k` must be a share in \(0, 1\] or a count >= 1"):
         scar_select(Dataset.from_list(rows), k=k)
+
+
+def test_without_k_a_tenth_is_kept_or_what_reaches_the_threshold(scorer, rows):
+    ds = Dataset.from_list(rows)
+    ranking = scar_rank(ds, model=scorer, progress=False)
+    assert scar_select(ds, model=scorer, progress=False)["id"][:] == ranking.top(0.1)["id"][:]
+    threshold = ranking.threshold(3)
+    assert scar_select(ds, threshold=threshold, model=scorer, progress=False)["id"][:] == ranking.top(3)["id"][:]
+    with pytest.raises(ValueError, match=r"`k` must be a share in \(0, 1\] or a count >= 1, got None"):
+        ranking.select()
 
 
 @pytest.mark.parametrize("n", [0, 1])

@@ -9,6 +9,7 @@ import pytest
 
 from scar_hf import ScarScorer, scar_filter, scar_rank, scar_score
 from scar_hf.manifest.commands import select_command, select_snippet
+from scar_hf.options import add_options, prefixed_fields
 from scar_hf.scoring.settings import (
     BY_NAME,
     OPTIONS,
@@ -16,8 +17,6 @@ from scar_hf.scoring.settings import (
     ROWS,
     SCORES,
     ScorerSettings,
-    add_options,
-    prefixed_fields,
     settings_that_decide,
 )
 
@@ -53,10 +52,10 @@ def test_a_setting_is_everywhere(name, tiny_ranker):
     for documented in (ScorerSettings, ScarScorer):
         assert BY_NAME[name].metadata["help"] in documented.__doc__
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    add_options(parser, BY_NAME.values())
     assert ScorerSettings.from_options(parser.parse_args([])) == ScorerSettings()
     assert ScorerSettings.from_options(parser.parse_args(shlex.split(written))) == ScorerSettings(**{name: value})
-    assert f"scar_{name}" in {field for field, _, _ in prefixed_fields("scar_")}
+    assert f"scar_{name}" in {field for field, _, _ in prefixed_fields("scar_", BY_NAME.values())}
     scorer = ScarScorer(**{"model": str(tiny_ranker), "device": "cpu", name: value})
     described = scorer.describe()
     if name in settings_that_decide(RANKER, SCORES, ROWS):

@@ -5,22 +5,15 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 from ..methods import MethodOptions
+from ..options import document, parsed, prefixed_fields
 from ..scoring.scorer import ScarScorer
-from ..scoring.settings import OPTIONS, document_settings, prefixed_fields
-from ..selecting.criteria import Criteria, CriteriaOptions, check_k
+from ..scoring.settings import ScorerSettings
+from ..selecting.criteria import OPTIONS as CRITERIA
+from ..selecting.criteria import Criteria, check_k
 
-# One field for each setting of a scorer, such as `scar_dtype`, each criterion, such as `scar_diversity`, and of methods.
-_CRITERIA, _METHOD = fields(CriteriaOptions), fields(MethodOptions)
-_SharedArguments: Any = make_dataclass(
-    "_SharedArguments",
-    [
-        *prefixed_fields("scar_"),
-        *(
-            (f"scar_{found.name}", found.type, field(default=found.default, metadata={"help": found.metadata["help"]}))
-            for found in (*_CRITERIA, *_METHOD)
-        ),
-    ],
-)
+# One argument for each setting of a scorer, such as `scar_dtype`, each criterion, such as `scar_diversity`, and of methods.
+_SETTINGS, _METHOD = parsed(fields(ScorerSettings)), fields(MethodOptions)
+_SharedArguments: Any = make_dataclass("_SharedArguments", prefixed_fields("scar_", (*_SETTINGS, *CRITERIA, *_METHOD)))
 
 
 @dataclass
@@ -77,7 +70,7 @@ class ScarArguments(_SharedArguments):
 
     def criteria(self) -> Criteria:
         """Create the [`~scar_hf.selecting.criteria.Criteria`] from these arguments."""
-        return CriteriaOptions(**{found.name: getattr(self, f"scar_{found.name}") for found in _CRITERIA}).criteria(self.scar_k)
+        return Criteria.from_options(self.scar_k, {found.name: getattr(self, f"scar_{found.name}") for found in CRITERIA})
 
     def scorer(self, columns_of_data: Sequence[str] | None = None, **kwargs: Any) -> ScarScorer:
         """
@@ -95,13 +88,12 @@ class ScarArguments(_SharedArguments):
         """
         from ..methods import method_scorer  # which loads torch
 
-        settings = {name: getattr(self, f"scar_{name}") for name in (*(found.name for found in _METHOD), *OPTIONS)}
+        settings = {found.name: getattr(self, f"scar_{found.name}") for found in (*_METHOD, *_SETTINGS)}
         return method_scorer(columns_of_data=columns_of_data, **settings, **kwargs)
 
 
-document_settings(ScarArguments, "scar_", OPTIONS)
-_LINES = [f"scar_{found.name} (*optional*): {found.metadata['help']}" for found in (*_CRITERIA, *_METHOD)]
-ScarArguments.__doc__ = (ScarArguments.__doc__ or "").replace("{criteria}", "\n        ".join(_LINES))
+document(ScarArguments, "criteria", (*CRITERIA, *_METHOD), "scar_")
+document(ScarArguments, "settings", _SETTINGS, "scar_")
 
 
 def _share_or_count(name: str, k: float) -> float:

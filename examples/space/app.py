@@ -146,13 +146,13 @@ def control(option: Field) -> gr.components.Component:
     """Make the control of a criterion."""
     title, help_ = option.name.replace("_", " ").capitalize(), option.metadata["help"]
     looks: dict[str, Any] = {"label": title, "info": help_, "elem_id": option.name}
-    if option.metadata["type"] is bool:
+    if option.metadata["parse"] is bool:
         return gr.Checkbox(value=option.default, **looks)
     if option.name == "evaluation":
         return gr.File(label=f"{title}: {help_}", file_count="multiple", height=120, elem_id=option.name)
-    if option.metadata["type"] is str:
+    if option.metadata["parse"] is str:
         return gr.Textbox(placeholder=option.metadata["metavar"], **looks)
-    return gr.Number(value=option.default, precision=0 if option.metadata["type"] is int else None, **looks)
+    return gr.Number(value=option.default, precision=0 if option.metadata["parse"] is int else None, **looks)
 
 
 def _score(ds: Dataset, name: str, inputs: list[dict[str, Any]], instruction: str, response: str) -> tuple:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -15,13 +15,14 @@ from scar_hf.report.numbers import counts_of, form_map, shares_by_group, shares_
 from scar_hf.report.sampling import Samples, Seen, choose, look
 from scar_hf.report.svg import StyleSheet, inline
 from scar_hf.rows.counting import GroupCounts
-from scar_hf.selecting.criteria import Criteria, CriteriaOptions
+from scar_hf.selecting.criteria import OPTIONS as CRITERIA
+from scar_hf.selecting.criteria import Criteria
 from scar_hf.selection import Selection
 from scar_hf.style import BASELINES, StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
 
 # The criteria that have a control on the page: all of them.
 # The page scores all rows before it asks for criteria.
-OPTIONS = [found for found in fields(CriteriaOptions) if not found.metadata.get("decides_scoring")]
+OPTIONS = [found for found in CRITERIA if not found.metadata.get("decides_scoring")]
 MAP_ROWS = 500
 _EXAMPLES = 4
 _SOURCES = 12
@@ -82,11 +83,11 @@ def criteria_of(share: float, count: float | None, options: Sequence[Any]) -> Cr
     Args:
         share (`float`): the share of rows to keep, unless a count or a threshold is given.
         count (`float`, *optional*): the number of rows to keep.
-        options (`Sequence`): a value for each field of [`~scar_hf.selecting.criteria.CriteriaOptions`], in their order.
+        options (`Sequence`): a value for each of `OPTIONS`, in their order.
     """
     given = {found.name: value for found, value in zip(OPTIONS, options, strict=True) if value not in (None, "", [])}
     k = int(count) if count else float(share)  # the slider's end comes as the integer 1, which would be a count
-    return CriteriaOptions(**given).criteria(None if "threshold" in given else k)
+    return Criteria.from_options(None if "threshold" in given else k, given)
 
 
 def numbers_at(scored: Scored, selection: Selection) -> dict[str, Any]:

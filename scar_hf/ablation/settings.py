@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..selecting.criteria import check_k, option
+from ..options import option
+from ..selecting.criteria import check_k
 
 EVERYTHING = "everything"
 BASELINE = "random"
@@ -47,9 +48,9 @@ class AblationSettings:
     max_new_tokens: int = option(128, "Tokens that an answer may have.", int)
     constraints: int = option(60, "Instructions with constraints that a program verifies; 0 for none.", int)
     code: bool = option(False, "Run code that the tuned models write, in a subprocess with limits and without network.", bool)
-    dtype: str = option("auto", "Precision of the model's weights; the adapters are float32.", str)
-    device: str | None = option(None, "Where to train; by default a GPU if there is one.", str)
-    revision: str | None = option(None, "Branch, tag or commit of a model on the Hub.", str)
+    dtype: str = option("auto", "Precision of the model's weights; the adapters are float32.")
+    device: str | None = option(None, "Where to train; by default a GPU if there is one.")
+    revision: str | None = option(None, "Branch, tag or commit of a model on the Hub.")
     trust_remote_code: bool = option(False, "Let code that the model brings run.", bool)
 
     def __post_init__(self) -> None:

@@ -5,8 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..scoring.settings import BY_NAME, OPTIONS, ROWS, add_options, settings_that_decide
-from .common import add_comparison_arguments, add_fields
+from ..options import add_options
+from ..scoring.settings import BY_NAME, OPTIONS, ROWS, settings_that_decide
+from .common import add_comparison_arguments
 
 HELP = "fine-tune a language model on what each method keeps, and measure on held-out instructions whether it helped"
 EXAMPLE = "scar-hf ablate data.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct -k 0.1 -o grid"
@@ -24,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="LM", help="Hub id or folder of the model that is fine-tuned")
     add_comparison_arguments(parser, [0.1], ["scar", "random", "longest", "everything"], ", and everything")
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="(default: both)")
-    add_fields(parser, AblationSettings)
-    add_options(parser.add_argument_group("rows", "how rows are read"), _READING)
+    add_options(parser, fields(AblationSettings))
+    add_options(parser.add_argument_group("rows", "how rows are read"), [BY_NAME[name] for name in _READING])
     parser.add_argument("--evaluation", metavar="TRIPLES", help="held-out instructions with direct and human answers")
     parser.add_argument("--group-by", metavar="COLUMN", help="without --evaluation: column that tells kinds of answers apart")
     parser.add_argument("--lm", metavar="LM", help="for perplexity and ifd (default: the model that is fine-tuned)")

@@ -1,14 +1,14 @@
 """Options and steps that the commands share."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..methods.options import MethodOptions
-from ..scoring.settings import ScorerSettings, add_options
-from ..selecting.criteria import Criteria, CriteriaOptions
+from ..options import add_options
+from ..scoring.settings import ScorerSettings
+from ..selecting.criteria import OPTIONS, Criteria
 from .errors import UsageError, usage
 
 _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
@@ -18,7 +18,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options shared by all commands that score."""
     parser.add_argument("data", metavar="DATA", help=f"{_FORMATS}, an Arrow folder, or a Hub dataset id")
     parser.add_argument("--split", help="split of a Hub dataset (default: train) or of a saved DatasetDict")
-    add_options(parser)
+    add_options(parser, fields(ScorerSettings))
     parser.add_argument("--no-cache", action="store_true", help="do not cache scores; an interrupted run then starts over")
     parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray uses several machines or GPUs (default: local)"
@@ -47,30 +47,12 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `-k` and one option for each field of [`~scar_hf.selecting.criteria.CriteriaOptions`]."""
+    """Add `-k` and one option for each criterion."""
     group = parser.add_argument_group(
         "criteria", "which rows to keep; --languages and --drop-near-duplicates require the extra [curation]"
     )
     group.add_argument("-k", type=number, metavar="K", help="share in (0, 1], such as 0.1 or 1.0, or count >= 1, such as 500")
-    add_fields(group, CriteriaOptions)
-
-
-def add_fields(parser: Any, options: Any, names: Sequence[str] = ()) -> None:
-    """Add an option for each field of a dataclass made with [`~scar_hf.selecting.criteria.option`], or for the named ones."""
-    for found in fields(options):
-        if not found.metadata or (names and found.name not in names):
-            continue
-        meta, flag = found.metadata, f"--{found.name.replace('_', '-')}"
-        described = meta["help"].replace("%", "%%")  # argparse fills in values
-        if meta["type"] is bool:
-            parser.add_argument(flag, action="store_true", help=described)
-            continue
-        more: dict[str, Any] = {"action": "append"} if "list" in str(found.type) else {}
-        if "const" in meta:
-            more = {"nargs": "?", "const": meta["const"]}
-        text = described.removesuffix(".") + ("" if found.default is None else f" (default: {found.default})")
-        more |= {"choices": meta.get("choices"), "metavar": meta.get("metavar", "X")}
-        parser.add_argument(flag, type=meta["type"], default=found.default, help=text, **more)
+    add_options(group, OPTIONS)
 
 
 def criteria_of(args: argparse.Namespace) -> Criteria:
@@ -78,12 +60,7 @@ def criteria_of(args: argparse.Namespace) -> Criteria:
     if args.k is None and args.threshold is None:
         raise UsageError("Pass -k (a share or count of rows to keep) or --threshold (the lowest score to keep).")
     with usage():
-        return criteria_options_of(args).criteria(args.k)
-
-
-def criteria_options_of(args: argparse.Namespace) -> CriteriaOptions:
-    """Collect the criteria options, with defaults for those not given."""
-    return CriteriaOptions(**{found.name: getattr(args, found.name) for found in fields(CriteriaOptions)})
+        return Criteria.from_options(args.k, vars(args))
 
 
 def number(text: str) -> float:
@@ -97,7 +74,7 @@ def number(text: str) -> float:
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of methods other than SCAR."""
     group = parser.add_argument_group("method", "how to rank rows; see docs/methods.md")
-    add_fields(group, MethodOptions)
+    add_options(group, fields(MethodOptions))
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser, k: list[float], methods: list[str], more: str = "") -> None:

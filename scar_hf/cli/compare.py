@@ -1,9 +1,11 @@
 """`scar-hf compare`: what different methods keep."""
 
 import argparse
+from dataclasses import fields
 
 from ..methods.options import MethodOptions
-from .common import add_comparison_arguments, add_fields, add_scoring_arguments
+from ..options import add_options
+from .common import add_comparison_arguments, add_scoring_arguments
 
 HELP = "compare what methods keep: overlap, spread of style, sources, lengths, speed"
 EXAMPLE = "scar-hf compare data.jsonl -k 0.05 0.1 0.25 --methods scar random longest -o comparison.html"
@@ -13,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     add_scoring_arguments(parser)
     add_comparison_arguments(parser, [0.05, 0.1, 0.25], ["scar", "random", "longest", "diversity"])
-    add_fields(parser, MethodOptions, ("lm", "seed"))
+    add_options(parser, [found for found in fields(MethodOptions) if found.name in ("lm", "seed")])
     parser.add_argument("--group-by", metavar="COLUMN", help="show the share of each value of this column, e.g. source")
     parser.add_argument("--language", default="en", metavar="CODE", help="language of the responses (default: en)")
     parser.add_argument(

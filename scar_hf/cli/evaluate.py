@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from ..scoring.settings import add_options
+from ..options import add_options
+from ..scoring.settings import BY_NAME
 from .errors import UsageError, usage
 
 HELP = "measure and compare how well rankers order held-out responses"
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--samples", type=int, default=1000, metavar="N", help="bootstrap samples (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="bootstrap seed (default: %(default)s)")
-    add_options(parser, _SETTINGS)
+    add_options(parser, [BY_NAME[name] for name in _SETTINGS])
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,12 +5,11 @@ import shlex
 from pathlib import Path
 
 from ..scoring.settings import python_arguments
-from ..selecting.criteria import CriteriaOptions
+from ..selecting.criteria import OPTIONS
 from .common import (
     add_choice_arguments,
     add_scoring_arguments,
     criteria_of,
-    criteria_options_of,
     engine_of,
     load_scorer,
 )
@@ -56,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     page = Path(args.output)
     if page.is_dir() or (page.exists() and not args.overwrite):
         raise ValueError(f"{page} exists. Pass --overwrite to replace it, or another path with -o.")
-    if args.after is not None and (args.k is not None or criteria_options_of(args) != CriteriaOptions()):
+    given = args.k is not None or any(getattr(args, found.name) != found.default for found in OPTIONS)
+    if args.after is not None and given:
         raise UsageError(f"{args.after} is already a selection. Omit either AFTER, or -k and the other criteria.")
     manifest = None if args.after is None else manifest_of(args.after)
     _take_settings(args, manifest)

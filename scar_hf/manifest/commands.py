@@ -3,9 +3,12 @@
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
+from ..options import parsed
 from ..scoring.settings import command_options, python_arguments
+from ..selecting.criteria import Criteria
 
 
 def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
@@ -31,15 +34,9 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
     parts += command_options(settings)
     parts += [part for name, value in method_arguments(settings).items() for part in (f"--{name}", str(value))]
     parts += [f"--{name.replace('_', '-')}" for name in ("explain", "sft_format", "safe_csv") if options.get(name)]
-    if options.get("threshold") is not None:
-        parts += ["--threshold", str(options["threshold"])]
-    if options.get("stratify_by") is not None:
-        stratify_by = options["stratify_by"]
-        parts += ["--stratify-by", stratify_by if isinstance(stratify_by, str) else json.dumps(stratify_by, ensure_ascii=False)]
-    if options.get("diversity"):
-        parts += ["--diversity", str(options["diversity"])]
-    for name, value in _prefilter(options).items():
-        parts += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in _criteria(options).items():
+        shares = isinstance(value, Mapping)
+        parts += [f"--{name.replace('_', '-')}", json.dumps(value, ensure_ascii=False) if shares else str(value)]
     for step in options.get("curation") or []:
         parts += _curation(step)
     # On one line, even if a file name contains a line break.
@@ -51,21 +48,19 @@ def select_snippet(manifest: Mapping[str, Any]) -> str:
     options, settings = manifest.get("options") or {}, {**(manifest.get("settings") or {}), **(manifest.get("ranker") or {})}
     given = {**python_arguments(settings), **method_arguments(settings)}
     arguments = ", ".join(["ds", *(f"{name}={value!r}" for name, value in given.items())])
-    names = ("threshold", "stratify_by", "diversity")
     chosen = [] if options.get("k") is None else [repr(options["k"])]
-    chosen += [f"{name}={options[name]!r}" for name in names if options.get(name)]
+    chosen += [f"{name}={value!r}" for name, value in _criteria(options).items()]
     steps = ", ".join(filter(None, map(_step, options.get("curation") or [])))
     chosen += [f"curation=[{steps}]"] if steps else []
-    if prefilter := _prefilter(options):
-        chosen += [f"{name}={value!r}" for name, value in prefilter.items()]
+    if options.get("prefilter"):
         return f"best = scar_select({', '.join(['ds', *chosen, *arguments.split(', ')[1:]])})  # ds: {manifest.get('data')}"
     selection = f"selection = ranking.select({', '.join(chosen)})"
     return f"ranking = scar_rank({arguments})  # ds: {manifest.get('data')}\n{selection}"
 
 
-def _prefilter(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a prefilter, without defaults; empty without one."""
-    return {name: options[name] for name in ("prefilter", "min_recall", "audit_seed") if options.get(name)}
+def _criteria(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The criteria in a manifest other than `k` and curation, without defaults."""
+    return {c.name: options[c.name] for c in parsed(fields(Criteria)) if options.get(c.name) not in (None, c.default)}
 
 
 def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

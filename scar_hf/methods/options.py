@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..selecting.criteria import option
+from ..options import option
 
 COMBINATIONS = ("reciprocal_rank", "z_score")
 
@@ -14,11 +14,8 @@ class MethodOptions:
     method: str = option(
         "scar",
         "scar, random, longest, perplexity, ifd, diversity, a column of numbers, or several: scar=1,ifd=0.5.",
-        str,
         metavar="METHOD",
     )
-    lm: str | None = option(None, "Language model for perplexity and ifd: a Hub id, folder or GGUF file.", str, metavar="LM")
+    lm: str | None = option(None, "Language model for perplexity and ifd: a Hub id, folder or GGUF file.", metavar="LM")
     seed: int = option(0, "Seed for random and diversity.", int, metavar="N")
-    combine: str = option(
-        "reciprocal_rank", "How to combine several methods into one score.", str, choices=COMBINATIONS, metavar=None
-    )
+    combine: str = option("reciprocal_rank", "How to combine several methods into one score.", choices=COMBINATIONS)

@@ -2,10 +2,11 @@
 
 import argparse
 import difflib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import Field, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from ..options import Documented, document, extend_signature, option, parsed
 
 if TYPE_CHECKING:
     import torch
@@ -15,38 +16,11 @@ BUNDLED_RANKER, FAST_RANKER = "scar-ranker", "scar-ranker-fast"
 BUNDLED_RANKERS = (BUNDLED_RANKER, FAST_RANKER)
 # What a setting affects: which ranker scores, the scores, or what is read from a row. Other settings affect only speed.
 RANKER, SCORES, ROWS = "ranker", "scores", "rows"
-Documented = TypeVar("Documented", bound=Callable[..., Any])
 
 
 def two_columns(text: str) -> tuple[str, ...]:
     """Parse `INSTRUCTION,RESPONSE`."""
     return tuple(text.split(","))
-
-
-def _setting(
-    default: Any,
-    type_: str,
-    help_: str,
-    *,
-    decides: str | None = None,
-    option: Callable[[str], Any] | None = str,
-    choices: Sequence[str] | None = None,
-    metavar: str | None = None,
-) -> Any:
-    """
-    Describe a setting.
-
-    Args:
-        default: the default value.
-        type_ (`str`): the type, for documentation.
-        help_ (`str`): the description, for documentation and command line.
-        decides (`str`, *optional*): one of `RANKER`, `SCORES` and `ROWS`; `None` if results do not depend on the setting.
-        option (`Callable`, *optional*): parses the value on the command line; `None` for settings available only in Python.
-        choices (`Sequence[str]`, *optional*): the allowed values.
-        metavar (`str`, *optional*): the value's name in `--help`.
-    """
-    metadata = {"help": help_, "type": type_, "decides": decides, "option": option, "choices": choices, "metavar": metavar}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -61,97 +35,87 @@ class ScorerSettings:
         `ValueError`: if a value is out of range.
     """
 
-    model: str = _setting(
+    model: str = option(
         BUNDLED_RANKER,
-        "`str`",
         "Ranker: the name of a bundled one (scar-ranker, scar-ranker-fast), a folder, or a Hub id.",
         decides=RANKER,
     )
-    revision: str | None = _setting(None, "`str`", "Branch, tag or commit of a ranker on the Hub.", decides=RANKER)
-    device: "str | torch.device | None" = _setting(
-        None, "`str` or `torch.device`", "Device, such as cpu, cuda:1 or mps; by default a GPU if there is one."
+    revision: str | None = option(None, "Branch, tag or commit of a ranker on the Hub.", decides=RANKER)
+    device: "str | torch.device | None" = option(
+        None, "Device, such as cpu, cuda:1 or mps; by default a GPU if there is one.", type_="`str` or `torch.device`"
     )
-    dtype: "str | torch.dtype" = _setting(
+    dtype: "str | torch.dtype" = option(
         "auto",
-        "`str` or `torch.dtype`",
         "Precision of the encoder. auto is bfloat16 if the device supports it natively, otherwise float32; int8 requires "
         "OpenVINO. The heads always compute in float32.",
+        type_="`str` or `torch.dtype`",
         decides=SCORES,
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
     )
-    backend: str = _setting(
+    backend: str = option(
         "auto",
-        "`str`",
         "Backend for the encoder: torch, or openvino on a CPU (requires the extra [cpu]). auto is OpenVINO if it is installed "
         "and faster, that is, in bfloat16 on CPUs that support it, otherwise PyTorch.",
         decides=SCORES,
         choices=("auto", "torch", "openvino"),
     )
-    max_length: int | None = _setting(
+    max_length: int | None = option(
         None,
-        "`int`",
         "Maximum number of tokens read from each instruction and response; by default the length that the ranker was trained "
         "with.",
+        int,
         decides=SCORES,
-        option=int,
         metavar="N",
     )
-    truncation: bool = _setting(
+    truncation: bool = option(
         True,
-        "`bool`",
         "Whether to truncate texts to max_length tokens. Otherwise, long texts are read in full, in windows of max_length "
         "tokens: maxima over tokens are taken over all windows, the first-token vector from the first window.",
+        bool,
         decides=SCORES,
-        option=bool,
     )
-    columns: Mapping[str, str] | Sequence[str] | None = _setting(
+    columns: Mapping[str, str] | Sequence[str] | None = option(
         None,
-        "`dict` or `tuple`",
         "Instruction and response columns, for rows of an unknown format.",
+        two_columns,
+        type_="`dict` or `tuple`",
+        kind=list[str],
         decides=ROWS,
-        option=two_columns,
         metavar="INSTRUCTION,RESPONSE",
     )
-    turn: str = _setting(
+    turn: str = option(
         "first",
-        "`str`",
         "Which assistant turn of a conversation to score: first, last, or the mean over all.",
         decides=ROWS,
         choices=("first", "last", "all"),
     )
-    preference: str = _setting(
+    preference: str = option(
         "chosen",
-        "`str`",
         "What to score in a preference set: the chosen response, the rejected one, or the margin, the score of the chosen "
         "response minus that of the rejected one.",
         decides=ROWS,
         choices=("chosen", "rejected", "margin"),
     )
-    formatting_func: Callable[[dict[str, Any]], Any] | None = _setting(
+    formatting_func: Callable[[dict[str, Any]], Any] | None = option(
         None,
-        "`Callable`",
         "Function for other formats: takes a row and returns (instruction, response), messages or a rendered text; see "
         "`PairReader`.",
+        None,
+        type_="`Callable`",
         decides=ROWS,
-        option=None,
     )
-    strict: bool = _setting(
+    strict: bool = option(
         False,
-        "`bool`",
         "Whether a row that cannot be scored raises an error. By default, such rows get no score, are never selected, and are "
         "counted.",
+        bool,
         decides=ROWS,
-        option=bool,
     )
-    tokens_per_batch: int | None = _setting(
-        None,
-        "`int`",
-        "Tokens per batch, including padding. Affects speed, not scores.",
-        option=int,
-        metavar="N",
+    tokens_per_batch: int | None = option(
+        None, "Tokens per batch, including padding. Affects speed, not scores.", int, metavar="N"
     )
-    attn_implementation: str | None = _setting(
-        None, "`str`", "Attention implementation of the encoder, as in `AutoModel.from_pretrained`.", metavar="NAME"
+    attn_implementation: str | None = option(
+        None, "Attention implementation of the encoder, as in `AutoModel.from_pretrained`.", metavar="NAME"
     )
 
     def __post_init__(self) -> None:
@@ -168,7 +132,7 @@ class ScorerSettings:
 
     @classmethod
     def from_options(cls, args: argparse.Namespace) -> "ScorerSettings":
-        """Create settings from the options that [`add_options`] added."""
+        """Create settings from the options of the command line."""
         return cls(**{name: getattr(args, name) for name in OPTIONS})
 
     def as_dict(self) -> dict[str, Any]:
@@ -178,12 +142,12 @@ class ScorerSettings:
 
 BY_NAME: dict[str, Field] = {found.name: found for found in fields(ScorerSettings)}
 # The settings available on the command line and in trainer arguments.
-OPTIONS = tuple(name for name, found in BY_NAME.items() if found.metadata["option"] is not None)
+OPTIONS = tuple(found.name for found in parsed(fields(ScorerSettings)))
 
 
 def settings_that_decide(*what: str) -> tuple[str, ...]:
     """Return the names of the settings that affect `RANKER`, `SCORES` or `ROWS`, as given."""
-    return tuple(name for name, found in BY_NAME.items() if found.metadata["decides"] in what)
+    return tuple(name for name, found in BY_NAME.items() if found.metadata.get("decides") in what)
 
 
 def check_names(caller: str, given: Mapping[str, Any]) -> None:
@@ -193,22 +157,6 @@ def check_names(caller: str, given: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, BY_NAME, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"{caller} has no setting {name!r}.{hint} Settings: {', '.join(BY_NAME)}.")
-
-
-def add_options(parser: Any, names: Sequence[str] = OPTIONS) -> None:
-    """Add an option for each setting, or for the named ones."""
-    for name in names:
-        found = BY_NAME[name]
-        meta, flag = found.metadata, f"--{name.replace('_', '-')}"
-        if meta["option"] is bool and found.default is False:
-            parser.add_argument(flag, action="store_true", help=meta["help"])
-        elif meta["option"] is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=found.default, help=meta["help"])
-        else:
-            kind = {name: meta[name] for name in ("choices", "metavar")}
-            default = "" if found.default is None else f" (default: {found.default})"
-            text = f"{meta['help'].removesuffix('.')}{default}"
-            parser.add_argument(flag, type=meta["option"], default=found.default, help=text, **kind)
 
 
 def command_options(settings: Mapping[str, Any]) -> list[str]:
@@ -224,7 +172,7 @@ def command_options(settings: Mapping[str, Any]) -> list[str]:
     parts: list[str] = []
     for name, value in python_arguments(settings).items():
         option = name.replace("_", "-")
-        if BY_NAME[name].metadata["option"] is bool:
+        if BY_NAME[name].metadata["parse"] is bool:
             parts.append(f"--{option}" if value else f"--no-{option}")
         else:
             parts += [f"--{option}", value if isinstance(value, str) else ",".join(value) if name == "columns" else str(value)]
@@ -240,55 +188,13 @@ def python_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, BY_NAME[name].default)}
 
 
-def prefixed_fields(prefix: str) -> list[tuple[str, Any, Field]]:
-    """
-    Create fields for `dataclasses.make_dataclass` that `HfArgumentParser` can parse.
-
-    Args:
-        prefix (`str`): prefix of the names, such as `"scar_"`.
-
-    Returns:
-        `list[tuple]`: name, type and field of each setting available on the command line.
-    """
-    made = []
-    for name in OPTIONS:
-        found = BY_NAME[name]
-        option = found.metadata["option"]
-        kind: Any = list[str] if option is two_columns else option
-        text = found.metadata["help"]
-        made.append((f"{prefix}{name}", kind | None if found.default is None else kind, _field_of(found.default, text)))
-    return made
-
-
-def _field_of(default: Any, help_: str) -> Any:
-    return field(default=default, metadata={"help": help_})
-
-
 def with_settings(documented: Documented) -> Documented:
     """
     Give a class or function that passes on `**settings` a full signature, and replace `{settings}` in its docstring with
     one line per setting.
     """
-    given = inspect.signature(documented)
-    own = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=found.default, annotation=found.type)
-        for name, found in BY_NAME.items()
-        if name not in given.parameters
-    ]
-    documented.__signature__ = given.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
-    return document_settings(documented)
+    extend_signature(documented, BY_NAME.values(), "settings")
+    return document(documented, "settings", BY_NAME.values())
 
 
-def document_settings(documented: Documented, prefix: str = "", names: Sequence[str] = ()) -> Documented:
-    """Replace `{settings}` in a docstring with one line per setting."""
-    lines = []
-    for name in names or BY_NAME:
-        found = BY_NAME[name]
-        default = "" if found.default is None else f", defaults to `{found.default!r}`"
-        lines.append(f"{prefix}{name} ({found.metadata['type']}, *optional*{default}): {found.metadata['help']}")
-    documented.__doc__ = (documented.__doc__ or "").replace("{settings}", "\n        ".join(lines))
-    return documented
-
-
-document_settings(ScorerSettings)
+document(ScorerSettings, "settings", BY_NAME.values())

@@ -1,12 +1,15 @@
 """The criteria of a selection, as one frozen dataclass that every entry point accepts."""
 
+import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..options import Documented, document, extend_signature, option, parsed
 
 if TYPE_CHECKING:
     from ..curation import Step
@@ -23,24 +26,7 @@ class Criteria:
     `ScarSFTTrainer` and the command line keep the same rows.
 
     Args:
-        k (`float` or `int`, *optional*):
-            How much to keep: a float in (0, 1] is a share of all rows, floor(k·n) and at least 1; an int >= 1 is a count.
-        threshold (`float`, *optional*): the lowest score to keep, instead of `k`.
-        stratify_by (`str` or `Mapping`, *optional*):
-            A column whose values keep their shares of the data in the selection (largest remainder); rows without a value
-            form a group of their own. Or `{column: {value: share}}` to set the shares. Requires `k`.
-        diversity (`float`, *optional*, defaults to 0.0):
-            0 selects by score alone; values up to 1 favour rows that differ from those already selected (maximal marginal
-            relevance); see [`~scar_hf.selecting.diversity.choose`]. Requires `k`.
-        curation (`Sequence[Step]`, *optional*):
-            Steps that drop rows regardless of their score, applied in this order. A selection does not modify them.
-        prefilter (`float` or `"auto"`, *optional*):
-            Let the ranker score only this share of the rows, the best by `scar-ranker-fast`, and a random sample of the
-            others, which tells what is missed; see docs/cascade.md. `"auto"` finds the share. By default all rows are scored.
-        min_recall (`float`, *optional*):
-            Score more rows until, with 95 % confidence, at least this share of the exact selection is found. By default 0.95
-            for `prefilter="auto"`; alone, it implies `"auto"`.
-        audit_seed (`int`, *optional*, defaults to 0): seed of the random sample.
+        {criteria}
 
     Raises:
         `ValueError`: if a value is out of range, or both `k` and `threshold` are given.
@@ -56,14 +42,50 @@ class Criteria:
     ```
     """
 
-    k: float | None = None
-    threshold: float | None = None
-    stratify_by: StratifyBy | None = None
-    diversity: float = 0.0
-    curation: "Sequence[Step]" = ()
-    prefilter: float | str | None = None
-    min_recall: float | None = None
-    audit_seed: int = 0
+    k: float | None = option(
+        None,
+        "How much to keep: a float in (0, 1] is a share of all rows, floor(k·n) and at least 1; an int >= 1 is a count.",
+        None,
+        type_="`float` or `int`",
+    )
+    threshold: float | None = option(None, "Lowest score to keep, instead of k.", float, metavar="SCORE")
+    stratify_by: StratifyBy | None = option(
+        None,
+        "Column whose values keep their shares of the data, by largest remainder; rows without a value form a group of their "
+        "own. Or {column: {value: share}}, on the command line as JSON, to set the shares. Requires k.",
+        type_="`str` or `Mapping`",
+        metavar="COLUMN",
+    )
+    diversity: float = option(
+        0.0,
+        "0 selects by score alone; values up to 1 favour rows that differ from those already selected (maximal marginal "
+        "relevance). Requires k.",
+        float,
+        metavar="D",
+    )
+    curation: "Sequence[Step]" = option(
+        (),
+        "Steps that drop rows regardless of their score, applied in this order. A selection does not modify them.",
+        None,
+        type_="`Sequence[Step]`",
+    )
+    prefilter: float | str | None = option(
+        None,
+        "Let the ranker score only this share of the rows, the best by scar-ranker-fast, and a random sample of the others "
+        "that tells what is missed; auto finds the share. See docs/cascade.md. By default all rows are scored.",
+        type_="`float` or `str`",
+        metavar="SHARE",
+        decides_scoring=True,
+    )
+    min_recall: float | None = option(
+        None,
+        "Score more rows until at least this share of the exact selection is found, with a confidence of 0.95. By default 0.95 "
+        "if prefilter is auto, which this option implies.",
+        float,
+        metavar="SHARE",
+        decides_scoring=True,
+    )
+    audit_seed: int = option(0, "Seed of the prefilter's random sample.", int, metavar="N", decides_scoring=True)
 
     def __post_init__(self) -> None:
         if self.k is not None and self.threshold is not None:
@@ -94,10 +116,37 @@ class Criteria:
         """Return `k` if it is a [`Criteria`], else create one from `k` and the other arguments."""
         if not isinstance(k, Criteria):
             return cls(k, **more)
-        given = [name for name, value in more.items() if value not in (None, 0.0, ())]
+        given = [name for name, value in more.items() if value not in (None, 0.0, (), [])]
         if given:
             raise ValueError(f"Criteria were passed together with {given}. Set these in the Criteria instead.")
         return k
+
+    @classmethod
+    def take(
+        cls, k: "Criteria | float | None", given: Mapping[str, Any], default: float | None = None
+    ) -> "tuple[Criteria, dict[str, Any]]":
+        """
+        Divide keyword arguments: return the criteria that they and `k` make, and the other arguments. Without `k` and
+        `threshold`, `default` is `k`.
+        """
+        names = {found.name for found in fields(cls)}
+        own = {name: value for name, value in given.items() if name in names}
+        k = default if k is None and own.get("threshold") is None else k
+        return cls.of(k, **own), {name: value for name, value in given.items() if name not in names}
+
+    @classmethod
+    def from_options(cls, k: float | None, given: Mapping[str, Any]) -> "Criteria":
+        """
+        Create criteria from the values of `OPTIONS`, as the command line and trainer arguments have them; by default, each has
+        its default value.
+        """
+
+        def values(options: Any) -> dict[str, Any]:
+            return {found.name: given[found.name] for found in parsed(fields(options)) if found.name in given}
+
+        own = values(cls)
+        own |= {name: read(own[name]) for name, read in (("stratify_by", _stratify_by), ("prefilter", _share)) if name in own}
+        return cls(k, curation=CurationOptions(**values(CurationOptions)).steps(), **own)
 
     @property
     def by_score_alone(self) -> bool:
@@ -118,14 +167,15 @@ class Criteria:
 
     def describe(self) -> dict[str, Any]:
         """Return the criteria as JSON-compatible values for a manifest."""
-        said: dict[str, Any] = {"k": self.k, "stratify_by": self.stratify_by, "diversity": self.diversity}
-        if self.threshold is not None:
-            said["threshold"] = self.threshold
-        if self.prefilter is not None:
-            said |= {"prefilter": self.prefilter, "min_recall": self.min_recall, "audit_seed": self.audit_seed}
-        if self.curation:
-            said["curation"] = [step.settings() for step in self.curation]
-        return said
+        always = ["k", "stratify_by", "diversity"]
+        with_prefilter = ("prefilter", "min_recall", "audit_seed") if self.prefilter is not None else ()
+        more = [
+            found.name
+            for found in parsed(fields(self))
+            if found.name in with_prefilter or getattr(self, found.name) != found.default
+        ]
+        said = {name: getattr(self, name) for name in dict.fromkeys([*always, *more])}
+        return said | ({"curation": [step.settings() for step in self.curation]} if self.curation else {})
 
     def in_words(self) -> str:
         """Name the criteria other than score and curation; empty if there are none."""
@@ -217,49 +267,13 @@ def read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] 
     raise ValueError(f"`stratify_by` must be a column name or {{column: {{value: share}}}}, got {stratify_by!r}.")
 
 
-def option(default: Any, help_: str, type_: Any, **more: Any) -> Any:
-    """Make a dataclass field that is an option of the command line and of trainer arguments."""
-    return field(default=default, metadata={"help": help_, "type": type_, **more})
-
-
 @dataclass(frozen=True)
-class CriteriaOptions:
-    """The criteria that command line and trainer arguments can express, one option each, except `k`."""
+class CurationOptions:
+    """Curation as the command line and trainer arguments can express it, one option each."""
 
-    threshold: float | None = option(None, "Lowest score to keep, instead of k.", float, metavar="SCORE")
-    stratify_by: str | None = option(
-        None,
-        "Column whose values keep their shares of the data; or JSON that sets the shares: {column: {value: share}}.",
-        str,
-        metavar="COLUMN",
-    )
-    diversity: float = option(
-        0.0,
-        "0 selects by score alone; values up to 1 favour rows that differ from those already selected.",
-        float,
-        metavar="D",
-    )
-    prefilter: str | None = option(
-        None,
-        "Let the ranker score only this share of the rows, the best by scar-ranker-fast, and a sample of the others that tells "
-        "what is missed; auto finds the share.",
-        str,
-        metavar="SHARE",
-        decides_scoring=True,
-    )
-    min_recall: float | None = option(
-        None,
-        "Score more rows until at least this share of the exact selection is found, with a confidence of 0.95.",
-        float,
-        metavar="SHARE",
-        decides_scoring=True,
-    )
-    audit_seed: int = option(0, "Seed of the prefilter's random sample.", int, metavar="N", decides_scoring=True)
-    languages: str | None = option(
-        None, "Drop rows that are clearly in other languages, e.g. en or en,de.", str, metavar="CODES"
-    )
+    languages: str | None = option(None, "Drop rows that are clearly in other languages, e.g. en or en,de.", metavar="CODES")
     evaluation: list[str] | None = option(
-        None, "Drop rows that overlap with this evaluation set; accepts several.", str, metavar="DATA"
+        None, "Drop rows that overlap with this evaluation set; accepts several.", repeated=True, metavar="DATA"
     )
     drop_refusals: bool = option(False, "Drop responses that refuse, deflect, have no content, or begin 'As an AI'.", bool)
     drop_duplicates: bool = option(False, "Keep only one row of exact duplicates.", bool)
@@ -272,18 +286,8 @@ class CriteriaOptions:
     )
     curation_seed: int = option(0, "Seed for near-duplicate detection.", int, metavar="N")
 
-    def criteria(self, k: float | None) -> Criteria:
-        """Create the criteria. Steps that judge each row by itself come first."""
-        stratify_by: StratifyBy | None = self.stratify_by
-        if self.stratify_by is not None and self.stratify_by.lstrip().startswith("{"):
-            try:
-                stratify_by = json.loads(self.stratify_by)
-            except ValueError as error:
-                raise ValueError(f"`stratify_by` is not valid JSON: {self.stratify_by!r} ({error}).") from error
-        given = (_share(self.prefilter), self.min_recall, self.audit_seed)
-        return Criteria(k, self.threshold, stratify_by, self.diversity, self._steps(), *given)
-
-    def _steps(self) -> "list[Step]":
+    def steps(self) -> "list[Step]":
+        """Create the steps. Those that judge each row by itself come first."""
         near = self.drop_near_duplicates
         if not (self.languages or self.evaluation or self.drop_refusals or self.drop_duplicates or near is not None):
             return []
@@ -296,9 +300,37 @@ class CriteriaOptions:
         return steps + ([NearDuplicates(near, seed=self.curation_seed)] if near is not None else [])
 
 
+# The criteria as options of the command line and of trainer arguments, except `k`.
+OPTIONS = parsed([*fields(Criteria), *fields(CurationOptions)])
+
+
+def with_criteria(documented: Documented) -> Documented:
+    """
+    Give a function that passes on `**criteria`, or criteria among its other keyword arguments, a full signature, and replace
+    `{criteria}` in its docstring with one line per criterion.
+    """
+    named = inspect.signature(documented).parameters
+    more = [found for found in fields(Criteria) if found.name not in named]
+    extend_signature(documented, more, "criteria")
+    return document(documented, "criteria", more)
+
+
+def _stratify_by(text: Any) -> Any:
+    """Parse shares written as JSON; anything else is a column."""
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"`stratify_by` is not valid JSON: {text!r} ({error}).") from error
+
+
 def _share(text: str | float | None) -> float | str | None:
     """Parse the prefilter's share, or return `"auto"` and whatever is not a number, to be refused."""
     try:
         return text if text is None else float(text)
     except ValueError:
         return text
+
+
+document(Criteria, "criteria", fields(Criteria))

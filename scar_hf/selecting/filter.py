@@ -12,7 +12,6 @@ from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
 from ..curation.coverage import report_languages, score_watched
-from ..curation.row_step import Step
 from ..files import columns_of
 from ..progress import hidden
 from ..rows._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
@@ -24,7 +23,7 @@ from ..scoring.scorer import SCORE_COLUMN, ScarScorer
 from ..scoring.settings import BUNDLED_RANKER, with_settings
 from .cascade import score_all
 from .choice import Choice, decide
-from .criteria import Criteria, StratifyBy
+from .criteria import Criteria, with_criteria
 from .top_k import check_selected, threshold_of, top_indices
 
 logger = logging.getLogger(__name__)
@@ -297,17 +296,11 @@ class _Decisions:
 
 
 @with_settings
+@with_criteria
 def scar_filter(
     ds: Dataset | IterableDataset | None = None,
     k: Criteria | float | None = None,
     *,
-    threshold: float | None = None,
-    stratify_by: StratifyBy | None = None,
-    diversity: float = 0.0,
-    curation: Sequence[Step] = (),
-    prefilter: float | str | None = None,
-    min_recall: float | None = None,
-    audit_seed: int = 0,
     model: str | ScarScorer = BUNDLED_RANKER,
     cache: bool = True,
     progress: bool = True,
@@ -315,7 +308,8 @@ def scar_filter(
     **settings: Any,
 ) -> ScarFilter:
     """
-    Create a predicate for `ds.filter` that keeps exactly the rows that `scar_select(ds, k)` keeps.
+    Create a predicate for `ds.filter` that keeps exactly the rows that `scar_select(ds, k)` keeps. Streams can be filtered by a
+    share `k` or by `threshold`; the other criteria compare the rows of a dataset.
 
     Args:
         ds ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
@@ -323,10 +317,7 @@ def scar_filter(
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
             A share in (0, 1], a count >= 1, or complete criteria. An `IterableDataset` supports only a share, which is
             estimated from the scores of its first rows.
-        threshold (`float`, *optional*):
-            The lowest score to keep, instead of `k`. Also works on streams and row by row.
-        stratify_by, diversity, curation, prefilter, min_recall, audit_seed:
-            see [`~scar_hf.selecting.criteria.Criteria`]; not supported for streams.
+        {criteria}
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`): the ranker, as in [`scar_rank`].
         cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar while scoring.
@@ -354,8 +345,7 @@ def scar_filter(
         raise TypeError(
             f"The first argument of scar_filter must be a datasets.Dataset, got {ds!r}. Pass a share as scar_filter(k=0.1)."
         )
+    criteria, settings = Criteria.take(k, settings)
     scorer = model if isinstance(model, ScarScorer) else ScarScorer(model, **settings)
-    more = {"threshold": threshold, "stratify_by": stratify_by, "diversity": diversity, "curation": tuple(curation)}
-    more |= {"prefilter": prefilter, "min_recall": min_recall, "audit_seed": audit_seed}
-    made = ScarFilter(scorer, Criteria.of(k, **more), cache, progress, calibration_rows)
+    made = ScarFilter(scorer, criteria, cache, progress, calibration_rows)
     return made if ds is None else made.fit(ds)
