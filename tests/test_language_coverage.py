@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from scar_hf import ScarScorer, scar_filter, scar_rank
-from scar_hf.curation.coverage import LanguageCoverage
+from scar_hf.curation.languages import LanguageCoverage
 from scar_hf.rows.pairs import RowPairs
 from scar_hf.runs import select_files
 from scar_hf.scoring.checkpoints import ranker_languages, resolve_checkpoint
@@ -89,7 +89,7 @@ def test_without_the_library_the_script_tells(monkeypatch, caplog):
 
 
 def test_of_many_rows_some_are_looked_at(monkeypatch, caplog):
-    monkeypatch.setattr("scar_hf.curation.coverage._SAMPLE", 10)
+    monkeypatch.setattr("scar_hf.curation.languages._SAMPLE", 10)
     coverage = LanguageCoverage(["en"])
     coverage.see(rows_of(*[ENGLISH, RUSSIAN, RUSSIAN] * 20))
     looked_at = len(coverage._found)

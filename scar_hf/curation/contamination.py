@@ -8,7 +8,7 @@ import numpy as np
 
 from ..rows.pairs import RowPairs
 from .row_step import RowStep
-from .texts import batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
+from .texts import batches_of, hash_ngrams, parts_of, places_of, words_of
 
 # Short instructions are hashed with a different seed, so that none is mistaken for a run of words.
 _WHOLE_SEED = 1
@@ -100,13 +100,13 @@ class Contamination(RowStep):
     def _runs(self, rows: list[RowPairs]) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
         """Hashes of the rows, the row of each hash from 0, and a function from the position of a hash to its words."""
         parts = self._parts
-        texts = [words_of(text_of(row, part)) for row in rows for part in parts]
+        texts = [words_of(row.text(part)) for row in rows for part in parts]
         hashes, offsets = hash_ngrams(texts, self.ngram)
         owners = np.repeat(np.arange(len(texts)) // len(parts), np.diff(offsets))
         short: dict[int, str] = {}
         if "instruction" in parts:
             for i, row in enumerate(rows):
-                if len(texts[i * len(parts)]) < self.ngram and (instruction := text_of(row, "instruction").strip()):
+                if len(texts[i * len(parts)]) < self.ngram and (instruction := row.text("instruction").strip()):
                     short[i] = " ".join(instruction.lower().split())
         whole, _ = hash_ngrams([[text] for text in short.values()], 1, _WHOLE_SEED)
         shown = list(short.values())

@@ -10,7 +10,7 @@ import numpy as np
 from ..rows.pairs import RowPairs
 from .gram_sets import GramSets, Scratch
 from .grouping import Groups, best_of_groups, check_scores
-from .texts import MIXER, batches_of, hash_ngrams, parts_of, places_of, text_of, words_of
+from .texts import MIXER, batches_of, hash_ngrams, parts_of, places_of, words_of
 
 # Share of pairs exactly at the threshold that share a band.
 _RECALL = 0.98
@@ -119,7 +119,7 @@ class NearDuplicates:
         """
         self._groups = None
         for batch in batches_of(rows):
-            words = {part: [words_of(text_of(row, part)) for row in batch] for part in self._parts}
+            words = {part: [words_of(row.text(part)) for row in batch] for part in self._parts}
             hashes, offsets = self._hash([list(chain.from_iterable(texts)) for texts in zip(*words.values(), strict=True)])
             matrix = self._minhash.digest_matrix_from_flat_token_hashes(
                 hashes, offsets.astype(np.uint64), self.num_perm, self.seed

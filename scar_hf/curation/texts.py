@@ -8,8 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..rows.pairs import RowPairs
-
 _BATCH = 1000
 # Scripts without spaces between words: each character counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -33,23 +31,6 @@ def words_of(text: str) -> list[str]:
 def count_unspaced(text: str) -> int:
     """Count the characters of scripts without spaces between words."""
     return 0 if text.isascii() else len(_ONE_UNSPACED.findall(text))
-
-
-def text_of(row: RowPairs, part: str = "both") -> str:
-    """
-    The text of a row to compare.
-
-    Args:
-        row ([`~scar_hf.rows.pairs.RowPairs`]): what a reader read.
-        part (`str`, *optional*, defaults to `"both"`): `"instruction"`, `"response"` or both, of all its pairs.
-
-    Returns:
-        `str`: empty for a row without a readable pair.
-    """
-    if row.problem is not None:
-        return ""
-    chosen = {"both": slice(0, 2), "instruction": slice(0, 1), "response": slice(1, 2)}[part]
-    return "\n".join(text for pair in row.pairs for text in pair[chosen])
 
 
 def parts_of(on: str) -> tuple[str, ...]:

@@ -13,12 +13,11 @@ from transformers import PreTrainedModel
 from ..rows.pairs import RowPairs
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
-from ..scoring.known_rows import score_missing
 from ..scoring.settings import ROWS, settings_that_decide
 from ..style import Surprisal
 from ..style.causal_lm import lm_identity
 from ..style.surprisal import as_surprisal
-from .scorer import MethodScorer
+from .scorer import MethodScorer, score_missing
 
 LM_METHODS = ("perplexity", "ifd")
 

@@ -1,19 +1,20 @@
 """The base class of methods that score rows in place of the ranker, for use in rankings, runs, manifests and reports."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .._version import __version__
-from ..curation.coverage import score_watched
+from ..curation.languages import score_watched
 from ..rows.pairs import RowPairs
 from ..rows.source import RowSource
 from ..scoring.cache import ChunkScores, ScoreCache
 from ..scoring.chunks import Chunk
 from ..scoring.datasets import ScoredRows, score_each
-from ..scoring.known_rows import score_missing
+from ..scoring.known_rows import PartlyScored
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
 from ..scoring.tokenization import TokenizedTexts, tokenize
@@ -130,6 +131,26 @@ class MethodScorer(ScarScorer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["arguments"], **state["settings"])  # type: ignore[misc]
+
+
+def score_missing(chunk: Chunk, cache: ScoreCache | None, compute: Callable[[Chunk], ChunkScores]) -> ChunkScores:
+    """
+    Score a chunk, computing only the rows that the cache does not know.
+
+    Args:
+        chunk ([`~scar_hf.scoring.chunks.Chunk`]): n rows.
+        cache ([`~scar_hf.scoring.cache.ScoreCache`], *optional*): the score cache.
+        compute (`Callable`): scores a chunk.
+
+    Returns:
+        [`~scar_hf.scoring.cache.ChunkScores`]: n scores.
+    """
+
+    def compute_at(places: np.ndarray) -> ChunkScores:
+        return compute(chunk.of(places))
+
+    part = PartlyScored.of(chunk.digests, chunk.scorable, cache)
+    return part.complete(compute_at(part.missing) if len(part.missing) else None, compute_at, cache)
 
 
 def score_with(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:

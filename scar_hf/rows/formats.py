@@ -1,8 +1,7 @@
 """The formats of supervised fine-tuning and preference sets, detected from their columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 CHAT, PLAIN, PREFERENCE, TEXT = "chat", "plain", "preference", "text"
 # Instruction column, response column, and the columns that extend the instruction where present.
@@ -94,11 +93,6 @@ def formats_of(names: Sequence[str]) -> list[RowFormat]:
             more = (found[name] for name in extensions if name in found)
             formats.append(RowFormat(PLAIN, (found[instruction], found[response], *more)))
     return [*formats, RowFormat(TEXT, (found[_TEXT_COLUMN],))] if _TEXT_COLUMN in found else formats
-
-
-def format_of_row(row: Mapping[str, Any], formats: Sequence[RowFormat]) -> RowFormat:
-    """Return the first format whose required columns have values in this row: a file may mix formats."""
-    return next((known for known in formats if all(row.get(name) is not None for name in known.required)), formats[0])
 
 
 def _canonical(name: str) -> str:

@@ -20,7 +20,7 @@ from .conversations import (
     turns_of,
     whole_conversation,
 )
-from .formats import CHAT, FORMATS_IN_WORDS, PLAIN, PREFERENCE, RowFormat, format_of_row, formats_of
+from .formats import CHAT, FORMATS_IN_WORDS, PLAIN, PREFERENCE, RowFormat, formats_of
 from .rendered_text import turns_of_text
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,16 @@ class RowPairs:
     def response(self) -> str:
         """The responses of all pairs, joined, as text for display and style measures."""
         return "\n\n".join(str(response or "") for _, response in self.pairs)
+
+    def text(self, part: str = "both") -> str:
+        """
+        The texts of all pairs, joined, to compare rows by; empty for a row with a problem.
+
+        Args:
+            part (`str`, *optional*, defaults to `"both"`): `"instruction"`, `"response"` or both.
+        """
+        chosen = {"both": slice(0, 2), "instruction": slice(0, 1), "response": slice(1, 2)}[part]
+        return "" if self.problem is not None else "\n".join(text for pair in self.pairs for text in pair[chosen])
 
     def digest(self) -> bytes:
         """Hash the scored texts to 16 bytes."""
@@ -246,7 +256,8 @@ class PairReader:
         )
 
     def _read_plain(self, instruction: Any, response: Any, extensions: Sequence[Any]) -> list[tuple[Any, Any]]:
-        if is_chat(instruction) or is_chat(response):
+        is_text = isinstance(instruction, str) and isinstance(response, str)
+        if not is_text and (is_chat(instruction) or is_chat(response)):
             before = turns_of(instruction) if is_chat(instruction) else [("user", instruction)]
             after = turns_of(response) if is_chat(response) else [("assistant", response)]
             return self._chosen([] if begins_with_user(after) else before, after)
@@ -282,6 +293,11 @@ class PairReader:
             return [(asked(every), None)]
         positions = {"first": spoken[:1], "last": spoken[-1:], "all": spoken}[self.turn]
         return [(asked(every[:i]), every[i][1]) for i in positions]
+
+
+def format_of_row(row: Mapping[str, Any], formats: Sequence[RowFormat]) -> RowFormat:
+    """Return the first format whose required columns have values in this row: a file may mix formats."""
+    return next((known for known in formats if all(row.get(name) is not None for name in known.required)), formats[0])
 
 
 def pair_problem(instruction: Any, response: Any) -> str | None:

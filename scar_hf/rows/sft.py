@@ -19,8 +19,8 @@ from .conversations import (
     turns_of,
     whole_conversation,
 )
-from .formats import CHAT, PLAIN, PREFERENCE, TEXT, RowFormat, format_of_row
-from .pairs import PairReader
+from .formats import CHAT, PLAIN, PREFERENCE, TEXT, RowFormat
+from .pairs import PairReader, format_of_row
 from .rendered_text import turns_of_text
 
 AnyDataset = TypeVar("AnyDataset", Dataset, IterableDataset)

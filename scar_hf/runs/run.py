@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ..curation.coverage import report_languages
+from ..curation.languages import report_languages
 from ..files import Shard, check_output, merge_schemas, open_shards
 from ..manifest.description import check_unchanged, describe_files, describe_selection, file_times
 from ..manifest.replacing import check_replaceable

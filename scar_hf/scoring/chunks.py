@@ -44,6 +44,11 @@ class Chunk:
         """The first 8 bytes of each digest, uint64 of shape `(n,)`."""
         return np.frombuffer(b"".join(self.digests), dtype="<u8")[::2].copy()
 
+    @property
+    def scorable(self) -> np.ndarray:
+        """The places of the rows that can be scored."""
+        return np.array([i for i, row in enumerate(self.rows) if row.problem is None], dtype=np.int64)
+
     def of(self, places: np.ndarray) -> "Chunk":
         """Return the rows at `places` as a chunk."""
         return Chunk([self.rows[i] for i in places], [self.digests[i] for i in places])

@@ -37,6 +37,8 @@ SCORE_COLUMN = "scar_score"
 NOT_FINITE = "the score is not a finite number"
 # Chunks in flight: while one is encoded, the next is tokenised and its batches fill idle cores.
 _LOOKAHEAD = 2
+# A chunk, what the cache knows of it, and the scores that are being computed.
+_Work = tuple[Chunk, PartlyScored, Future | None]
 
 
 @with_settings
@@ -241,7 +243,7 @@ class ScarScorer:
         Raises:
             `ValueError`: if no score of a chunk is finite, which means that the weights are bad.
         """
-        waiting: deque[tuple[PartlyScored, Future | None]] = deque()
+        waiting: deque[_Work] = deque()
         in_work: set[bytes] = set()
         stop = Event()
         self._threads = torch.get_num_threads()
@@ -251,20 +253,20 @@ class ScarScorer:
         ):
             try:
                 for chunk in chunks:
-                    part = PartlyScored.of(chunk, cache, in_work)
+                    part = PartlyScored.of(chunk.digests, chunk.scorable, cache, in_work)
                     if bar is not None:
                         bar.update(len(chunk.rows) - len(part.missing))
-                    computed = part.to_compute
+                    computed = chunk.of(part.missing)
                     in_work.update(computed.digests)
                     future = executor.submit(self._score_chunk, computed, stop, bar) if computed.rows else None
-                    waiting.append((part, future))
+                    waiting.append((chunk, part, future))
                     if len(waiting) > _LOOKAHEAD:
-                        yield self._finished(*waiting.popleft(), cache, in_work, stop)
+                        yield self._finished(waiting.popleft(), cache, in_work, stop)
                 while waiting:
-                    yield self._finished(*waiting.popleft(), cache, in_work, stop)
+                    yield self._finished(waiting.popleft(), cache, in_work, stop)
             finally:
                 stop.set()  # after an error or interrupt, cancel the running work
-                for _, waits_for in waiting:
+                for *_, waits_for in waiting:
                     if waits_for is not None:
                         waits_for.cancel()
 
@@ -334,15 +336,14 @@ class ScarScorer:
         loaded = self._load()
         return score_chunk(chunk, loaded.model, loaded.encoder, self._tokens_of, stop, bar)
 
-    def _finished(
-        self, part: PartlyScored, future: Future | None, cache: ScoreCache | None, in_work: set[bytes], stop: Event
-    ) -> tuple[Chunk, ChunkScores]:
+    def _finished(self, work: _Work, cache: ScoreCache | None, in_work: set[bytes], stop: Event) -> tuple[Chunk, ChunkScores]:
+        chunk, part, future = work
         computed = future.result() if future is not None else None
-        result = part.complete(computed, lambda chunk: self._score_chunk(chunk, stop), cache)
+        result = part.complete(computed, lambda places: self._score_chunk(chunk.of(places), stop), cache)
         if computed is not None and np.isnan(result.scores).all():
-            raise ValueError(f"No score of {len(part.chunk.rows)} rows is finite: {self._weights_advice()}")
-        in_work.difference_update(part.to_compute.digests)
-        return part.chunk, result
+            raise ValueError(f"No score of {len(chunk.rows)} rows is finite: {self._weights_advice()}")
+        in_work.difference_update(chunk.digests[i] for i in part.missing)
+        return chunk, result
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
         loaded = self._load()

@@ -57,7 +57,7 @@ def score_for(choice: Choice, scorer: ScarScorer, engine: Engine) -> list[Scored
     source, is_cascade = choice.source, choice.criteria.prefilter is not None
     if is_cascade and scorer.method != "scar":
         raise ValueError(f"`prefilter` needs a ranker, got the method {scorer.method!r}. Leave one of them out.")
-    source.watchers.append(choice)
+    source.watchers += [choice] if choice.needs_rows else []
     parts = engine(source, fast_scorer(scorer) if is_cascade else scorer)
     source.watchers.clear()  # rows that other machines read were shown to nobody
     counts = [len(part.scores) for part in parts]

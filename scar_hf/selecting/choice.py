@@ -39,6 +39,11 @@ class Choice:
         self._seen = 0
 
     @property
+    def needs_rows(self) -> bool:
+        """Whether the criteria need more of the rows than their scores."""
+        return bool(self.criteria.curation) or self._grouping is not None
+
+    @property
     def columns(self) -> Sequence[str]:
         """The column of quotas, if there are any."""
         return () if self._grouping is None else (self._grouping.name,)
@@ -52,7 +57,7 @@ class Choice:
 
     def _read(self) -> None:
         """Read what the criteria need, unless all rows were seen while they were scored."""
-        if not (self.criteria.curation or self._grouping) or self._seen == len(self.source):
+        if not self.needs_rows or self._seen == len(self.source):
             return
         self._start()
         if self.criteria.curation:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
-from ..curation.coverage import report_languages, score_watched
+from ..curation.languages import report_languages, score_watched
 from ..files import columns_of
 from ..progress import hidden
 from ..rows._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
