@@ -12,8 +12,8 @@ from scar_hf import ScarRanking, ScarScorer
 from scar_hf.report.captions import captions_of
 from scar_hf.report.figures import COLOURS, FIGURES, draw, score_histogram
 from scar_hf.report.numbers import counts_of, form_map, shares_by_group, shares_by_length
+from scar_hf.report.page import StyleSheet, inline
 from scar_hf.report.sampling import Samples, Seen, choose, look
-from scar_hf.report.svg import StyleSheet, inline
 from scar_hf.rows.counting import GroupCounts
 from scar_hf.selecting.criteria import OPTIONS as CRITERIA
 from scar_hf.selecting.criteria import Criteria

@@ -26,8 +26,7 @@ from . import (
     train,
     verify,
 )
-from .errors import UsageError
-from .terminal import printable
+from .terminal import UsageError, printable
 
 _COMMANDS = {
     "select": select,

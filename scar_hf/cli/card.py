@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
+from .terminal import UsageError
 
 HELP = "write or update the card of a selection, a ranker or a fine-tuned model"
 EXAMPLE = "scar-hf card selected/ --license cc-by-sa-3.0 --language en --group-by source"

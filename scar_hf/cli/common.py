@@ -9,7 +9,7 @@ from ..methods.options import MethodOptions
 from ..options import add_options
 from ..scoring.settings import ScorerSettings
 from ..selecting.criteria import OPTIONS, Criteria
-from .errors import UsageError, usage
+from .terminal import UsageError, usage
 
 _FORMATS = ".jsonl(.gz, .zst), .json, .csv, .parquet, a folder of such files"
 

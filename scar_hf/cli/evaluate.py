@@ -6,7 +6,7 @@ from typing import Any
 
 from ..options import add_options
 from ..scoring.settings import BY_NAME
-from .errors import UsageError, usage
+from .terminal import UsageError, usage
 
 HELP = "measure and compare how well rankers order held-out responses"
 EXAMPLE = "scar-hf evaluate triples.jsonl --model scar-ranker --model my-ranker -o metrics.json"

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from .errors import UsageError, usage
 from .synthesize import add_backend_arguments, add_sampling_arguments, backends_of, sampling_of
+from .terminal import UsageError, usage
 
 HELP = "rate the responses of triples for helpfulness and correctness from 0 to 9, with a language model or from columns"
 EXAMPLE = "scar-hf judge triples.jsonl -o rated.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-32B --check"

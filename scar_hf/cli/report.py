@@ -13,7 +13,7 @@ from .common import (
     engine_of,
     load_scorer,
 )
-from .errors import UsageError
+from .terminal import UsageError
 
 HELP = "write an HTML page, readable offline, that shows what a selection kept and why"
 EXAMPLE = "scar-hf report data.jsonl selected.jsonl --group-by source -o report.html"

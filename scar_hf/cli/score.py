@@ -3,7 +3,7 @@
 import argparse
 
 from .common import add_method_arguments, add_output_arguments, add_scoring_arguments, number, run_and_write
-from .errors import UsageError
+from .terminal import UsageError
 
 HELP = "write all rows with their scores in a column scar_score"
 EXAMPLE = "scar-hf score data.jsonl -o scored.jsonl"

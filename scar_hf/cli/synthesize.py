@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError, usage
+from .terminal import UsageError, usage
 
 HELP = "create triples for training a ranker: language models answer instructions and rewrite human responses"
 EXAMPLE = "scar-hf synthesize human.jsonl -o triples.jsonl --base-url http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-7B-Instruct"

@@ -1,9 +1,24 @@
-"""Makes text from data and files safe to print on a terminal."""
+"""What commands and their users tell each other: mistakes in a call, and text that is safe to print."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Control characters except tab and newline, and marks that change the text direction.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class UsageError(ValueError):
+    """Options that contradict each other, or a value that no option takes: the command ends with status 2."""
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Take what is wrong with values as a mistake in the options that they come from."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def printable(text: object) -> str:

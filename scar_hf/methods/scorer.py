@@ -11,10 +11,9 @@ from .._version import __version__
 from ..curation.languages import score_watched
 from ..rows.pairs import RowPairs
 from ..rows.source import RowSource
-from ..scoring.cache import ChunkScores, ScoreCache
+from ..scoring.cache import ChunkScores, PartlyScored, ScoreCache
 from ..scoring.chunks import Chunk
 from ..scoring.datasets import ScoredRows, score_each
-from ..scoring.known_rows import PartlyScored
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
 from ..scoring.tokenization import TokenizedTexts, tokenize

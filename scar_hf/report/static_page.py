@@ -11,8 +11,7 @@ from typing import Any
 
 from ..files import atomic_write
 from .figures import COLOURS, Figures, draw
-from .page import policy_hash
-from .svg import StyleSheet, inline
+from .page import StyleSheet, inline, policy_hash
 
 _CSS = """
 .words { margin: 0 0 12px; padding-left: 20px; } .words li { margin: 0 0 6px; }

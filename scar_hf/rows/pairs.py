@@ -18,10 +18,10 @@ from .conversations import (
     extended,
     is_chat,
     turns_of,
+    turns_of_text,
     whole_conversation,
 )
 from .formats import CHAT, FORMATS_IN_WORDS, PLAIN, PREFERENCE, RowFormat, formats_of
-from .rendered_text import turns_of_text
 
 logger = logging.getLogger(__name__)
 _TURNS = ("first", "last", "all")

@@ -17,11 +17,11 @@ from .conversations import (
     extended,
     is_chat,
     turns_of,
+    turns_of_text,
     whole_conversation,
 )
 from .formats import CHAT, PLAIN, PREFERENCE, TEXT, RowFormat
 from .pairs import PairReader, format_of_row
-from .rendered_text import turns_of_text
 
 AnyDataset = TypeVar("AnyDataset", Dataset, IterableDataset)
 _PAIR, _MESSAGES, _TEXT = ("prompt", "completion"), ("messages",), ("text",)

@@ -19,13 +19,12 @@ from ..modeling import ScarConfig, ScarModel
 from ..progress import hidden
 from ..rows.batches import add_scores, as_columns
 from ..rows.pairs import PairReader, RowPairs, check_rows, pair_problem
-from .cache import ChunkScores, ScoreCache
+from .cache import ChunkScores, PartlyScored, ScoreCache
 from .checkpoints import checkpoint_identity, read_config, resolve_checkpoint
 from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
 from .encoders import default_backend, make_encoder, resolve_hardware
 from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
-from .known_rows import PartlyScored
 from .loaded import LoadedRanker, loaded_ranker, release
 from .precision import precision_name
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings

@@ -8,10 +8,9 @@ from itertools import islice
 import numpy as np
 
 from .diversity import lexical_diversity
-from .function_words import FUNCTION_WORDS
 from .measures import form_measures, root_of
 from .readability import SyllableCounter, flesch_reading_ease
-from .words import count_punctuation, count_sentences, lexical_words, number_words, readability_words
+from .words import FUNCTION_WORDS, count_punctuation, count_sentences, lexical_words, number_words, readability_words
 
 logger = logging.getLogger(__name__)
 # Texts per batch: large enough for numpy to be efficient, small enough to bound memory for long texts.
