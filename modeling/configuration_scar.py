@@ -24,6 +24,7 @@ class ScarStaticConfig(PreTrainedConfig):
 
     Args:
         vocab_size (`int`, *optional*, defaults to 30522): number of tokens.
+        embedding_size (`int`, *optional*, defaults to 128): width of a token's vector.
         hidden_size (`int`, *optional*, defaults to 128): width of a token's state, of which three entries count.
         max_position_embeddings (`int`, *optional*, defaults to 512): maximum number of tokens of a text.
         pad_token_id (`int`, *optional*, defaults to 0): the tokenizer's padding.
@@ -32,6 +33,7 @@ class ScarStaticConfig(PreTrainedConfig):
     model_type = "scar-static"
 
     vocab_size: int = 30522
+    embedding_size: int = 128
     hidden_size: int = 128
     max_position_embeddings: int = 512
     pad_token_id: int | None = 0

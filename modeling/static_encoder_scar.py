@@ -15,9 +15,9 @@ from .configuration_scar import NUM_COUNTS, ScarStaticConfig
 
 class ScarStaticEncoder(PreTrainedModel):
     r"""
-    Looks up a vector for each token, adds weighted vectors of the tokens before and after it, and counts how far the token is
-    into the text and whether it occurred before. The mean and the maximum over a text thus hold its length and the share of
-    words that it repeats, besides the words and pairs of words that it uses.
+    Looks up a vector for each token, adds weighted vectors of the tokens before and after it, counts how far the token is
+    into the text and whether it occurred before, and projects all of these once. The mean and the maximum over a text thus hold
+    its length and the share of words that it repeats, besides the words and groups of three words that it uses.
 
     Args:
         config ([`ScarStaticConfig`]): the encoder's configuration.
@@ -32,10 +32,10 @@ class ScarStaticEncoder(PreTrainedModel):
 
     def __init__(self, config: ScarStaticConfig) -> None:
         super().__init__(config)
-        # The vector of padding is zero, and so are the entries that count.
-        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
         # Weights of the token before and the token after, for each entry.
-        self.neighbours = nn.Parameter(torch.zeros(2, config.hidden_size))
+        self.neighbours = nn.Parameter(torch.zeros(2, config.embedding_size))
+        self.projection = nn.Linear(config.embedding_size + NUM_COUNTS, config.hidden_size - NUM_COUNTS)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -68,10 +68,11 @@ class ScarStaticEncoder(PreTrainedModel):
         states = vectors.clone()
         states[:, 1:].addcmul_(vectors[:, :-1], before)
         states[:, :-1].addcmul_(vectors[:, 1:], after)
-        states = states.clamp_min(0.0)
         position = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device, dtype=states.dtype).log() / math.log(512)
         counts = [torch.ones_like(position).expand(input_ids.shape), position.expand(input_ids.shape), _seen_before(input_ids)]
-        states[..., -NUM_COUNTS:] = torch.stack([count.to(states.dtype) for count in counts], dim=-1)
+        counted = torch.stack([count.to(states.dtype) for count in counts], dim=-1)
+        projected = self.projection(torch.cat([states.clamp_min(0.0), counted], dim=-1)).clamp_min(0.0)
+        states = torch.cat([projected, counted], dim=-1)
         if attention_mask is not None:
             states = states.masked_fill_(attention_mask.unsqueeze(-1) == 0, 0.0)
         return BaseModelOutput(last_hidden_state=states)

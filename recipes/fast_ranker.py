@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from fast_ranker_texts import Text, held_out_texts, licences_of, teacher_scores, training_texts
+from fast_ranker_texts import Text, held_out_texts, licences_of, teacher_scores, teacher_vectors, training_texts
 from scar_hf.hub_cards import ranker_card
 from scar_hf.modeling import ScarStaticConfig
-from scar_hf.modeling.configuration_scar import NUM_COUNTS
+from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
@@ -24,9 +24,12 @@ from scar_hf.scoring.checkpoints import load_ranker, load_tokenizer, resolve_che
 from scar_hf.scoring.tokenization import tokenize
 from scar_hf.training.saving import calibration, save_ranker
 
-# Width of a token's state, of the heads and of the surprisal vector.
-SIZES = {"hidden_size": 128, "head_size": 128, "surprisal_size": 64}
-BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 3, 2e-3, 0.1
+# Width of a token's vector and state.
+SIZES = {"embedding_size": 128, "hidden_size": 128}
+HEADS = {"head_size": 128, "surprisal_size": 64}
+BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 4, 2e-3, 0.2
+# Weights of the error on pairs that are exchanged within a batch, and of the error on the teacher's vectors.
+EXCHANGED, VECTORS = 0.5, 0.1
 _MAX_LENGTH = 512
 # Of a selection of this share: how much lies in that best share of the fast ranker.
 RECALLS = ((0.01, 0.1), (0.05, 0.2), (0.1, 0.3), (0.25, 0.5))
@@ -42,11 +45,14 @@ for it where it is enough to know which rows are certainly not the best: with `p
 
 ## How it works
 
-Each word piece has a vector of {hidden_size} numbers, looked up and mixed with those of its neighbours. Three of them count
-instead: a constant, the position, and whether the word piece occurred before in the text. The means over instruction and
-response, their products and differences, and the maximum over the response go through the same two heads as in `{teacher}`, so
-it is a `ScarModel` like any other. The vectors start from those that `{teacher}` gives to single word pieces, reduced by
-principal components, and are trained together with the heads.
+Each word piece has a vector of {embedding_size} numbers, looked up, mixed with those of its neighbours, and projected once
+together with its position and whether it occurred before in the text. The means over instruction and response, their products
+and differences, and the maximum over the response go through the same two heads as in `{teacher}`, so it is a `ScarModel` like
+any other.
+
+The vectors start from those that `{teacher}` gives to single word pieces, reduced by principal components. Training compares
+three things with `{teacher}`: the score of each text, its score with the instruction of another text, and its vectors, which
+are not part of the ranker.
 
 ## Agreement with its teacher
 
@@ -59,20 +65,19 @@ On sources that neither ranker was trained on, and on the last {dolly} rows of D
 
 @dataclass(frozen=True)
 class Tokens:
-    """Texts as token ids, with the teacher's scores."""
+    """Texts as token ids."""
 
     instructions: list[list[int]]
     responses: list[list[int]]
-    scores: np.ndarray
 
     @classmethod
-    def of(cls, texts: Sequence[Text], scores: Sequence[float], tokenizer: PreTrainedTokenizerBase) -> "Tokens":
+    def of(cls, texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> "Tokens":
         """Tokenise texts."""
         x, y = ([getattr(text, name) for text in texts] for name in ("instruction", "response"))
-        return cls(*(tokenize(tokenizer, side, _MAX_LENGTH).token_ids for side in (x, y)), np.array(scores, dtype=np.float32))
+        return cls(*(tokenize(tokenizer, side, _MAX_LENGTH).token_ids for side in (x, y)))
 
-    def batch(self, rows: Sequence[int], dropout: float = 0.0, unknown: int = 0) -> tuple[torch.Tensor, ...]:
-        """Pad some of the texts; with `dropout`, a share of their tokens is unknown."""
+    def batch(self, rows: Sequence[int], unknown: int) -> tuple[torch.Tensor, ...]:
+        """Pad some of the texts, and replace a share of their tokens by the unknown one."""
         made: list[torch.Tensor] = []
         for side in (self.instructions, self.responses):
             ids = torch.zeros(len(rows), max(len(side[i]) for i in rows), dtype=torch.long)
@@ -80,26 +85,67 @@ class Tokens:
             for row, i in enumerate(rows):
                 ids[row, : len(side[i])] = torch.tensor(side[i])
                 mask[row, : len(side[i])] = 1
-            if dropout:
-                ids[(torch.rand(ids.shape) < dropout) & mask.bool()] = unknown
+            ids[(torch.rand(ids.shape) < WORD_DROPOUT) & mask.bool()] = unknown
             made += [ids, mask]
         return tuple(made)
 
 
+class Teacher:
+    """
+    The vectors of the texts, and the scores of any pair of them.
+
+    Args:
+        model ([`ScarModel`]): the ranker, for its heads.
+        vectors (`np.ndarray` of shape `(n, 3, H)`): from [`teacher_vectors`].
+    """
+
+    def __init__(self, model: ScarModel, vectors: np.ndarray) -> None:
+        self.model, self.vectors = model, vectors
+        every = np.arange(len(vectors))
+        self.scores = np.concatenate([self._score(part, part) for part in np.array_split(every, 1 + len(every) // 4096)])
+        self.mean, self.spread = float(self.scores.mean()), float(self.scores.std())
+        self._ordered = np.sort(self.scores)
+        sample = vectors[:4096].astype(np.float32)
+        self._center, self._scale = sample.mean(axis=0), sample.std(axis=(0, 2))[:, None]
+
+    def _score(self, instructions: np.ndarray, responses: np.ndarray) -> np.ndarray:
+        x, y, form = self.vectors[instructions, 0], self.vectors[responses, 1], self.vectors[responses, 2]
+        with torch.no_grad():
+            return self.model.rank(*(torch.from_numpy(v).float() for v in (x, y, form)))[0].numpy()
+
+    def wanted(self, instructions: np.ndarray, responses: np.ndarray) -> torch.Tensor:
+        """The scores of pairs, half in standard deviations and half in ranks, which alone would blur the best rows."""
+        scores = self._score(instructions, responses)
+        low, high = (np.searchsorted(self._ordered, scores, side=side) for side in ("left", "right"))
+        standing = ((low + high) / 2 / len(self._ordered) - 0.5) * math.sqrt(12)
+        return torch.from_numpy(((scores - self.mean) / self.spread + standing) / 2).float()
+
+    def targets(self, rows: np.ndarray) -> torch.Tensor:
+        """The vectors of some texts, of shape `(m, 3, H)`, each kind centred and with unit variance."""
+        return torch.from_numpy((self.vectors[rows] - self._center) / self._scale).float()
+
+
 def main() -> None:
-    """Score the texts with the teacher, train, measure, and write the ranker with its card."""
+    """Encode the texts with the teacher, train, measure, and write the ranker with its card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", type=Path, required=True, help="the files that recipes/README.md lists")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder of the ranker; scores are kept next to it")
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        required=True,
+        help="folder of the ranker; what the teacher computes is kept next to it",
+    )
     parser.add_argument("--teacher", default="scar-ranker", help="name, folder or Hub id of the ranker to learn from")
     parser.add_argument("--teacher_dtype", default="int8", help="precision of the teacher for training (default: int8)")
-    parser.add_argument("--texts", type=int, default=16_000, help="texts to train on, and the rest of Dolly (default: 16000)")
+    parser.add_argument("--texts", type=int, default=50_000, help="texts to train on, and the rest of Dolly (default: 50000)")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seed", type=int, default=13)
     args = parser.parse_args()
     texts = training_texts(args.data_dir, args.texts, args.seed)
     stored = args.output_dir.with_name(f"{args.output_dir.name}-scores.jsonl")
-    scores = teacher_scores(texts, stored, args.teacher, args.teacher_dtype)
+    vectors = teacher_vectors(
+        texts, args.output_dir.with_name(f"{args.output_dir.name}-vectors"), args.teacher, args.teacher_dtype
+    )
     held_out = held_out_texts(args.data_dir)
     measured = {name: teacher_scores(found, stored, args.teacher, "auto") for name, found in held_out.items()}
 
@@ -107,8 +153,7 @@ def main() -> None:
     teacher = load_ranker(resolve_checkpoint(args.teacher))
     tokenizer = load_tokenizer(resolve_checkpoint(args.teacher))
     model = new_model(teacher, tokenizer)
-    train(model, Tokens.of(texts, scores, tokenizer), tokenizer.unk_token_id or 0, args.epochs, args.seed)
-    # Scores of the same level and spread as the teacher's.
+    train(model, Tokens.of(texts, tokenizer), Teacher(teacher, vectors), tokenizer.unk_token_id or 0, args.epochs, args.seed)
     save_ranker(model, tokenizer, args.output_dir)
     for copied in args.output_dir.glob("*_scar.py"):  # needed where scar-hf is not installed; `scar-hf export` adds them
         copied.unlink()
@@ -135,7 +180,7 @@ def main() -> None:
     text = CARD.format(
         name=args.output_dir.name,
         teacher=args.teacher,
-        hidden_size=SIZES["hidden_size"],
+        embedding_size=SIZES["embedding_size"],
         dolly=f"{len(held_out['dolly15k']):,}",
         tables=tables(agreement),
     )
@@ -148,10 +193,9 @@ def main() -> None:
 def new_model(teacher: ScarModel, tokenizer: PreTrainedTokenizerBase) -> ScarModel:
     """Start from the teacher's vectors of single word pieces, reduced by principal components to unit variance."""
     vocabulary = teacher.config.encoder_config.vocab_size
-    encoder = ScarStaticConfig(vocab_size=vocabulary, hidden_size=SIZES["hidden_size"], pad_token_id=tokenizer.pad_token_id)
-    sizes = {name: SIZES[name] for name in ("head_size", "surprisal_size")}
+    encoder = ScarStaticConfig(vocab_size=vocabulary, pad_token_id=tokenizer.pad_token_id, **SIZES)
     config = ScarConfig(
-        encoder_config=encoder, pooling="mean", surprisal_features="interaction", max_length=_MAX_LENGTH, **sizes
+        encoder_config=encoder, pooling="mean", surprisal_features="interaction", max_length=_MAX_LENGTH, **HEADS
     )
     model = ScarModel(config)
     with torch.no_grad():
@@ -161,43 +205,46 @@ def new_model(teacher: ScarModel, tokenizer: PreTrainedTokenizerBase) -> ScarMod
         vectors = torch.cat([teacher.encoder(input_ids=block).last_hidden_state[:, 1] for block in blocks])
         vectors = vectors - vectors.mean(dim=0)
         _, _, directions = torch.linalg.svd(vectors, full_matrices=False)
-        reduced = vectors @ directions[: SIZES["hidden_size"] - NUM_COUNTS].T
+        reduced = vectors @ directions[: encoder.embedding_size].T
         weight = model.encoder.embeddings.weight
-        weight.zero_()
-        weight[:, :-NUM_COUNTS] = reduced / reduced.std()
+        weight.copy_(reduced / reduced.std())
         weight[tokenizer.pad_token_id] = 0
         model.encoder.neighbours.normal_(0, 0.1)
+        nn.init.kaiming_uniform_(model.encoder.projection.weight, math.sqrt(5))
     return model
 
 
-def train(model: ScarModel, tokens: Tokens, unknown: int, epochs: int, seed: int) -> None:
-    """Fit the teacher's scores by least squares, half of the error in standard deviations and half in ranks."""
-    mean, spread = float(tokens.scores.mean()), float(tokens.scores.std())
-    standing = (mean_ranks(tokens.scores) / len(tokens.scores) - 0.5) * math.sqrt(12)
-    wanted = torch.from_numpy(((tokens.scores - mean) / spread + standing) / 2).float()
-    steps = math.ceil(len(wanted) / BATCH) * epochs
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+def train(model: ScarModel, tokens: Tokens, teacher: Teacher, unknown: int, epochs: int, seed: int) -> None:
+    """Fit the teacher's scores and vectors by least squares."""
+    width, teacher_width = model.config.hidden_size, teacher.vectors.shape[-1]
+    to_text, to_form = nn.Linear(width, teacher_width), nn.Linear(2 * width, teacher_width)
+    weights = [*model.parameters(), *to_text.parameters(), *to_form.parameters()]
+    steps = math.ceil(len(tokens.responses) / BATCH) * epochs
+    optimizer = torch.optim.Adam(weights, lr=RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
-    rng = random.Random(seed)
+    rng, numbers = random.Random(seed), np.random.default_rng(seed)
     model.train()
     for epoch in range(epochs):
         total = 0.0
-        for rows in _batches(tokens, rng):
-            x, x_mask, y, y_mask = tokens.batch(rows, WORD_DROPOUT, unknown)
+        for batch in _batches(tokens, rng):
+            x, x_mask, y, y_mask = tokens.batch(batch, unknown)
             (h_x, _), (h_y, form) = model.encode(x, x_mask), model.encode(y, y_mask)
-            loss = F.mse_loss(model.rank(h_x, h_y, form)[0], wanted[rows])
+            rows, other = np.array(batch), numbers.permutation(len(batch))
+            own = F.mse_loss(model.rank(h_x, h_y, form)[0], teacher.wanted(rows, rows))
+            exchanged = F.mse_loss(model.rank(h_x[other], h_y, form)[0], teacher.wanted(rows[other], rows))
+            made = torch.stack([to_text(h_x), to_text(h_y), to_form(torch.cat([h_y, form], dim=-1))], dim=1)
+            vectors = 3 * F.mse_loss(made, teacher.targets(rows))
             optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            (own + EXCHANGED * exchanged + VECTORS * vectors).backward()
+            nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(rows)
-        print(f"epoch {epoch + 1} of {epochs}: mean squared error {total / len(wanted):.4f}", flush=True)
+            total += own.item() * len(batch)
+        print(f"epoch {epoch + 1} of {epochs}: mean squared error {total / len(tokens.responses):.4f}", flush=True)
     model.eval()
     with torch.no_grad():  # scores at the level of the teacher's
-        model.score_head.out_proj.weight *= spread
-        model.score_head.out_proj.bias.mul_(spread).add_(mean)
-        model.encoder.embeddings.weight[:, -NUM_COUNTS:] = 0
+        model.score_head.out_proj.weight *= teacher.spread
+        model.score_head.out_proj.bias.mul_(teacher.spread).add_(teacher.mean)
 
 
 def _batches(tokens: Tokens, rng: random.Random) -> Iterator[list[int]]:

@@ -1,4 +1,4 @@
-"""Texts for the fast ranker: pairs of every kind at hand, some of them made worse on purpose, with the ranker's scores."""
+"""Texts for the fast ranker: pairs of every kind at hand, some of them made worse on purpose, and the ranker's view of them."""
 
 import json
 import random
@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from scar_hf import ScarScorer
-from scar_hf.files import read_dataset, read_json_rows
+from scar_hf.files import atomic_write, read_dataset, read_json_rows
 from scar_hf.rows.pairs import PairReader
 from scar_hf.rows.source import RowSource
 from scar_hf.training.augmentation import cut_to, strip_comments, strip_markdown
@@ -124,7 +126,7 @@ def teacher_scores(texts: Sequence[Text], path: Path, teacher: str, dtype: str) 
         `list[float]`: n scores.
     """
     scorer = ScarScorer(teacher, dtype=dtype)
-    ranker = sha256(json.dumps(scorer.identity(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+    ranker = _identity(scorer)
     known = {row["key"]: row["score"] for row in read_json_rows(path) if row["ranker"] == ranker} if path.is_file() else {}
     missing = [text for text in texts if text.key not in known]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,6 +142,42 @@ def teacher_scores(texts: Sequence[Text], path: Path, teacher: str, dtype: str) 
             rate = (start + len(block)) / (time.monotonic() - begin)
             print(f"{path.name}: {start + len(block):,} of {len(missing):,} texts, {rate:.0f} a second", flush=True)
     return [known[text.key] for text in texts]
+
+
+def teacher_vectors(texts: Sequence[Text], folder: Path, teacher: str, dtype: str) -> np.ndarray:
+    """
+    Encode texts with the teacher. Each block of vectors is a file, so an interrupted run continues.
+
+    Args:
+        texts (`Sequence[Text]`): n texts.
+        folder (`Path`): the folder of vectors; those of another teacher, precision or block are not used.
+        teacher (`str`): name, folder or Hub id of the ranker.
+        dtype (`str`): its precision, as in `ScarScorer`.
+
+    Returns:
+        `np.ndarray` of shape `(n, 3, H)`, float16; see `ScarScorer.encode_rows`.
+    """
+    scorer = ScarScorer(teacher, dtype=dtype)
+    folder.mkdir(parents=True, exist_ok=True)
+    begin, made, parts = time.monotonic(), 0, []
+    for start in range(0, len(texts), _BLOCK):
+        block = texts[start : start + _BLOCK]
+        name = sha256(" ".join([_identity(scorer), *(text.key for text in block)]).encode()).hexdigest()[:24]
+        path = folder / f"{name}.npy"
+        if not path.is_file():
+            columns = {side: [getattr(text, side) for text in block] for side in ("instruction", "response")}
+            vectors = scorer.encode_rows(PairReader().read(columns)).astype(np.float16)
+            with atomic_write(path) as out:
+                np.save(out, vectors)
+            made += len(block)
+            rate = made / (time.monotonic() - begin)
+            print(f"{folder.name}: {start + len(block):,} of {len(texts):,} texts, {rate:.0f} a second", flush=True)
+        parts.append(np.load(path))
+    return np.concatenate(parts)
+
+
+def _identity(scorer: ScarScorer) -> str:
+    return sha256(json.dumps(scorer.identity(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _members(path: Path) -> Iterator[Text]:

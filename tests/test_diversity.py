@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,6 +152,11 @@ def test_vectors_are_those_of_the_model(twins, small):
         first, _ = small.model.encode(ids)
         np.testing.assert_allclose(vectors[5, part], first[0].detach().numpy(), atol=1e-5)
     assert small.embed_rows([]).shape == (0, 2, 32)
+    encoded = small.encode_rows(rows_of(twins, PairReader()))
+    assert encoded.shape == (40, 3, 32)
+    with torch.no_grad():
+        scores, _ = small.model.rank(*torch.from_numpy(encoded).unbind(dim=1))
+    np.testing.assert_allclose(scores.numpy(), small.score(twins["instruction"][:], twins["response"][:]), atol=1e-5)
     turns = [{"from": role, "value": text} for role, text in (("human", "a?"), ("gpt", "b"), ("human", "c?"), ("gpt", "d"))]
     several = PairReader(turn="all").read({"conversations": [turns]})
     alone = PairReader().read({"prompt": ["a?", "c?"], "completion": ["b", "d"]})

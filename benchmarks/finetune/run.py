@@ -1,7 +1,8 @@
-"""The grids of docs/evidence.md: SCAR and its baselines on rows of mixed styles or of one source, by LoRA fine-tunes of a small model.
+"""
+The grids of docs/evidence.md: SCAR and its baselines on rows of mixed styles or of one source, by LoRA on a small model.
 
-python benchmarks/finetune/run.py MODEL FOLDER, again to go on; results in FOLDER. The rows are those of examples/mixed_styles, or with
---dolly FILE as many of Dolly.
+python benchmarks/finetune/run.py MODEL FOLDER, again to go on; results in FOLDER. The rows are those of examples/mixed_styles,
+or with --dolly FILE as many of Dolly.
 """
 
 import argparse

@@ -155,7 +155,7 @@ def score_chunk(
     return ChunkScores(means, truncated)
 
 
-def embed_chunk(
+def encode_chunk(
     chunk: Chunk,
     encoder: Encoder,
     tokens_of: Callable[[list[str]], TokenizedTexts],
@@ -171,11 +171,11 @@ def embed_chunk(
         pooling (`str`): how token vectors are pooled, as in [`ScarConfig`].
 
     Returns:
-        `np.ndarray` of shape `(n, 2, H)`, float32: text vectors of instruction and response, averaged over a row's pairs;
-        NaN for rows without pairs.
+        `np.ndarray` of shape `(n, 3, H)`, float32: text vectors of instruction and response, and the maximum over the tokens of
+        the response, averaged over a row's pairs; NaN for rows without pairs.
     """
     pairs = _encode(chunk, encoder, tokens_of, pooling, Event(), bar)
-    vectors = np.stack([pairs.instructions, pairs.responses], axis=1)[~pairs.against]
+    vectors = np.stack([pairs.instructions, pairs.responses, pairs.forms], axis=1)[~pairs.against]
     return _means(vectors, pairs.owner[~pairs.against], len(chunk.rows)).astype(np.float32)
 
 

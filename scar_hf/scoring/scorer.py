@@ -21,7 +21,7 @@ from ..rows.batches import add_scores, as_columns
 from ..rows.pairs import PairReader, RowPairs, check_rows, pair_problem
 from .cache import ChunkScores, PartlyScored, ScoreCache
 from .checkpoints import checkpoint_identity, read_config, resolve_checkpoint
-from .chunks import Chunk, cut_chunks, embed_chunk, score_chunk
+from .chunks import Chunk, cut_chunks, encode_chunk, score_chunk
 from .encoders import default_backend, make_encoder, resolve_hardware
 from .encoders.forking import restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
@@ -269,22 +269,29 @@ class ScarScorer:
                     if waits_for is not None:
                         waits_for.cancel()
 
-    def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
+    def encode_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """
-        Encode rows without scoring them. [`~scar_hf.selecting.diversity.content_space`] compares these vectors.
+        Encode rows without scoring them. `scorer.model.rank` scores the vectors.
 
         Args:
             rows (`Iterable[RowPairs]`): n rows, read one by one.
             bar (`tqdm`, *optional*): a progress bar that counts rows.
 
         Returns:
-            `np.ndarray` of shape `(n, 2, H)`, float32: first-token vectors of instruction and response, averaged over a
-            row's pairs; NaN for rows without pairs.
+            `np.ndarray` of shape `(n, 3, H)`, float32: text vectors of instruction and response, and the maximum over the
+            response's tokens, averaged over a row's pairs; NaN for rows without pairs.
         """
         hidden_size, pooling = self.config.hidden_size, self.config.pooling
         with one_thread_per_operation():
-            parts = [embed_chunk(chunk, self._encoder, self._tokens_of, pooling, bar) for chunk in cut_chunks(rows)]
-        return np.concatenate(parts) if parts else np.empty((0, 2, hidden_size), dtype=np.float32)
+            parts = [encode_chunk(chunk, self._encoder, self._tokens_of, pooling, bar) for chunk in cut_chunks(rows)]
+        return np.concatenate(parts) if parts else np.empty((0, 3, hidden_size), dtype=np.float32)
+
+    def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
+        """
+        Return the text vectors of [`ScarScorer.encode_rows`], of shape `(n, 2, H)`.
+        [`~scar_hf.selecting.diversity.content_space`] compares them.
+        """
+        return self.encode_rows(rows, bar)[:, :2]
 
     def cache(self, folder: str | None = None) -> ScoreCache:
         """Return the [`~scar_hf.scoring.cache.ScoreCache`] for this scorer."""
