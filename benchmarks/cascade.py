@@ -70,7 +70,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     size = min(map(len, sets.values()))
     sets["mixture"] = [found[i] for found in sets.values() for i in rng.permutation(len(found))[:size]]
-    fast_ranker = ScarScorer("scar-ranker-fast", dtype="float32", backend="torch", device="cpu")
+    fast_ranker = ScarScorer("scar-ranker-fast", backend="torch", device="cpu")
     result: dict[str, Any] = {
         "scar_hf": __version__,
         "torch": torch.__version__,

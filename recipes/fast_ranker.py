@@ -16,6 +16,7 @@ from scar_hf.hub_cards import ranker_card
 from scar_hf.modeling import ScarStaticConfig
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedTokenizerBase
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer, __version__
@@ -27,7 +28,9 @@ from scar_hf.training.saving import calibration, save_ranker
 # Width of a token's vector and state.
 SIZES = {"embedding_size": 128, "hidden_size": 128}
 HEADS = {"head_size": 128, "surprisal_size": 64}
-BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 4, 2e-3, 0.2
+BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 4, 2e-3, 0.1
+# Of the average of weights over the last steps, which is what remains.
+DECAY = 0.998
 # Weights of the error on pairs that are exchanged within a batch, and of the error on the teacher's vectors.
 EXCHANGED, VECTORS = 0.5, 0.1
 _MAX_LENGTH = 512
@@ -210,7 +213,9 @@ def new_model(teacher: ScarModel, tokenizer: PreTrainedTokenizerBase) -> ScarMod
         weight.copy_(reduced / reduced.std())
         weight[tokenizer.pad_token_id] = 0
         model.encoder.neighbours.normal_(0, 0.1)
-        nn.init.kaiming_uniform_(model.encoder.projection.weight, math.sqrt(5))
+    for module in model.modules():
+        if isinstance(module, nn.Linear):  # larger than the random weights that fine-tuning starts with
+            module.reset_parameters()
     return model
 
 
@@ -223,6 +228,7 @@ def train(model: ScarModel, tokens: Tokens, teacher: Teacher, unknown: int, epoc
     optimizer = torch.optim.Adam(weights, lr=RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
     model.train()
     for epoch in range(epochs):
         total = 0.0
@@ -239,8 +245,10 @@ def train(model: ScarModel, tokens: Tokens, teacher: Teacher, unknown: int, epoc
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             schedule.step()
+            average.update_parameters(model)
             total += own.item() * len(batch)
         print(f"epoch {epoch + 1} of {epochs}: mean squared error {total / len(tokens.responses):.4f}", flush=True)
+    model.load_state_dict(average.module.state_dict())
     model.eval()
     with torch.no_grad():  # scores at the level of the teacher's
         model.score_head.out_proj.weight *= teacher.spread

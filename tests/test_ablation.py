@@ -142,6 +142,9 @@ def test_differences_have_paired_intervals_and_words():
     assert unclear["detectable"] == pytest.approx(expected, rel=0.5)
     assert sentence_of(scar).startswith("SCAR beats random: NLL of human answers (-0.0")
     assert "no difference shown" in sentence_of(unclear) and "200 instructions and 3 seeds" in sentence_of(unclear)
+    against = {row["measure"]: row for row in compare_cells(cells, baseline="longest") if row["method"] == "scar"}
+    assert against["nll:human"]["difference"] == pytest.approx(scar["difference"] - unclear["difference"], abs=1e-9)
+    assert "longest" in sentence_of(against["nll:human"]) and not any(row["method"] == "longest" for row in against.values())
     worse = [made("random", 0, base[0], width[0]), made("scar", 0, base[0] + 1 + 0.1 * width[0], width[0])]
     assert sentence_of(compare_cells(worse)[0]).startswith("SCAR is beaten by random")
 

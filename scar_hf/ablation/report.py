@@ -10,8 +10,10 @@ import numpy as np
 from ..report.figures import COLOURS, Figures, new_axes
 from ..report.static_page import Section, StaticPage, StaticReport
 from .grid import cells_of
-from .settings import EVERYTHING, AblationSettings
+from .settings import BASELINE, EVERYTHING, AblationSettings
 from .statistics import compare_cells, measures_in, sentence_of, values_of
+
+_OWN = "scar"
 
 
 class AblationResult(StaticReport):
@@ -25,7 +27,7 @@ class AblationResult(StaticReport):
     @property
     def sentences(self) -> list[str]:
         """What was found of each method, in words."""
-        return [sentence_of(row) for row in self.numbers["comparisons"]]
+        return [sentence_of(row) for row in [*self.numbers["comparisons"], *self.numbers["between"]]]
 
     def page(self) -> StaticPage:
         """Describe the page."""
@@ -62,11 +64,16 @@ def result_of(grid: Mapping[str, Any], settings: AblationSettings, cells: Sequen
             values[name] = round(float(np.nanmean(found)), 6) if np.isfinite(found).any() else None
         table.append({"cell": cell["cell"], "training": cell.get("training"), "values": values})
     comparisons = [_plain(row) for row in compare_cells(cells)]
+    others = [method for method in settings.methods if method not in (_OWN, BASELINE)]
+    between = [
+        _plain(row)
+        for other in others
+        for row in compare_cells([cell for cell in cells if cell["cell"]["method"] in (_OWN, other)], baseline=other)
+    ]
     expected = len(cells_of(settings))
     missing = expected - len(cells)
-    return AblationResult(
-        {"format": 1, "grid": dict(grid), "cells": table, "missing": missing, "measures": names, "comparisons": comparisons}
-    )
+    found = {"format": 1, "grid": dict(grid), "cells": table, "missing": missing, "measures": names}
+    return AblationResult(found | {"comparisons": comparisons, "between": between})
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,9 +103,10 @@ def _sections(numbers: Mapping[str, Any]) -> list[Section]:
         each = _count(about["steps"], "step") if budget == "steps" else f"{_count(about['epochs'], 'epoch')} of its own rows"
         if not rows:
             continue
-        words = [sentence_of(row) for row in rows if row["method"] == "scar"]
-        if words:
-            sections.append(Section(f"SCAR against random rows: {each} for every set", words))
+        for title, compared in (("random rows", numbers["comparisons"]), ("the other methods", numbers["between"])):
+            words = [sentence_of(row) for row in compared if (row["method"], row["budget"]) == (_OWN, budget)]
+            if words:
+                sections.append(Section(f"SCAR against {title}: {each} for every set", words))
         figures = [
             (_figure_name(budget, name), f"{title}: difference to random rows, with 95 % intervals. {_which(name)}")
             for name, title in numbers["measures"].items()

@@ -1,4 +1,4 @@
-"""Cells -> differences to a random choice of rows, with what chance does to them."""
+"""Cells -> differences between methods, mostly to a random choice of rows, with what chance does to them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,14 @@ def measures_in(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return found | {"spread": _TITLES["spread"]}
 
 
-def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0, baseline: str = BASELINE) -> list[dict[str, Any]]:
     """
-    Compare each method with the same number of random rows, seed by seed and instruction by instruction.
+    Compare each method with as many random rows, or rows of another method, seed by seed and instruction by instruction.
 
     Args:
         cells (`Sequence[Mapping]`): results of [`~scar_hf.ablation.run_grid`].
         seed (`int`, *optional*, defaults to 0): of the bootstrap over instructions and seeds, both drawn with replacement.
+        baseline (`str`, *optional*, defaults to `"random"`): the method to compare with.
 
     Returns:
         `list[dict]`, one for each method, budget, k and measure: the mean `value` over seeds and instructions, that of the
@@ -52,17 +53,17 @@ def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dic
         by_key.setdefault((about["budget"], about["method"], about["k"]), {})[about["seed"]] = cell
     rows = []
     for (budget, method, k), own in by_key.items():
-        if method == BASELINE:
+        if method == baseline:
             continue
-        # All rows have no k of their own: they are compared with every random choice.
+        # All rows have no k of their own: they are compared with every choice.
         for (other_budget, other, other_k), base in by_key.items():
-            if other != BASELINE or other_budget != budget or (method != EVERYTHING and other_k != k):
+            if other != baseline or other_budget != budget or (EVERYTHING not in (method, other) and other_k != k):
                 continue
             seeds = sorted(set(own) & set(base))
             if not seeds:
                 continue
             pairs = [own[s] for s in seeds], [base[s] for s in seeds]
-            about = {"budget": budget, "method": method, "k": k, "baseline_k": other_k, "seeds": len(seeds)}
+            about = {"budget": budget, "method": method, "against": other, "k": k, "baseline_k": other_k, "seeds": len(seeds)}
             for name, title in measures_in([*pairs[0], *pairs[1]]).items():
                 compared = _spread(*pairs, seed) if name == "spread" else _mean(*pairs, name, seed)
                 if compared is not None:
@@ -109,7 +110,7 @@ def _spread(own: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]],
     counts = np.stack([np.bincount(rng.integers(rows, size=rows), minlength=rows) for _ in range(SAMPLES)]).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = [np.log(_deviations(matrix[:, :, varied], counts)) for matrix in matrices]  # (samples, seeds, measures)
-    per_seed = logs[0] - logs[1]
+        per_seed = logs[0] - logs[1]
     per_seed[~np.isfinite(per_seed)] = np.nan
     chosen = rng.integers(len(own), size=(SAMPLES, len(own)))
     drawn = np.take_along_axis(per_seed, chosen[:, :, None], axis=1)
@@ -169,6 +170,10 @@ def _verdict(low: float, high: float, direction: int) -> str:
     return "better" if (low > 0) == (direction > 0) else "worse"
 
 
+def _named(method: str) -> str:
+    return {"scar": "SCAR", "ifd": "IFD"}.get(method, method)
+
+
 def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
     """
     A comparison in words.
@@ -180,7 +185,7 @@ def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
     Returns:
         `str`: one sentence.
     """
-    name = method or {"scar": "SCAR", "ifd": "IFD"}.get(row["method"], row["method"])
+    name, other = method or _named(row["method"]), _named(row["against"])
     name = name[0].upper() + name[1:]
     title = row["title"][0].lower() + row["title"][1:] if not row["title"].startswith("NLL") else row["title"]
     low, high, detectable = row["low"], row["high"], row["detectable"]
@@ -195,11 +200,11 @@ def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
 
     found = f"{shown(row['difference'])}" + (f", 95 % interval {shown(low)} to {shown(high)}" if low is not None else "")
     if row["verdict"] == "better":
-        return f"{name} beats random: {title} ({found})."
+        return f"{name} beats {other}: {title} ({found})."
     if row["verdict"] == "worse":
-        return f"{name} is beaten by random: {title} ({found})."
+        return f"{name} is beaten by {other}: {title} ({found})."
     if row["verdict"] in ("narrower", "wider"):
-        return f"{name} makes a model that writes in a {row['verdict']} style than random rows do ({found})."
+        return f"After {name}, the model writes in a {row['verdict']} style than after {other} ({found})."
     limit = (
         f" With {row['rows']} instructions and {row['seeds']} seeds a difference of {shown(detectable, signed=False)} "
         "would have been seen four times out of five"
@@ -207,4 +212,4 @@ def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
         else " All values are the same"
     )
     needed = f"; for the one found it takes about {row['rows_needed']:,} instructions" if row["rows_needed"] else ""
-    return f"{name} against random, no difference shown: {title} ({found}).{limit}{needed}."
+    return f"{name} against {other}, no difference shown: {title} ({found}).{limit}{needed}."

@@ -101,7 +101,7 @@ def score_all(
 
 def fast_scorer(scorer: ScarScorer) -> ScarScorer:
     """Return the scorer of the fast ranker that reads rows as another scorer does."""
-    settings = scorer.settings.as_dict() | {"model": FAST_RANKER, "revision": None, "dtype": "float32", "backend": "torch"}
+    settings = scorer.settings.as_dict() | {"model": FAST_RANKER, "revision": None, "dtype": "auto", "backend": "torch"}
     settings |= {"device": "cpu", "attn_implementation": None, "tokens_per_batch": None}
     if settings["max_length"] is not None:
         settings["max_length"] = min(settings["max_length"], ScarScorer(FAST_RANKER).read_length)
