@@ -206,7 +206,8 @@ def _forest(rows: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], 
         axes.axvline(0, color=COLOURS["quiet"], linewidth=1)
         axes.grid(axis="x")
         unit = "nats per token" if rows[0]["measure"].startswith("nll") else "share"
-        axes.set(xlabel=f"{rows[0]['title']}: difference to random ({unit})", ylim=(-0.6, len(rows) - 0.4))
+        axes.set(title=rows[0]["title"], xlabel=f"difference to random ({unit})", ylim=(-0.6, len(rows) - 0.4))
+        axes.title.set_size(10)
         axes.xaxis.label.set_size(9)
         labels = [_label(row) for row in reversed(rows)]
         axes.set_yticks(range(len(rows)), labels)

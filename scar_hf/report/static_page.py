@@ -16,6 +16,7 @@ from .page import StyleSheet, inline, policy_hash
 _CSS = """
 .words { margin: 0 0 12px; padding-left: 20px; } .words li { margin: 0 0 6px; }
 .box th, .box td { text-align: right; } .box th:first-child, .box td:first-child { text-align: left; }
+.box table :is(th, td).words { text-align: left; min-width: 9ch; }
 .grid3 { display: grid; grid-template-columns: repeat(auto-fit, minmax(330px, 1fr)); gap: 20px; }
 .grid3 figure { max-width: 560px; }
 .box td:first-child, .box th:first-child { position: sticky; left: 0; background: var(--card); }
@@ -133,6 +134,12 @@ def _render(page: StaticPage, numbers: Mapping[str, Any]) -> str:
     return _PAGE.format(hash=policy_hash(style), style=style, sections=body, **text)
 
 
+def _row(tag: str, texts: Sequence[str], words: Sequence[bool]) -> str:
+    """A row of a table; columns of words are aligned left, those of numbers right."""
+    marks = (' class="words"' if is_words else "" for is_words in words)
+    return f"<tr>{''.join(f'<{tag}{mark}>{escape(text)}</{tag[:2]}>' for text, mark in zip(texts, marks, strict=True))}</tr>"
+
+
 def _section(section: Section, number: int, drawn: Mapping[str, str]) -> str:
     parts = [f'<section aria-labelledby="h{number}"><h2 id="h{number}">{escape(section.title)}</h2>']
     if section.words:
@@ -140,10 +147,11 @@ def _section(section: Section, number: int, drawn: Mapping[str, str]) -> str:
     if section.caption:
         parts.append(f'<p class="caption">{escape(section.caption)}</p>')
     for head, lines in section.tables:
-        cells = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
-        titles = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+        words = [not any(c.isdigit() for line in lines for c in line[column]) for column in range(len(head))]
+        cells = "".join(_row("td", line, words) for line in lines)
+        titles = _row('th scope="col"', head, words)
         label = f'tabindex="0" role="region" aria-labelledby="h{number}"'
-        parts.append(f'<div class="box" {label}><table><thead><tr>{titles}</tr></thead><tbody>{cells}</tbody></table></div>')
+        parts.append(f'<div class="box" {label}><table><thead>{titles}</thead><tbody>{cells}</tbody></table></div>')
     shown = [(name, caption) for name, caption in section.figures if name in drawn]
     if shown:
         images = (f"<figure>{drawn[name]}<figcaption>{escape(caption)}</figcaption></figure>" for name, caption in shown)
