@@ -26,6 +26,7 @@ from scar_hf.rows.source import RowSource
 from scar_hf.runs import score_shards, select_files
 from scar_hf.scoring.cache import ChunkScores
 from scar_hf.scoring.checkpoints import resolve_checkpoint
+from scar_hf.selecting.criteria import Criteria
 
 # Ray would report how it is used.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -152,6 +153,18 @@ def test_output_is_the_same_when_an_actor_is_killed(cluster, make_scorer, tmp_pa
     found = files_of(tmp_path / "ray")
     assert "best/skipped.jsonl" in found and found == files_of(tmp_path / "one")
     assert data.is_dir()
+
+
+def test_a_prefilter_gives_the_same_bytes(cluster, make_scorer, tmp_path, monkeypatch):
+    write_shards(tmp_path / "data", ".jsonl", (900, 300))
+    monkeypatch.chdir(tmp_path)
+    criteria = Criteria(0.05, prefilter=0.2)
+    for name, engine in (("ray", partial(score_shards_on_ray, actors=1)), ("one", score_shards)):
+        result = select_files(
+            "data", tmp_path / name / "best", make_scorer(), criteria, engine=engine, cache=False, progress=False, explain=True
+        )
+        assert np.isnan(result.scored.scores).sum() > 500, "the ranker has scored only a part of the rows"
+    assert files_of(tmp_path / "ray") == files_of(tmp_path / "one")
 
 
 def test_scores_are_found_in_the_cache_and_damaged_ones_computed_again(cluster, make_scorer, tmp_path, monkeypatch):
