@@ -68,6 +68,11 @@ class Worker:
     scores: dict[int, float] = field(default_factory=dict)
 
     @property
+    def runs_all_rows(self) -> bool:
+        """Whether the bundled ranker's encoder, and no other, reads every row."""
+        return not SYSTEMS[self.name][1].keys() & {"model", "prefilter"}
+
+    @property
     def is_pairwise(self) -> bool:
         """Whether the system reads instruction and response as one text."""
         return SYSTEMS[self.name][1]["system"] == "cross_encoder"
@@ -235,7 +240,7 @@ def summarize(
     speeds = [(stop - start) / seconds for (start, stop), seconds in zip(blocks, worker.seconds, strict=True)]
     tokens = [sum(block) / seconds for block, seconds in zip(texts, worker.seconds, strict=True)]
     operations = [encoder_operations(block, *shape) / seconds for block, seconds in zip(texts, worker.seconds, strict=True)]
-    peak = peaks.get(worker.dtype)
+    peak = peaks.get(worker.dtype) if worker.runs_all_rows else None
     result: dict[str, Any] = {
         "dtype": worker.dtype,
         "versions": worker.versions,
@@ -253,7 +258,8 @@ def summarize(
     if BASELINE in workers:
         pairs = zip(workers[BASELINE].seconds, worker.seconds, strict=True)
         result["ratio_to_scar_tool"] = statistics.median(theirs / own for theirs, own in pairs)
-    if REFERENCE in workers and not worker.is_pairwise and not any(map(math.isnan, worker.scores.values())):
+    has_heads = worker.name != BASELINE and not worker.is_pairwise
+    if REFERENCE in workers and has_heads and not any(map(math.isnan, worker.scores.values())):
         expected = workers[REFERENCE].scores
         result["spearman_to_scar_hf_fp32"] = spearman(list(expected.values()), [worker.scores[row] for row in expected])
         result["largest_difference_to_scar_hf_fp32"] = max(abs(expected[row] - worker.scores[row]) for row in expected)

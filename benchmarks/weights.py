@@ -1,4 +1,4 @@
-"""The bundled ranker's weights in the layouts that the other systems load."""
+"""The bundled ranker's encoder in the layouts that the other systems load."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, PretrainedConfig
 
 import scar_hf
-from scar_hf import ScarConfig
+from scar_hf import ScarConfig, ScarModel
 
 RANKER = Path(scar_hf.__file__).parent / "checkpoints" / "scar-ranker"
 # Names of the heads' layers here and in scar-tool, where both heads are a torch.nn.Sequential of Linear, ReLU, Linear.
@@ -19,8 +19,6 @@ _HEADS = {
     "score_head.dense": "output_layer.0",
     "score_head.out_proj": "output_layer.2",
 }
-# A power of two, so that scaling is exact; small, so that tanh(x) is x to one part in a million for all x that occur.
-_POOLER_SCALE = 2.0**-12
 
 
 def ranker_config() -> ScarConfig:
@@ -30,11 +28,8 @@ def ranker_config() -> ScarConfig:
 
 def write_weights(folder: Path) -> dict[str, str]:
     """
-    Write the bundled ranker as an encoder folder and as a scar-tool checkpoint, both in float32.
-
-    scar-tool reads a text's first-token vector from the encoder's pooler, `tanh(W h + b)`, where there is one, and BERT
-    in `AutoModel` always has one; the bundled ranker reads h itself. With W a tiny multiple of the identity and b = 0 the
-    pooler returns h times that multiple, which the next layer's weights undo: the same function of the same weights.
+    Write the bundled ranker's encoder as an encoder folder and as a scar-tool checkpoint, both in float32. The heads of the
+    checkpoint are random: scar-tool has the paper's, which do not take the bundled ranker's products and differences.
 
     Args:
         folder (`Path`): where the two folders go.
@@ -48,15 +43,14 @@ def write_weights(folder: Path) -> dict[str, str]:
     config = ranker_config()
     if config.use_pooler or config.encoder_config.model_type != "bert":
         raise ValueError(f"{RANKER} is no BERT ranker without pooler: adapt `write_weights` to it.")
-    width = config.hidden_size
-    weights = {name: value.float() for name, value in load_file(RANKER / "model.safetensors").items()}
-    weights["encoder.pooler.dense.weight"] = torch.eye(width) * _POOLER_SCALE
-    weights["encoder.pooler.dense.bias"] = torch.zeros(width)
-    weights["surprisal_head.dense.weight"] = weights["surprisal_head.dense.weight"] / _POOLER_SCALE
+    width, prefix = config.hidden_size, "encoder."
+    torch.manual_seed(0)
+    weights = ScarModel(ScarConfig(encoder_config=config.encoder_config, head_size=config.head_size)).state_dict()
+    stored = load_file(RANKER / "model.safetensors")
+    weights |= {name: value.float() for name, value in stored.items() if name.startswith(prefix)}
 
     encoder_folder, tool_folder = folder / "encoder", folder / "scar-tool"
     encoder = AutoModel.from_config(config.encoder_config).float()
-    prefix = "encoder."
     # Strict: a name that fits nothing would leave random weights in its place.
     encoder.load_state_dict({name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)})
     encoder.save_pretrained(encoder_folder)
