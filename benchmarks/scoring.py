@@ -353,11 +353,11 @@ def main() -> None:
     for note in notes:
         console.print(f"- {escape(note)}", highlight=False)
     if args.json:
-        settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+        settings = {name: value for name, value in vars(args).items() if name not in ("json", "scar_tool_python")}
         report = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": _machine(args),
-            "settings": settings | {"max_length": MAX_LENGTH},
+            "settings": settings | {"data": Path(args.data).name, "max_length": MAX_LENGTH},
             "peak_operations_per_second": peaks,
             "systems": results,
             "notes": notes,
