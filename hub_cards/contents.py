@@ -79,7 +79,7 @@ def selection_contents(
         `dict[str, Path]`: the files by their paths in the repository.
 
     Raises:
-        `ValueError`: if there is no manifest, or the rows differ from the ones it names.
+        `ValueError`: if there is no manifest, or the rows differ from those in the manifest.
     """
     output, folder = Path(output), Path(folder)
     path, manifest = selection_manifest(output)
@@ -132,8 +132,8 @@ def ranking_contents(selection: "Selection", folder: str | Path, **card: Any) ->
 
 def ranker_contents(ranker: str | Path, folder: str | Path, **card: Any) -> dict[str, Path]:
     """
-    Gather the files of a repository for a ranker: weights, tokenizer, config with the code that loads it where scar-hf is
-    not installed, metrics, card and calibration plot.
+    Gather the files of a repository for a ranker: weights, tokenizer, config, the code that loads the ranker without
+    scar-hf, metrics, card and calibration plot.
 
     Args:
         ranker (`str` or `Path`): a folder, or the bundled ranker's name.
@@ -172,8 +172,8 @@ def push_model(
     **kwargs: Any,
 ) -> PushReport:
     """
-    Upload a ranker in one commit: weights, config with the code that loads it anywhere, card and calibration plot.
-    [`ScarModel.push_to_hub`] calls this where scar-hf is installed.
+    Upload a ranker in one commit: weights, config, the code that loads it without scar-hf, card and calibration plot.
+    [`ScarModel.push_to_hub`] calls this if scar-hf is installed.
 
     Args:
         model ([`ScarModel`]): the ranker.
@@ -279,7 +279,7 @@ def draw_pictures(folder: Path, numbers: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def _kept_of(scores: np.ndarray, selection: Mapping[str, Any]) -> np.ndarray | None:
-    """Return which rows of an output were kept; `None` for all, unless it also holds rows that were left out."""
+    """Return the numbers of the kept rows of an output; `None` if it holds only kept rows."""
     if selection.get("kept") in (None, len(scores)) or selection.get("threshold") is None:
         return None
     return np.flatnonzero(scores >= np.float32(selection["threshold"]))

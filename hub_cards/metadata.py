@@ -54,7 +54,7 @@ def license_metadata(license: str | None) -> dict[str, str]:
         license (`str`, *optional*): a licence id of the Hub, or a name.
 
     Returns:
-        `dict`: `license`; for a name without an id `"other"`, with `license_name`.
+        `dict`: `license`; for a name without an id, `"other"` and `license_name`.
     """
     words = " ".join((license or "").split())
     if not words:
@@ -97,7 +97,7 @@ def source_metadata(manifest: Mapping[str, Any], data: str | Path | None = None,
 
 
 def is_hub_id(text: Any) -> bool:
-    """Whether a text is a valid id of a repository on the Hub."""
+    """Return whether a text is a valid repository id on the Hub."""
     return isinstance(text, str) and _HUB_ID.fullmatch(text) is not None
 
 
@@ -167,8 +167,8 @@ def _hub_source(manifest: Mapping[str, Any]) -> tuple[str | None, str | None]:
             found = _HUB_FILE.match(str(file))
             if found and is_hub_id(found[1]):
                 return found[1], found[2]
-        # The command line names data from the Hub by fingerprint alone; files also have a hash, datasets in memory that of
-        # their pairs.
+        # Data that the command line loads from the Hub has only a fingerprint; files also have a hash, and datasets in
+        # memory the hash of their pairs.
         if "fingerprint" in entry and not {"sha256", "pairs_sha256"} & set(entry) and is_hub_id(entry["path"]):
             return entry["path"], None
     return None, None

@@ -43,7 +43,7 @@ class PushReport:
 
 @dataclass(frozen=True)
 class _Found:
-    """A repository as it is."""
+    """The current state of a repository."""
 
     names: frozenset[str]
     commit: str | None
@@ -73,9 +73,9 @@ def push(
             the files by their paths in the repository.
         repo_id (`str`): `"me/name"`, or `"name"` in the user's namespace.
         repo_type (`str`): `"dataset"` or `"model"`.
-        private (`bool`, *optional*): whether a new repository is private; by default as in the user's settings.
+        private (`bool`, *optional*): whether a new repository is private; by default, the user's settings decide.
         revision (`str`, *optional*): a branch, created if needed; by default `main`.
-        token (`str`, *optional*): by default that of `hf auth login` or `$HF_TOKEN`.
+        token (`str`, *optional*): defaults to the token of `hf auth login` or `$HF_TOKEN`.
         message (`str`, *optional*): the commit message.
         dry_run (`bool`, *optional*, defaults to `False`): create and list the files without uploading.
         overwrite (`bool`, *optional*, defaults to `False`): allow pushing to a repository that scar-hf did not create.
@@ -183,12 +183,12 @@ def _errors_in_words(repo_id: str) -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, httpx.HTTPError, OfflineModeIsEnabled, RuntimeError) as error:
-        # An upload wraps the error of one of its files.
+        # An upload error wraps the error of a single file.
         raise _in_words(error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error, repo_id) from error
 
 
 def _in_words(error: BaseException, repo_id: str) -> OSError:
-    """Convert an error of the Hub to one that says what to do."""
+    """Convert an error of the Hub to one whose message names the remedy."""
     if isinstance(error, OfflineModeIsEnabled):
         return ConnectionError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it.")
     if not isinstance(error, HfHubHTTPError):

@@ -14,15 +14,15 @@ from ..training.evaluation import METRICS
 from .metadata import is_hub_id, license_metadata
 from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 
-# The name of our results in the Hub's metadata, by which they are found again.
+# The name that identifies our results in the Hub's metadata.
 _TASK, _DATASET = "text-ranking", "scar-triples"
-_Z = 1.959964  # of a 95 % interval
+_Z = 1.959964  # for a 95 % interval
 # The metrics in the tables, named as in evaluations.
 _COLUMNS = (
     *("llm_human", "length_matched", "markdown_stripped", "comments_stripped", "longer_wins", "cross_instruction"),
     *("refusal_below_human", "refusal_below_llm", "right_question_human", "right_question_llm", "truncated_below"),
 )
-# Rankers of earlier versions have no intervals in their metrics; Wilson's need the number of comparisons.
+# Metrics from earlier versions have no intervals; a Wilson interval needs the number of comparisons.
 _COUNTS = {"llm_human": "pairs", "length_matched": "length_matched_pairs"}
 _PARTS = {"test": "instructions held out from training", "held_out": "sources held out from training"}
 # Headings of the template's sections.
@@ -171,7 +171,7 @@ def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _measured(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the columns that occur in any part."""
+    """Return the columns that occur in at least one part."""
     return [metric for metric in _COLUMNS if any(metric in values.get("all", {}) for values in metrics.values())]
 
 

@@ -74,14 +74,14 @@ def render(card_class: type[_Card], name: str, metadata: Mapping[str, Any], **va
 
 def amend(card: _Card, rendered: _Card, owned: Collection[str] = ()) -> _Card:
     """
-    Insert the section of a rendered card into a card, replacing a section of the same name, otherwise at the end.
+    Insert the section of a rendered card into a card. It replaces a section of the same name, or goes to the end.
     Everything else in the card stays as it is.
 
     Args:
-        card (`ModelCard` or `DatasetCard`): the existing card; changed in place. One without text gets the rendered title.
+        card (`ModelCard` or `DatasetCard`): the existing card; changed in place. A card without text gets the rendered title.
         rendered (`ModelCard` or `DatasetCard`):
-            From [`render`]. Lists in its metadata are added to those of the card; other values are set where there are none.
-        owned (`Collection[str]`, *optional*): names in the metadata whose values replace those of the card.
+            From [`render`]. Lists in its metadata are added to those of the card; other values only fill gaps.
+        owned (`Collection[str]`, *optional*): metadata keys whose values replace those of the card.
 
     Returns:
         `ModelCard` or `DatasetCard`: the same card.

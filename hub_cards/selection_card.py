@@ -200,7 +200,7 @@ def _groups(counts: Mapping[str, tuple[int | None, int]], kept: int) -> list[tup
 
 def _style(consistency: Any) -> dict[str, Any]:
     values = consistency if isinstance(consistency, Mapping) else consistency.to_dict()
-    # A measure without any spread tells nothing.
+    # A measure without spread carries no information.
     shown = [m for m in values["measures"].values() if m["spread_before"] or m["spread_after"]]
     names = [name for name in ("random", "same_lengths") if any(m.get(name) for m in shown)]
     return {

@@ -11,7 +11,7 @@ from ..selecting.top_k import order_of
 
 def curriculum_order(scores: np.ndarray, draws: int, start: int, widen: float = 0.5, seed: int = 0) -> np.ndarray:
     """
-    Plan the order in which rows are drawn. The pool starts with the `start` best rows and grows linearly to all rows. Each
+    Plan the order in which to draw rows. The pool starts with the `start` best rows and grows linearly to all rows. Each
     pass shuffles the current pool and draws every row in it once.
 
     Args:
@@ -57,7 +57,7 @@ class ScarCurriculumSampler(Sampler[int]):
     resumed run and in every process of a distributed run.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): scores of the rows of the training set that is sampled.
+        scores (`np.ndarray` of shape `(n,)`): scores of the rows of the training set.
         start (`int`): size of the pool at the start.
         epochs (`float`): number of epochs of the whole training, above 0.
         widen (`float`, *optional*, defaults to 0.5): see [`curriculum_order`].

@@ -119,7 +119,7 @@ class ScarDataCollator:
                 "1/k times per_device_train_batch_size rows it then keeps that many."
             )
         drawn = batch_size
-        while count_of(self.k, drawn) < batch_size:  # a share is rounded down, so 1/k may be one row short
+        while count_of(self.k, drawn) < batch_size:  # shares round down, so 1/k may be one row short
             drawn += 1
         return drawn
 

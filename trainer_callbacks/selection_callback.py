@@ -25,7 +25,7 @@ class ScarSelectionCallback(TrainerCallback):
     Args:
         trainer ([`~transformers.Trainer`]): the trainer; its `log` method is used for logging.
         selection ([`~scar_hf.selection.Selection`], [`ScarRanking`], `dict` or `str`):
-            The selection to train on, the ranking that it was made from, or the manifest of a selection on disk or its path.
+            The selection to train on, its ranking, its manifest, or the path of its manifest on disk.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*): the criteria; required with a ranking.
         too_long (`int`, *optional*, defaults to 0): selected rows that are dropped because their prompts fill `max_length`.
 
@@ -78,7 +78,7 @@ class ScarSelectionCallback(TrainerCallback):
                 amend_model_card(folder / "README.md", self.manifest)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Update the model's card a last time."""
+        """Update the model's card one last time."""
         self.amend_card(args.output_dir)
 
     def on_push_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -99,8 +99,8 @@ class ScarSelectionCallback(TrainerCallback):
 
 class SelectionCardMixin:
     r"""
-    Makes a trainer's model card keep the section of its [`ScarSelectionCallback`]: TRL rewrites the card at each push, PEFT at
-    each save, and no event of the trainer follows.
+    Keeps the section of a [`ScarSelectionCallback`] in a trainer's model card. TRL rewrites the card at each push and PEFT at
+    each save, and neither triggers a trainer event afterwards.
 
     Example:
 

@@ -197,7 +197,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         start_k, ranking = self.scar_args.scar_start_k, self.scar_ranking
         if start_k is None or ranking is None:
             return super()._get_train_sampler(train_dataset)
-        # The argument has lost the column by now, but has the same rows.
+        # `train_dataset` no longer has the score column here, but it has the same rows.
         scores = np.array(self.train_dataset[SCORE_COLUMN][:], dtype=np.float32)
         start = min(count_of(start_k, len(ranking)), len(scores))
         a = self.args
@@ -245,7 +245,7 @@ def select_once(
             formatting = _formatting(ds, scar_args, formatting_func)
             scorer = scar_args.scorer(ds.column_names, formatting_func=formatting)
             checkpoint = _checkpoint(config)
-            exact = criteria.prefilter is None  # which rows have a score otherwise depends on the criteria
+            exact = criteria.prefilter is None  # with a prefilter, the criteria decide which rows get a score
             found = None if checkpoint is None or not exact else stored_ranking(checkpoint, ds, scorer)
             ranking = found or scar_rank(ds, model=scorer, criteria=criteria, progress=not config.disable_tqdm)
             if ranking.scorer is None:
@@ -293,12 +293,12 @@ def _checkpoint(config: SFTConfig) -> str | None:
 
 
 def _is_for_trl(names: Sequence[str]) -> bool:
-    """Whether SFTTrainer reads columns of these names itself."""
+    """Return whether SFTTrainer reads columns with these names without conversion."""
     return "messages" in names or "text" in names or ("prompt" in names and "completion" in names)
 
 
 def _weighted(model: Any, weights: torch.Tensor) -> Any:
-    """Wraps the model to multiply the loss of each example by its weight."""
+    """Wrap the model to multiply the loss of each example by its weight."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         outputs = model(*args, **kwargs)

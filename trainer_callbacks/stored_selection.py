@@ -72,7 +72,7 @@ def read_selection(path: str | Path) -> dict[str, Any]:
 
 def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> ScarRanking | None:
     """
-    Restore the ranking of a dataset from a checkpoint, if rows and ranker are the same.
+    Restore the ranking of a dataset from a checkpoint if the rows and the ranker are the same.
 
     Args:
         checkpoint (`str` or `Path`): a checkpoint.
@@ -80,7 +80,7 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
         scorer ([`ScarScorer`]): the scorer.
 
     Returns:
-        [`ScarRanking`]; `None` if there is none, or rows or ranker differ.
+        [`ScarRanking`]; `None` if none is stored, or if the rows or the ranker differ.
     """
     folder = Path(checkpoint)
     if not (folder / SELECTION_FILE).is_file() or not (folder / SCORES_FILE).is_file():
@@ -97,7 +97,7 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
     digest = sha256(hashes.tobytes()).hexdigest()
     settings = scorer.describe()
     if manifest["selection"].get("prefilter"):
-        return None  # only the rows that its criteria needed have a score
+        return None  # only the rows that its criteria needed were scored
     same = manifest["inputs"][0].get("pairs_sha256") == digest and len(scores) == len(ds)
     stored = {**manifest.get("ranker", {}), **manifest.get("settings", {})}
     if not same or _comparable(stored) != _comparable(settings):

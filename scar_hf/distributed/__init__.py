@@ -1,4 +1,4 @@
-"""The same scores from several machines."""
+"""Scores rows on several machines, with the same results as on one."""
 
 from .ray_engine import score_shards_on_ray
 

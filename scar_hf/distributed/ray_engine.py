@@ -1,4 +1,4 @@
-"""Scores from all machines and GPUs of a Ray cluster, the same to the last bit as those of one process."""
+"""Scores rows on all machines and GPUs of a Ray cluster, bit-identical to the scores of a single process."""
 
 import json
 import logging
@@ -26,17 +26,17 @@ from ..scoring.scorer import NOT_FINITE, ScarScorer
 from ..scoring.settings import BUNDLED_RANKERS
 
 _HOST_AND_PORT = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
-# More cores than this do not score a chunk much faster; more actors do.
+# Beyond this number of cores, more actors speed up scoring, but more cores per actor do not.
 _CPUS_PER_ACTOR = 4
-# Of an actor's cores, left to a reading task, which would wait forever for one where actors hold all.
+# Share of a core reserved for a reading task, which would wait forever if actors held all cores.
 _CPUS_FOR_READING = 0.1
-# While one chunk is computed, the next is tokenised.
+# An actor tokenises the next chunk while it computes the current one.
 _CHUNKS_AT_A_TIME = 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What came back of a chunk; without scores if the cache lacks some after all."""
+    """The result of a chunk; without scores if the cache unexpectedly lacks some of them."""
 
     hashes: np.ndarray
     problems: dict[int, str]
@@ -45,7 +45,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How many actors, and what each takes."""
+    """The number of actors, and the CPUs and GPUs of each."""
 
     actors: int
     cpus: float
@@ -64,33 +64,33 @@ def score_shards_on_ray(
     actors: int | None = None,
 ) -> list[ScoredRows]:
     """
-    Score the shards of a source on a Ray cluster, as [`~scar_hf.runs.score_shards`] does in one process: pass it, or a
-    `partial` of it, as `engine` to [`~scar_hf.runs.select_files`]. Chunks of rows are cut alike, so that scores are the same
-    to the last bit on machines of one kind. Each shard is read by one task. Actors that are killed, also with their node,
-    are started again, and so is a reading task, up to three times. Scores are kept in this process's cache, so that a run
-    goes on where it was killed. A row that occurs in several chunks may differ in its last bits from what one process would
-    give.
+    Score the shards of a source on a Ray cluster, as [`~scar_hf.runs.score_shards`] does in one process. Pass this function,
+    or a `partial` of it, as `engine` to [`~scar_hf.runs.select_files`]. Both engines cut rows into the same chunks, so the
+    scores are bit-identical on machines of the same kind. The score of a row that occurs in several chunks may differ in its
+    last bits from the score of a single process. One task reads each shard. Ray restarts killed actors, even if their node is
+    gone, and restarts a reading task up to three times. Scores go to this process's cache, so a killed run resumes where it
+    stopped.
 
-    Every node needs scar-hf of the same version, the data at the same path, and the ranker: the bundled one, a folder at
-    the same path, or access to the Hub. Data without a path, such as a set on the Hub, is read on this process's node.
+    Every node needs the same version of scar-hf, the data at the same path, and the ranker: the bundled one, a folder at
+    the same path, or access to the Hub. Data without a path, such as a dataset on the Hub, is read on this process's node.
 
     Args:
-        source ([`~scar_hf.rows.source.RowSource`]): the rows, of shards from [`~scar_hf.files.open_shards`].
-        scorer ([`ScarScorer`]): with what; its precision holds on all nodes, its device does not. For GPUs that this
-            machine lacks, pass `dtype="bfloat16"` to it.
-        cache (`bool`, *optional*, defaults to `True`): keep scores on disk, and find those of a run before.
-        progress (`bool`, *optional*, defaults to `True`): show a bar.
-        address (`str`, *optional*): of a running cluster, or `"auto"`; by default the one that runs on this machine, else
-            one is started here until the end of the run. A process that has called `ray.init` stays with its cluster.
-        cpus_per_actor (`float`, *optional*): cores of each actor; by default 4, or what the smallest node has for each.
-        gpus_per_actor (`float`, *optional*): GPUs of each actor, 0 for none; by default 1 if the cluster has any.
-        actors (`int`, *optional*): how many; by default as many as fit.
+        source ([`~scar_hf.rows.source.RowSource`]): the rows, in shards from [`~scar_hf.files.open_shards`].
+        scorer ([`ScarScorer`]): the scorer. All nodes use its precision but not its device. If only the cluster has GPUs,
+            create it with `dtype="bfloat16"`.
+        cache (`bool`, *optional*, defaults to `True`): whether to cache scores on disk and reuse those of earlier runs.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
+        address (`str`, *optional*): address of a running cluster, or `"auto"`. By default, the cluster on this machine; if
+            there is none, one is started here for this run. A process that has called `ray.init` stays on its cluster.
+        cpus_per_actor (`float`, *optional*): cores per actor; by default 4, or fewer if the smallest node has fewer.
+        gpus_per_actor (`float`, *optional*): GPUs per actor, 0 for none; by default 1 if the cluster has any.
+        actors (`int`, *optional*): number of actors; by default all that fit.
 
     Returns:
         `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
 
     Raises:
-        `ValueError`: if the data is bad, the scorer is strict and rows cannot be scored, the cluster cannot be reached, or
+        `ValueError`: if the data is invalid, the scorer is strict and rows cannot be scored, the cluster cannot be reached, or
         no node has room for an actor.
         `ImportError`: if Ray is not installed.
     """
@@ -114,7 +114,7 @@ def import_ray() -> Any:
     Import Ray with its Data library.
 
     Raises:
-        `ImportError`: with the command that installs it.
+        `ImportError`: if Ray is not installed; the message contains the command that installs it.
     """
     try:
         import ray
@@ -126,11 +126,11 @@ def import_ray() -> Any:
 
 @contextmanager
 def _cluster(ray: Any, address: str | None) -> Iterator[None]:
-    """Be connected to a cluster, and afterwards no longer if it was not so before."""
+    """Connect to a cluster, and disconnect at the end unless the process was connected before."""
     if ray.is_initialized():
         yield
         return
-    # A cluster that is started here needs no dashboard, which would open a port.
+    # A cluster started here needs no dashboard, which would open a port.
     settings = {} if address else {"include_dashboard": False}
     try:
         _check_answers(address or os.environ.get("RAY_ADDRESS", ""))
@@ -147,7 +147,7 @@ def _cluster(ray: Any, address: str | None) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise an `OSError` if nothing listens at `HOST:PORT`: Ray would wait for minutes."""
+    """Raise an `OSError` if nothing listens at `HOST:PORT`; Ray itself would wait for minutes."""
     if match := _HOST_AND_PORT.fullmatch(address):
         with socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10):
             pass
@@ -155,7 +155,7 @@ def _check_answers(address: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray Data's account of its plans off the screen, and tracebacks of what is raised here anyway."""
+    """Silence Ray Data's log of its plans and its tracebacks of errors that are raised here anyway."""
     logger = logging.getLogger("ray.data")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -172,10 +172,10 @@ def _plan(nodes: Sequence[dict[str, Any]], cpus: float | None, gpus: float | Non
         gpus = 1.0 if any(of_node >= 1 for _, of_node in sizes) else 0.0
     able = [(c, g) for c, g in sizes if c > 0 and g >= gpus]
     if cpus is None:
-        # With GPUs, each has its share of the node's cores.
+        # With GPUs, the actors on a node share its cores equally.
         shares = [c / (g // gpus) if gpus else c for c, g in able]
         cpus = min([_CPUS_PER_ACTOR, *shares])
-    # A little more, as 0.3 / 0.1 is less than 3.
+    # The small term corrects for floating-point error: 0.3 / 0.1 is less than 3.
     fitting = sum(math.floor(min(c / cpus, g / gpus if gpus else math.inf) + 1e-9) for c, g in able)
     if not fitting:
         has = "; ".join(f"{c:g} CPUs, {g:g} GPUs" for c, g in sizes)
@@ -186,7 +186,7 @@ def _plan(nodes: Sequence[dict[str, Any]], cpus: float | None, gpus: float | Non
 def _items(
     ray: Any, shards: Sequence[Shard], scorer: ScarScorer, kept: ScoreCache | None, plan: _Plan
 ) -> Iterator[dict[str, Any]]:
-    """Run the pipeline: shards -> chunks -> scores, in the order in which they are done."""
+    """Run the pipeline, shards -> chunks -> scores, and yield items as they finish."""
     if not shards:
         return
     from .ray_tasks import ScoringActor, ShardSource, Work, restore_scorer, without_rows
@@ -200,11 +200,11 @@ def _items(
     work = ray.put(Work(without_rows(shards), reader, known))
     reading: dict[str, Any] = {"num_cpus": _CPUS_FOR_READING}
     if any(shard.path is None for shard in shards):
-        # The files behind such rows lie on this node, which may have been given no CPUs.
+        # The files of such rows are on this node, which may have no CPUs in the cluster.
         reading = {"num_cpus": 0, "label_selector": {"ray.io/node-id": ray.get_runtime_context().get_node_id()}}
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
-    context.target_max_block_size = 1  # bytes: each item a block of its own
+    context.target_max_block_size = 1  # bytes: each item becomes a separate block
     with ray.data.DataContext.current(context):
         dataset = ray.data.read_datasource(ShardSource(len(shards), work), override_num_blocks=len(shards), **reading)
         dataset = dataset.map_batches(
@@ -215,7 +215,7 @@ def _items(
             zero_copy_batch=True,
             num_cpus=max(plan.cpus - _CPUS_FOR_READING, plan.cpus / 2),
             num_gpus=plan.gpus,
-            # May shrink: an actor whose node is gone waits for room on the others.
+            # The pool may shrink: an actor whose node is gone waits for room on other nodes.
             compute=ray.data.ActorPoolStrategy(
                 min_size=1,
                 max_size=plan.actors,
@@ -233,7 +233,7 @@ def _items(
 
 @contextmanager
 def _own_errors(ray: Any) -> Iterator[None]:
-    """Raise what a `formatting_func` raised as it is, and of a failing cluster what can be done."""
+    """Raise errors of a `formatting_func` unchanged, and name the remedy if the cluster fails."""
     try:
         yield
     except ray.exceptions.RayError as error:
@@ -256,7 +256,7 @@ def _take(
     kept: ScoreCache | None,
     bar: tqdm,
 ) -> None:
-    """Keep what came back, or raise what went wrong."""
+    """Store the result of an item, or raise its error."""
     kind, place = item["kind"], (item["shard"], item["chunk"])
     if kind == "end":
         counts[item["shard"]] = item["chunk"]
@@ -288,7 +288,7 @@ def _take(
 
 
 def _raise_as_in_one_process(shards: Sequence[Shard], scorer: ScarScorer) -> None:
-    """Read again up to the error: row numbers count over all shards, and of several errors the first one is meant."""
+    """Read the rows again up to the first error, because its message must count rows over all shards."""
     seen = 0
     for shard in shards:
         for chunk in cut_chunks(rows_of_shard(shard, scorer.reader)):
@@ -304,13 +304,13 @@ def _assemble(
     scorer: ScarScorer,
     kept: ScoreCache | None,
 ) -> list[ScoredRows]:
-    """Put chunks into their order."""
+    """Join the chunks in the order of the rows."""
     scored, start = [], 0
     for i, shard in enumerate(shards):
         found = [parts.get((i, chunk)) for chunk in range(counts.get(i, 0))]
         whole = [part for part in found if part is not None and part.result is not None]
         if i not in counts or len(whole) < len(found):
-            # Scores in the cache were damaged: what is missing is computed here.
+            # Some scores in the cache were damaged, so the shard is scored here.
             scored.append(score_rows(scorer, rows_of_shard(shard, scorer.reader), kept, None, start))
         else:
             scored.append(_joined(whole, start))

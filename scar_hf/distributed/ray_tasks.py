@@ -1,4 +1,4 @@
-"""What runs on the nodes of a Ray cluster: reading tasks that cut shards into chunks, and actors that score them."""
+"""The code that runs on the nodes of a Ray cluster: tasks that cut shards into chunks, and actors that score them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from ..rows.source import rows_of_shard
 from ..scoring.chunks import Chunk, cut_chunks
 from ..scoring.scorer import ScarScorer
 
-# Each item is a row and a block of its own, so that chunks spread evenly over the actors.
+# Each item is one table row in a separate block, so that chunks spread evenly over the actors.
 ITEM = pa.schema(
     [
         ("kind", pa.string()),
@@ -36,22 +36,22 @@ ITEM = pa.schema(
         ("error", pa.string()),
     ]
 )
-# Of an item: rows to score, at these places of the chunk; scored; all in the driver's cache; a shard's end, with its number of
-# chunks; an error.
+# Kinds of items: rows to score, with their positions in the chunk; scored rows; a chunk that the driver's cache covers; the end
+# of a shard, with its number of chunks; an error while reading or scoring.
 ROWS, SCORED, KNOWN, END, READ_ERROR, SCORE_ERROR = "rows", "scored", "known", "end", "read_error", "score_error"
-# What bad data and settings raise. It travels as an item: Ray would wrap it in tracebacks of its own.
+# Errors from invalid data and settings. They travel as items, because Ray would wrap them in its own tracebacks.
 EXPECTED_ERRORS = (ValueError, ImportError, OSError)
 
 
 @dataclass(frozen=True)
 class Work:
     """
-    What all reading tasks share.
+    The data that all reading tasks share.
 
     Args:
-        shards (`list[Shard]`): with absolute paths, and rows only where there is no path.
-        scorer (`ScarScorer`): how rows are read.
-        known (`np.ndarray`): the first 8 bytes of the digests of rows in the driver's cache, uint64, ascending.
+        shards (`list[Shard]`): the shards, with absolute paths; only shards without a path carry their rows.
+        scorer (`ScarScorer`): the scorer, whose reader reads the rows.
+        known (`np.ndarray`): first 8 bytes of the digest of each row in the driver's cache, uint64, ascending.
     """
 
     shards: list[Shard]
@@ -61,11 +61,11 @@ class Work:
 
 class ShardSource(Datasource):
     """
-    The chunks of shards, each shard read by one task.
+    Reads shards as chunks, with one task per shard.
 
     Args:
         count (`int`): number of shards.
-        work (`ray.ObjectRef`): of a [`Work`].
+        work (`ray.ObjectRef`): reference to a [`Work`].
     """
 
     def __init__(self, count: int, work: Any) -> None:
@@ -73,15 +73,15 @@ class ShardSource(Datasource):
         self._count, self._work = count, work
 
     def get_name(self) -> str:
-        """How Ray names it in its logs."""
+        """Return the name for Ray's logs."""
         return "Shards"
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown before reading."""
+        """Return `None`, because the size is unknown before reading."""
         return None
 
     def get_read_tasks(self, parallelism: int, *args: Any, **kwargs: Any) -> list[ReadTask]:
-        """One task for each shard, whatever Ray proposes: chunks are cut from a shard's beginning."""
+        """Return one task per shard, whatever Ray proposes, because chunks are cut from the start of a shard."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(partial(read_shard, i, self._work), unknown, ITEM) for i in range(self._count)]
 
@@ -91,11 +91,11 @@ def read_shard(number: int, work: Any) -> Iterator[pa.Table]:
     Read a shard and cut it into chunks.
 
     Args:
-        number (`int`): which shard.
-        work (`ray.ObjectRef`): of a [`Work`].
+        number (`int`): number of the shard.
+        work (`ray.ObjectRef`): reference to a [`Work`].
 
     Returns:
-        `Iterator[pa.Table]`: an item for each chunk, and at last the end or an error.
+        `Iterator[pa.Table]`: one item per chunk, and finally one for the end or an error.
     """
     shared: Work = ray.get(work)
     scorer, count = shared.scorer, 0
@@ -126,24 +126,24 @@ def read_shard(number: int, work: Any) -> Iterator[pa.Table]:
 
 class ScoringActor:
     """
-    Scores chunks. The ranker loads at the first one.
+    Scores chunks. It loads the ranker when the first chunk arrives.
 
     Args:
-        state (`dict`): of the driver's scorer, as it is pickled.
-        options (`dict`): its other attributes that a score may depend on in its last bits.
-        device (`str`): where to score.
-        threads (`int`): CPU threads to use.
+        state (`dict`): the pickled state of the driver's scorer.
+        options (`dict`): further settings of the scorer that may affect the last bits of a score.
+        device (`str`): the device to score on.
+        threads (`int`): number of CPU threads.
     """
 
     def __init__(self, state: dict[str, Any], options: dict[str, Any], device: str, threads: int) -> None:
         self._state, self._options, self._device, self._threads = state, options, device, threads
         self._scorer: ScarScorer | None = None
         self._lock = Lock()
-        # The tokenizer would take all cores of the node, which other actors share.
+        # By default, the tokenizer uses all cores of the node, which other actors share.
         os.environ["RAYON_NUM_THREADS"] = str(threads)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Score an item; what holds no rows passes as it is."""
+        """Score an item; pass items without rows through unchanged."""
         (item,) = batch.to_pylist()
         if item["kind"] != ROWS:
             return batch
@@ -155,29 +155,29 @@ class ScoringActor:
         return _item(**item | {"kind": SCORED, "scores": result.scores.tobytes(), "truncated": result.truncated.tobytes()})
 
     def _loaded(self) -> ScarScorer:
-        with self._lock:  # two chunks are in work at a time
+        with self._lock:  # two chunks may arrive at the same time
             if self._scorer is None:
                 torch.set_num_threads(self._threads)
                 scorer = restore_scorer(self._state, self._options)
                 if scorer.backend == "torch":
                     scorer.device = self._device
                 _check_same(scorer.identity(), self._state)
-                scorer.model  # noqa: B018 - loads it here, as the encoder takes the number of threads from this one
-                # From here on each batch has one thread: scorers set this for a while, which two at a time would undo.
+                scorer.model  # noqa: B018 - load now, because the encoder takes its number of threads from this thread
+                # From here on, use one thread per batch: scorers set this temporarily, which concurrent batches would undo.
                 torch.set_num_threads(1)
                 self._scorer = scorer
         return self._scorer
 
 
 def restore_scorer(state: dict[str, Any], options: dict[str, Any]) -> ScarScorer:
-    """Make the scorer that the driver has."""
+    """Recreate the driver's scorer."""
     scorer = ScarScorer.__new__(ScarScorer)
     scorer.__setstate__(state | options)
     return scorer
 
 
 def _check_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise a `ValueError` if this node would give other scores."""
+    """Raise a `ValueError` if this node would compute different scores."""
     different = [name for name in ("scar_hf", "weights") if found[name] != expected[name]]
     if different:
         pairs = "; ".join(f"{name} {found[name]!r} here, {expected[name]!r} there" for name in different)
@@ -188,7 +188,7 @@ def _check_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def _opened(shard: Shard) -> Shard:
-    """The shard itself, or for an Arrow folder, which travels without its rows, the one that is opened here."""
+    """Return the shard; an Arrow folder, which travels without its rows, is opened on this node."""
     if shard.path is None or not shard.path.is_dir():
         return shard
     return replace(open_shards(shard.path)[0], numbers=shard.numbers)
@@ -208,7 +208,7 @@ def _item(**values: Any) -> pa.Table:
 
 
 def without_rows(shards: Sequence[Shard]) -> list[Shard]:
-    """Shards as they travel: paths made absolute, and datasets left out where a path leads to them."""
+    """Prepare shards for sending: make paths absolute, and leave out datasets that a path can restore."""
     return [
         shard if shard.path is None else Shard(shard.name, shard.path.absolute(), numbers=shard.numbers) for shard in shards
     ]
