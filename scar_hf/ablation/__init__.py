@@ -1,4 +1,4 @@
-"""Does a selection help? Fine-tunes on what each method keeps, measured on held-out instructions."""
+"""Test whether a selection helps: fine-tune on the rows that each method keeps, and measure on held-out instructions."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""One call from rows to a page that says whether a selection helps."""
+"""Run an ablation in one call, from rows to a page that shows whether a selection helps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,29 +27,27 @@ def ablate(
     **rank: Any,
 ) -> AblationResult:
     """
-    Fine-tune a language model on what each method keeps, and measure what it learned. Called again, it goes on where it was.
+    Fine-tune a language model on the rows that each method keeps, and measure the result. A second call resumes the grid.
 
     Args:
         ds ([`~datasets.Dataset`]): the rows to choose from.
-        settings ([`AblationSettings`]): what is compared, and how.
-        folder (`str` or `Path`): where the results of cells are kept; `ablation.html`, `ablation.json` and figures are written
-            there, too.
+        settings ([`AblationSettings`]): methods, training and evaluation.
+        folder (`str` or `Path`): folder for the results of cells, `ablation.html`, `ablation.json` and figures.
         evaluation (`Sequence[Mapping]`, *optional*): triples with an `instruction` and any of `direct`, `referenced` and
             `human`; rows of `ds` with the same instruction are left out of training. By default rows of `ds` are held out.
-        group_by (`str`, *optional*): a column, such as `source`, by whose values held-out rows of `ds` are told apart.
-        lm (`str`, *optional*): for the methods `"perplexity"` and `"ifd"`; by default the model that is tuned.
+        group_by (`str`, *optional*): a column, such as `source`, whose values group the held-out rows of `ds`.
+        lm (`str`, *optional*): for the methods `"perplexity"` and `"ifd"`; defaults to the fine-tuned model.
         judge ([`~scar_hf.ablation.judging.PairwiseJudge`], *optional*): compares answers in pairs.
-        most_cells (`int`, *optional*): stop after this number of further cells.
-        progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
+        most_cells (`int`, *optional*): stop after running this many new cells.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar of cells.
         rank: as for [`~scar_hf.scar_rank`]: `model`, `columns`, and so on.
 
     Returns:
         [`AblationResult`].
 
     Raises:
-        `ValueError`: if the data, the evaluation data or the settings are not what they must be, or the folder holds another
-            grid.
-        `ImportError`: without trl and peft.
+        `ValueError`: if the data, the evaluation data or the settings are invalid, or the folder holds another grid.
+        `ImportError`: if trl or peft is not installed.
 
     Example:
 

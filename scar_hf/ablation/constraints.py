@@ -1,4 +1,4 @@
-"""Instructions with a constraint that a program verifies: format, length, words. Whether an answer is true is not asked."""
+"""Instructions with a constraint on format, length or words that a program verifies. Correctness is not checked."""
 
 import json
 import re
@@ -26,12 +26,12 @@ _TOPICS = (
 @dataclass(frozen=True)
 class Constraint:
     """
-    A constraint.
+    A constraint on an answer.
 
     Args:
-        name (`str`): of the kind.
-        wording (`str`): the sentence that asks for it.
-        holds (`Callable`): given an answer without blanks around it, tells whether it does.
+        name (`str`): name of the constraint.
+        wording (`str`): the sentence added to the instruction.
+        holds (`Callable`): takes an answer without surrounding whitespace and returns whether it meets the constraint.
     """
 
     name: str
@@ -105,14 +105,14 @@ def constrained_prompts(count: int, seed: int = 0) -> list[tuple[str, Constraint
     Make instructions, each with one constraint.
 
     Args:
-        count (`int`): how many, the kinds as evenly as they divide; at most the kinds times the topics.
-        seed (`int`, *optional*, defaults to 0): which topic meets which constraint.
+        count (`int`): number of instructions, spread evenly over the constraints; at most constraints times topics.
+        seed (`int`, *optional*, defaults to 0): seed for pairing topics with constraints.
 
     Returns:
-        `list[tuple(str, Constraint)]`: the instruction, and what its answer must fulfil.
+        `list[tuple(str, Constraint)]`: each instruction and its constraint.
 
     Raises:
-        `ValueError`: if there are fewer.
+        `ValueError`: if `count` is too large.
     """
     most = len(CONSTRAINTS) * len(_TOPICS)
     if count > most:
@@ -127,6 +127,6 @@ def constrained_prompts(count: int, seed: int = 0) -> list[tuple[str, Constraint
 
 
 def verify(constraint: Constraint, answer: str) -> bool:
-    """Whether an answer fulfils its constraint; an empty one never does."""
+    """Return whether an answer meets its constraint; an empty answer never does."""
     text = answer.strip()
     return bool(text) and constraint.holds(text)

@@ -1,4 +1,4 @@
-"""The grid: which cells there are, and running those that are not there yet."""
+"""List the cells of a grid, and run those without a stored result."""
 
 import json
 import logging
@@ -31,13 +31,13 @@ _PACKAGES = ("scar-hf", "torch", "transformers", "trl", "peft")
 @dataclass(frozen=True)
 class Cell:
     """
-    One training and what is measured after it.
+    One fine-tuning run and its measurements.
 
     Args:
-        method (`str`): what chose the rows; `"untuned"` for the model before any training.
+        method (`str`): the method that selected the rows; `"untuned"` for the model before training.
         k (`float`): share or count of rows.
         budget (`str`): `"steps"` or `"epochs"`.
-        seed (`int`): of the training, and of a random choice of rows.
+        seed (`int`): seed of the training and of a random selection.
     """
 
     method: str
@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def file(self) -> str:
-        """The name of its file: readable, and of any method a name that a file may have."""
+        """A readable file name, valid for any method name."""
         plain = "".join(c if c.isalnum() or c in "-=.," else "_" for c in self.method)[:60]
         mark = "" if plain == self.method else f"-{sha256(self.method.encode()).hexdigest()[:8]}"
         return f"{self.budget}-{plain}{mark}-k{self.k!r}-seed{self.seed}.json"
@@ -58,13 +58,13 @@ UNTUNED = Cell("untuned", 0, "none", 0)
 
 def cells_of(settings: AblationSettings) -> list[Cell]:
     """
-    List the cells of a grid: seed by seed, so that a grid that is stopped early has whole comparisons.
+    List the cells of a grid, seed by seed, so that a grid stopped early still has complete comparisons.
 
     Args:
-        settings ([`AblationSettings`]): what is compared.
+        settings ([`AblationSettings`]): settings of the grid.
 
     Returns:
-        `list[Cell]`: the untuned model first; all rows once for all `k`.
+        `list[Cell]`: the untuned model first; `"everything"` has one cell for all values of `k`.
     """
     cells = [UNTUNED]
     for seed in range(settings.seeds):
@@ -87,22 +87,22 @@ def run_grid(
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """
-    Run the cells of a grid whose results are not in its folder yet. A grid that is killed goes on with the cell that it was at.
+    Run the cells of a grid that have no stored result yet. After an interruption, only the unfinished cell runs again.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows to choose from, none of them held out.
-        settings ([`AblationSettings`]): what is compared.
-        held ([`HeldOut`]): what is measured on.
-        folder (`str` or `Path`): where results are kept, a file for each cell.
+        ds ([`~datasets.Dataset`]): the rows to choose from, without held-out rows.
+        settings ([`AblationSettings`]): settings of the grid.
+        held ([`HeldOut`]): held-out instructions and answers.
+        folder (`str` or `Path`): folder for results, one file per cell.
         rank (`Mapping`, *optional*): keyword arguments of [`~scar_hf.scar_rank`], such as `lm`.
-        most_cells (`int`, *optional*): stop after this number of further cells.
-        progress (`bool`, *optional*, defaults to `True`): whether to show a bar of cells.
+        most_cells (`int`, *optional*): stop after running this many new cells.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar of cells.
 
     Returns:
-        `list[dict]`: the results that there are, in the order of the cells.
+        `list[dict]`: the available results, in the order of the cells.
 
     Raises:
-        `ValueError`: if the folder holds another grid, or another process works on it.
+        `ValueError`: if the folder holds another grid, or another process is using it.
     """
     folder = Path(folder)
     (folder / _CELLS).mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def run_grid(
 
 
 def describe_grid(ds: Dataset, settings: AblationSettings, held: HeldOut, rank: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the results of a grid, as JSON takes it."""
+    """Return everything that determines the results of a grid, as JSON types."""
     digest = sha256(b"".join(row.digest() for row in rows_of(ds, PairReader.of(rank)))).hexdigest()
     return {
         "format": 1,
@@ -135,7 +135,7 @@ def describe_grid(ds: Dataset, settings: AblationSettings, held: HeldOut, rank: 
 
 
 def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
-    """The result of a cell, `None` if there is none that can be read."""
+    """Return the result of a cell, or `None` if it is missing or unreadable."""
     try:
         found = json.loads((folder / _CELLS / cell.file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -145,13 +145,13 @@ def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
 
 def read_grid(folder: str | Path) -> dict[str, Any]:
     """
-    Read what [`run_grid`] has stored of its grid.
+    Read the description of a grid that [`run_grid`] stored.
 
     Args:
         folder (`str` or `Path`): the grid's folder.
 
     Returns:
-        `dict`: from [`describe_grid`].
+        `dict`: as returned by [`describe_grid`].
 
     Raises:
         `ValueError`: if the file is damaged.
@@ -210,7 +210,7 @@ def _run(
 
 
 def _chooser(ds: Dataset, rank: Mapping[str, Any]) -> Callable[[Cell], Selection]:
-    """Selections of cells; each ranking is made once, those at random for each seed."""
+    """Return a function that selects the rows of a cell; each ranking is made once, random ones once per seed."""
     rankings: dict[tuple[str, int], ScarRanking] = {}
 
     def choose(cell: Cell) -> Selection:

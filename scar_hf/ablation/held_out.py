@@ -1,4 +1,4 @@
-"""Instructions that no training sees, with the answers that people or models gave to them."""
+"""Instructions held out of training, with answers by people or models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from datasets import Dataset
 from ..rows.pairs import PairReader, RowPairs
 from ..rows.source import rows_of
 
-# Kinds of answers in triples; of other rows there is one kind, or one for each value of a column.
+# Kinds of answers in triples. Other rows have one kind, or one for each value of a column.
 _KINDS = ("direct", "referenced", "human")
 _HELD_OUT = "held out"
 
@@ -19,12 +19,12 @@ _HELD_OUT = "held out"
 @dataclass(frozen=True)
 class HeldOut:
     """
-    What tuned models are measured on.
+    Held-out instructions and answers, on which tuned models are measured.
 
     Args:
         instructions (`list[str]`): n instructions.
-        answers (`dict[str, list[str | None]]`): by kind, such as `"direct"` and `"human"`, n answers, `None` where there is
-            none of the kind.
+        answers (`dict[str, list[str | None]]`): n answers for each kind, such as `"direct"` and `"human"`; `None` for a
+            missing answer.
     """
 
     instructions: list[str]
@@ -34,7 +34,7 @@ class HeldOut:
         return len(self.instructions)
 
     def identity(self) -> str:
-        """SHA-256 of all texts."""
+        """Return the SHA-256 of all texts."""
         digest = sha256()
         every: list[list[Any]] = [self.instructions, *self.answers.values()]
         for texts in every:
@@ -45,17 +45,17 @@ class HeldOut:
 
 def hold_triples(rows: Sequence[Mapping[str, Any]], count: int) -> HeldOut:
     """
-    Take triples as they are written by `scar-hf synthesize`.
+    Take held-out data from triples written by `scar-hf synthesize`.
 
     Args:
         rows (`Sequence[Mapping]`): `instruction` and any of `direct`, `referenced` and `human`, texts or `{model: text}`.
-        count (`int`): how many of them to take, the first that have most kinds of answers.
+        count (`int`): number of triples to take; those with the most kinds of answers come first.
 
     Returns:
         [`HeldOut`].
 
     Raises:
-        `ValueError`: if there are no such rows.
+        `ValueError`: if there are fewer than two such rows.
     """
     found = []
     for row in rows:
@@ -75,16 +75,16 @@ def hold_triples(rows: Sequence[Mapping[str, Any]], count: int) -> HeldOut:
 
 def hold_out(ds: Dataset, count: int, group_by: str | None = None, reader: PairReader | None = None) -> tuple[HeldOut, Dataset]:
     """
-    Hold rows out of the data, chosen by their content.
+    Hold rows out of the data, chosen by a hash of their content.
 
     Args:
         ds ([`~datasets.Dataset`]): the rows.
-        count (`int`): how many; at most a third of them.
-        group_by (`str`, *optional*): a column, such as `source`: its values are the kinds of answers.
+        count (`int`): number of rows to hold out; at most a third of the usable rows are taken.
+        group_by (`str`, *optional*): a column, such as `source`, whose values are the kinds of answers.
         reader ([`~scar_hf.rows.pairs.PairReader`], *optional*): how rows are read.
 
     Returns:
-        `tuple([`HeldOut`], [`~datasets.Dataset`])`: the held-out rows, and the others.
+        `tuple([`HeldOut`], [`~datasets.Dataset`])`: the held-out rows and the remaining rows.
     """
     rows = list(rows_of(ds, reader or PairReader()))
     usable = [i for i, row in enumerate(rows) if row.problem is None]
@@ -102,7 +102,7 @@ def hold_out(ds: Dataset, count: int, group_by: str | None = None, reader: PairR
 
 
 def without_held_out(ds: Dataset, held: HeldOut, reader: PairReader) -> Dataset:
-    """The rows whose instruction is not among those held out."""
+    """Return the rows whose instructions are not held out."""
     known = set(map(_normal, held.instructions))
 
     def is_new(row: RowPairs) -> bool:
@@ -116,7 +116,7 @@ def _normal(text: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """A text, of several models' the first by name."""
+    """Return a text; of texts by several models, the first by model name."""
     if isinstance(value, Mapping):
         value = next((value[name] for name in sorted(value) if isinstance(value[name], str) and value[name].strip()), None)
     return value if isinstance(value, str) and value.strip() else None

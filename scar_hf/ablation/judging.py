@@ -1,4 +1,4 @@
-"""Answers of two tuned models side by side, by a language model that judges, each pair in both orders."""
+"""Compare the answers of two tuned models with a language model as judge, in both orders."""
 
 import json
 import re
@@ -27,8 +27,8 @@ _SCHEMA = {
 
 class PairwiseJudge:
     """
-    Compares each method's answers with those after random rows: 1 if an answer is preferred in both orders, 0 if the other one
-    is, and 0.5, a tie, if the orders disagree or the judge sees none. A comparison without a readable reply counts for nothing.
+    Compares each method's answers with those of a model tuned on random rows: 1 if the method's answer is preferred in both
+    orders, 0 if the other answer is, and otherwise 0.5, a tie. A comparison without a readable reply is not counted.
 
     Args:
         backend ([`~scar_hf.synthesis.backends.Backend`]): the judge, as for `scar-hf judge`.
@@ -42,17 +42,17 @@ class PairwiseJudge:
         self, cells: Sequence[dict[str, Any]], instructions: Sequence[str], folder: Path, progress: bool = True
     ) -> list[dict[str, Any]]:
         """
-        Judge the answers of a grid. Replies are kept in the grid's folder, so that none is asked for twice.
+        Judge the answers of a grid. Replies are stored in the grid's folder, so that no request is sent twice.
 
         Args:
             cells (`Sequence[dict]`): results, with `answers`.
-            instructions (`Sequence[str]`): what was answered.
-            folder (`Path`): of the grid.
-            progress (`bool`, *optional*, defaults to `True`): whether to show a bar.
+            instructions (`Sequence[str]`): the instructions that were answered.
+            folder (`Path`): folder of the grid.
+            progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
 
         Returns:
-            `list[dict]`: the results with `judge`, a number or `None` for each instruction: the share of the win against
-            random rows of the same budget, k and seed; 0.5 for random rows themselves.
+            `list[dict]`: the results with `judge`: for each instruction the outcome against random rows of the same budget,
+            k and seed, 1, 0.5, 0 or `None`; 0.5 for random rows themselves.
         """
         base = {_place(cell): cell for cell in cells if cell["cell"]["method"] == BASELINE}
         pairs = [(cell, own) for cell in cells if (own := _baseline_of(cell, base)) is not None and own is not cell]
@@ -83,7 +83,7 @@ def _place(cell: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _baseline_of(cell: dict[str, Any], base: dict[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any] | None:
-    """Random rows of the same budget, k and seed; for all rows those of the first k."""
+    """Return the random cell with the same budget, k and seed; for all rows, the one with the first k."""
     if cell["cell"]["method"] == "untuned":
         return None
     if cell["cell"]["method"] != EVERYTHING:
@@ -98,7 +98,7 @@ def _request(instruction: str, first: str, second: str, sampling: Sampling) -> R
 
 
 def _better(text: str) -> str | None:
-    """What a reply says; `None` if that cannot be read."""
+    """Return the verdict of a reply, or `None` if it is unreadable."""
     found = re.search(r"\{.*?\}", text, re.DOTALL)
     try:
         better = json.loads(found[0])["better"] if found else None
@@ -108,7 +108,7 @@ def _better(text: str) -> str | None:
 
 
 def _win(first: str | None, second: str | None) -> float | None:
-    """Both orders together: first with the method's answer as A, then as B."""
+    """Combine the verdicts of both orders: first with the method's answer as A, then as B."""
     if first is None or second is None:
         return None
     return {("A", "B"): 1.0, ("B", "A"): 0.0}.get((first, second), 0.5)

@@ -1,4 +1,4 @@
-"""A tuned model -> numbers for each held-out instruction, none of which needs a judge."""
+"""Measure a tuned model on each held-out instruction, without a judge."""
 
 import math
 from typing import Any
@@ -19,15 +19,15 @@ def measure(settings: AblationSettings, model: Any, tokenizer: PreTrainedTokeniz
     Measure a model.
 
     Args:
-        settings ([`AblationSettings`]): how much is asked of it.
-        model: with its adapters, or untuned.
-        tokenizer (`PreTrainedTokenizerBase`): its own.
+        settings ([`AblationSettings`]): settings of the grid.
+        model: the model, with adapters or untuned.
+        tokenizer (`PreTrainedTokenizerBase`): the model's tokenizer.
         held ([`HeldOut`]): n held-out instructions.
 
     Returns:
-        `dict`, as JSON takes it: `nll`, by kind of answer n numbers in nats per token, `None` where there is no answer;
-        `style`, by measure of linguistic form n numbers of what the model writes; `answers`, what it writes; `constraints` and
-        `code`, 1 or 0 for each instruction that is verified.
+        `dict` of JSON types: `nll`, for each kind of answer n numbers in nats per token, `None` where there is no answer;
+        `style`, for each measure of linguistic form n numbers for the model's answers; `answers`, the n texts; `constraints`
+        and `code`, 1 or 0 for each instruction that is verified.
     """
     nll = {}
     for kind, answers in held.answers.items():
@@ -50,7 +50,7 @@ def measure(settings: AblationSettings, model: Any, tokenizer: PreTrainedTokeniz
 
 
 def style_of(texts: list[str]) -> dict[str, list[float | None]]:
-    """Measures of linguistic form of texts; `None` where one is undefined, as for an empty text."""
+    """Return measures of the linguistic form of texts; `None` where one is undefined, as for an empty text."""
     form = FormReader("en")
     good = [i for i, text in enumerate(texts) if text.strip()]
     measured = form.measure(texts[i] for i in good) or {}

@@ -1,4 +1,4 @@
-"""Small programming problems, and code run apart: in a process with limits and without network."""
+"""Small programming problems, and a subprocess with limits and without network that runs answers."""
 
 import ast
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _SECONDS, _BYTES, _FILE_BYTES = 5, 512 * 2**20, 2**20
 _BLOCK = re.compile(r"```(?:python|py)?[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-# Runs first in the process: no network where the kernel allows a namespace of one's own, and none through Python anywhere.
+# Runs first in the process: a new namespace, where the kernel allows it, and an audit hook everywhere block the network.
 _GUARD = """
 import ctypes, os, resource, sys
 limits = {limits!r}
@@ -46,9 +46,9 @@ class Problem:
     A function to write.
 
     Args:
-        instruction (`str`): what it shall do, with its name.
-        name (`str`): of the function.
-        tests (`str`): Python that fails if it does not.
+        instruction (`str`): the task, including the function's name.
+        name (`str`): name of the function.
+        tests (`str`): Python code that raises if the function is wrong.
     """
 
     instruction: str
@@ -95,18 +95,18 @@ def run_problems(problems: Sequence[Problem], answers: Sequence[str]) -> list[bo
 
     Args:
         problems (`Sequence[Problem]`): n problems.
-        answers (`Sequence[str]`): what a model wrote, as code or with code in a fence.
+        answers (`Sequence[str]`): a model's answers, as plain or fenced code.
 
     Returns:
-        `list[bool]`: whether all tests passed.
+        `list[bool]`: for each answer, whether it passed all tests.
     """
     return [passes(problem, answer) for problem, answer in zip(problems, answers, strict=True)]
 
 
 def passes(problem: Problem, answer: str) -> bool:
     """
-    Run one answer: in a process of its own, in an empty folder, with 5 seconds and 512 MB, without network, other programs
-    and writing. This stops accidents and common mischief of small models; it is not a sandbox for hostile code.
+    Run one answer in a separate process: in an empty folder, with 5 seconds and 512 MB, without network, subprocesses or
+    writing. This stops accidents and common mischief of small models; it is not a sandbox for hostile code.
     """
     source = code_of(answer)
     try:
@@ -129,11 +129,11 @@ def passes(problem: Problem, answer: str) -> bool:
             )
         except subprocess.TimeoutExpired:
             return False
-    # An answer that ends the process early, or prints, has not passed.
+    # An answer that exits early never prints the token, and so does not pass.
     return done.returncode == 0 and done.stdout.endswith(token)
 
 
 def code_of(answer: str) -> str:
-    """The code of an answer: the first fenced block, or all of it."""
+    """Return the code of an answer: the first fenced block, or all of it."""
     found = _BLOCK.search(answer)
     return found[1] if found else answer

@@ -18,15 +18,15 @@ _OWN = "scar"
 
 class AblationResult(StaticReport):
     """
-    What a grid found.
+    The result of a grid.
 
     Args:
-        numbers (`dict`): everything that the page shows, as JSON takes it.
+        numbers (`dict`): everything that the page shows, as JSON types.
     """
 
     @property
     def sentences(self) -> list[str]:
-        """What was found of each method, in words."""
+        """The findings for each method, in words."""
         return [sentence_of(row) for row in [*self.numbers["comparisons"], *self.numbers["between"]]]
 
     def page(self) -> StaticPage:
@@ -40,12 +40,12 @@ class AblationResult(StaticReport):
 
 def result_of(grid: Mapping[str, Any], settings: AblationSettings, cells: Sequence[Mapping[str, Any]]) -> AblationResult:
     """
-    Put a grid's cells together.
+    Build the result of a grid from its cells.
 
     Args:
-        grid (`Mapping`): from [`~scar_hf.ablation.grid.describe_grid`].
-        settings ([`AblationSettings`]): of the grid.
-        cells (`Sequence[Mapping]`): the results that there are.
+        grid (`Mapping`): as returned by [`~scar_hf.ablation.grid.describe_grid`].
+        settings ([`AblationSettings`]): settings of the grid.
+        cells (`Sequence[Mapping]`): the available results.
 
     Returns:
         [`AblationResult`].

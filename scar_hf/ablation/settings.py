@@ -1,4 +1,4 @@
-"""What an ablation compares, and how: one option of the command line each."""
+"""Settings of an ablation, which the command line offers as options."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,22 +15,22 @@ BUDGETS = ("steps", "epochs")
 @dataclass(frozen=True)
 class AblationSettings:
     """
-    What is fine-tuned on which rows, for how long, and what is asked of it afterwards.
+    Settings of an ablation: the model, the selections, the training and the evaluation.
 
     Args:
         model (`str`): Hub id or folder of a causal language model.
         k (`Sequence[float]`): shares or counts to keep.
-        methods (`Sequence[str]`): names of methods as [`~scar_hf.scar_rank`] takes them, `"random"` among them, and
-            `"everything"` for all rows.
+        methods (`Sequence[str]`): names of methods as for [`~scar_hf.scar_rank`], including `"random"`; `"everything"`
+            stands for all rows.
         budgets (`Sequence[str]`):
-            `"steps"`: every set is trained on for `steps` steps. `"epochs"`: every set is gone through `epochs` times, so that
-            a larger set takes more steps.
+            `"steps"`: train on every set for `steps` steps. `"epochs"`: train on every set for `epochs` epochs, so that larger
+            sets take more steps.
         seeds, steps, epochs, batch_size, learning_rate, lora_r, max_length: see `scar-hf ablate --help`.
-        prompts, max_new_tokens, constraints, code: see there.
-        dtype, device, revision, trust_remote_code: see there.
+        prompts, max_new_tokens, constraints, code: likewise.
+        dtype, device, revision, trust_remote_code: likewise.
 
     Raises:
-        `ValueError`: if a value is out of range, or there is nothing to compare with.
+        `ValueError`: if a value is out of range, or there is no other method to compare with `"random"`.
     """
 
     model: str
@@ -73,6 +73,6 @@ class AblationSettings:
             raise ValueError(f"`epochs` and `learning_rate` must be above 0, got {self.epochs} and {self.learning_rate}.")
 
     def describe(self) -> dict[str, Any]:
-        """The settings as JSON takes them, without what does not decide results."""
+        """Return the settings that affect results, as JSON types."""
         said = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {name: value for name, value in said.items() if name not in ("device", "trust_remote_code")}

@@ -1,4 +1,4 @@
-"""Cells -> differences between methods, mostly to a random choice of rows, with what chance does to them."""
+"""Compare the cells of methods with each other, mostly with random rows, by differences with bootstrap intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ import numpy as np
 from .settings import BASELINE, EVERYTHING
 
 SAMPLES = 2000
-# Of the normal distribution: both ends of a 95 % interval, and a power of 80 %.
+# Quantiles of the normal distribution: for a two-sided 95 % interval, and for a power of 80 %.
 _BOTH_ENDS, _POWER = 1.959964, 0.841621
 _LOW, _HIGH = 2.5, 97.5
-# Which way is better: -1 less, 1 more, 0 neither.
+# Which direction is better: -1 lower, 1 higher, 0 neither.
 DIRECTIONS = {"nll": -1, "constraints": 1, "code": 1, "spread": 0, "judge": 1}
 _TITLES = {
     "constraints": "Constraints met",
@@ -23,7 +23,7 @@ _TITLES = {
 
 
 def measures_in(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Measures that all cells have, with their titles."""
+    """Return the measures that all cells have, with their titles."""
     kinds = sorted({kind for cell in cells for kind in cell["nll"]})
     found = {f"nll:{kind}": f"NLL of {kind} answers" for kind in kinds}
     found |= {name: title for name, title in _TITLES.items() if name != "spread" and all(name in cell for cell in cells)}
@@ -32,19 +32,19 @@ def measures_in(cells: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0, baseline: str = BASELINE) -> list[dict[str, Any]]:
     """
-    Compare each method with as many random rows, or rows of another method, seed by seed and instruction by instruction.
+    Compare each method with the same number of random rows, or rows of another method, paired by seed and instruction.
 
     Args:
         cells (`Sequence[Mapping]`): results of [`~scar_hf.ablation.run_grid`].
-        seed (`int`, *optional*, defaults to 0): of the bootstrap over instructions and seeds, both drawn with replacement.
+        seed (`int`, *optional*, defaults to 0): seed of the bootstrap, which resamples both instructions and seeds.
         baseline (`str`, *optional*, defaults to `"random"`): the method to compare with.
 
     Returns:
         `list[dict]`, one for each method, budget, k and measure: the mean `value` over seeds and instructions, that of the
         `baseline`, their `difference` with its 95 % interval `low` to `high`, the `verdict` ("better", "worse", "narrower",
         "wider" or "no difference shown"), the numbers of `seeds` and `rows` (instructions) that both have, `detectable`, the
-        difference that as many rows show four times out of five, and `rows_needed`, at which the difference found would be
-        detectable. Of `spread` the difference is the mean change of the standard deviations of linguistic form, as a share.
+        difference that this many rows detect with a power of 80 %, and `rows_needed` to detect the observed difference. For
+        `spread`, the difference is the mean relative change of the standard deviations of linguistic form.
     """
     tuned = [cell for cell in cells if cell["cell"]["method"] != "untuned"]
     by_key: dict[tuple[str, str, float], dict[int, Mapping[str, Any]]] = {}
@@ -55,7 +55,7 @@ def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0, baseline: s
     for (budget, method, k), own in by_key.items():
         if method == baseline:
             continue
-        # All rows have no k of their own: they are compared with every choice.
+        # `everything` does not depend on k: compare it with the baseline at every k.
         for (other_budget, other, other_k), base in by_key.items():
             if other != baseline or other_budget != budget or (EVERYTHING not in (method, other) and other_k != k):
                 continue
@@ -72,7 +72,7 @@ def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0, baseline: s
 
 
 def values_of(cell: Mapping[str, Any], name: str) -> np.ndarray:
-    """The numbers of a measure of a cell, one for each instruction, NaN where there is none."""
+    """Return the values of a measure in a cell, one per instruction; NaN where missing."""
     kind, _, which = name.partition(":")
     found = cell[kind][which] if which else cell[kind]
     return np.array([math.nan if value is None else value for value in found], dtype=np.float64)
@@ -123,7 +123,7 @@ def _spread(own: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]],
 
 
 def _deviations(matrix: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Standard deviations of `(seeds, rows, measures)` with rows drawn as often as `(samples, rows)` says."""
+    """Return standard deviations over the rows of `(seeds, rows, measures)`, with rows weighted by counts `(samples, rows)`."""
     present = np.isfinite(matrix)
     centre = _mean_of(matrix, axis=1, keepdims=True)
     values = np.where(present, matrix - np.nan_to_num(centre), 0)
@@ -134,7 +134,7 @@ def _deviations(matrix: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(values: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = False) -> np.ndarray:
-    """The mean of what is finite; NaN where nothing is."""
+    """Return the mean of the finite values; NaN where there are none."""
     present = np.isfinite(values)
     count = present.sum(axis=axis, keepdims=keepdims)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -144,7 +144,7 @@ def _mean_of(values: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = F
 def _result(means: tuple[float, float], difference: float, draws: np.ndarray, rows: int, direction: int) -> dict[str, Any]:
     draws = draws[np.isfinite(draws)]
     error = float(draws.std(ddof=1)) if len(draws) > 1 else math.nan
-    # A bootstrap that draws nothing else than one value is not certainty.
+    # A bootstrap whose draws are all equal does not mean certainty.
     known = error > 0
     low, high = (float(x) for x in np.percentile(draws, [_LOW, _HIGH])) if known else (math.nan, math.nan)
     detectable = (_BOTH_ENDS + _POWER) * error if known else math.nan
@@ -176,11 +176,11 @@ def _named(method: str) -> str:
 
 def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
     """
-    A comparison in words.
+    Describe a comparison in words.
 
     Args:
-        row (`Mapping`): from [`compare_cells`].
-        method (`str`, *optional*): what the method is called.
+        row (`Mapping`): a row of [`compare_cells`].
+        method (`str`, *optional*): the name to show for the method.
 
     Returns:
         `str`: one sentence.

@@ -1,4 +1,4 @@
-"""One cell's fine-tuning: LoRA adapters on a causal language model, by TRL's trainer with the selection's callback."""
+"""Fine-tune one cell: LoRA adapters on a causal language model, with TRL's trainer and the selection's callback."""
 
 import contextlib
 import logging
@@ -19,12 +19,12 @@ from .settings import AblationSettings
 
 
 def load(settings: AblationSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The language model that every cell begins with, and its tokenizer, which gets a token to pad with if it has none."""
+    """Load the base model of every cell and its tokenizer; a tokenizer without a padding token gets one."""
     device = settings.device or default_device()
     dtype = as_dtype(settings.dtype, device)
     with _quiet():
         model, tokenizer = load_causal_lm(settings.model, dtype, device, settings.revision, settings.trust_remote_code)
-    if hasattr(model.config, "quantization_config"):  # weights of a GGUF file, which are dequantised by now
+    if hasattr(model.config, "quantization_config"):  # weights of a GGUF file, already dequantised
         raise ValueError(
             f"The weights of {settings.model!r} are quantized and cannot be fine-tuned: write them as safetensors first, as "
             "examples/unpack_gguf.py does."
@@ -47,18 +47,18 @@ def fine_tune(
     Fine-tune on the rows of a selection.
 
     Args:
-        settings ([`AblationSettings`]): how.
+        settings ([`AblationSettings`]): settings of the grid.
         model, tokenizer: from [`load`]; adapters are added to the model.
-        selection ([`~scar_hf.selection.Selection`]): on what.
-        budget (`str`): `"steps"`: as many optimiser steps for every set; `"epochs"`: as many passes over the set's own rows.
-        seed (`int`): of the adapters, the order of the rows and dropout.
+        selection ([`~scar_hf.selection.Selection`]): the rows to train on.
+        budget (`str`): `"steps"`: the same number of optimiser steps for every set; `"epochs"`: the same number of epochs.
+        seed (`int`): seed of the adapters, the order of the rows and dropout.
         reader ([`~scar_hf.rows.pairs.PairReader`]): how rows are read.
 
     Returns:
-        `tuple`: the model with its adapters, and what was done: steps, epochs, training loss, seconds.
+        `tuple`: the model with its adapters, and a record of the training: steps, epochs, training loss and seconds.
 
     Raises:
-        `ImportError`: without trl or peft.
+        `ImportError`: if trl or peft is not installed.
     """
     try:
         from peft import LoraConfig
@@ -78,9 +78,9 @@ def fine_tune(
             lr_scheduler_type="cosine",
             warmup_steps=0.1,
             max_length=settings.max_length,
-            # Rows of similar length together: less padding, the same for every set.
+            # Batch rows of similar length, for less padding; the same for every set.
             train_sampling_strategy="group_by_length",
-            bf16=False,  # the weights are in their precision already
+            bf16=False,  # the weights already have their precision
             gradient_checkpointing=False,
             logging_steps=1,
             save_strategy="no",
@@ -111,8 +111,10 @@ def fine_tune(
 
 
 def training_rows(ds: Dataset, tokenizer: PreTrainedTokenizerBase, reader: PairReader) -> Dataset:
-    """Rows as prompt and completion: messages where there is a chat template, else texts with an empty line between. Each turn
-    that is scored is one."""
+    """
+    Return one training row with prompt and completion for each scored turn: messages if the tokenizer has a chat template,
+    otherwise texts separated by an empty line.
+    """
     pairs = [pair for row in rows_of(ds, reader) if row.problem is None for pair in row.pairs]
     if tokenizer.chat_template is None:
         columns: Mapping[str, Any] = {"prompt": [f"{x}\n\n" for x, _ in pairs], "completion": [y for _, y in pairs]}
@@ -132,7 +134,7 @@ def _printer() -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and notes of loading and tokenising, which a grid repeats for every cell."""
+    """Hide the progress bars and messages of loading and tokenising, which would repeat for every cell."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()

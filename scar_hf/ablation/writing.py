@@ -1,4 +1,4 @@
-"""What a tuned model expects, and what it writes."""
+"""Compute a tuned model's losses on answers, and generate answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from ..scoring.chunks import batches_by_tokens
 from ..scoring.tokenization import encodable
 from ..style.causal_lm import token_losses
 
-# On a CPU a larger batch brings no speed; on a GPU the probabilities over the vocabulary fill the memory.
+# On a CPU, larger batches are not faster; on a GPU, the logits over the vocabulary limit the batch.
 _CPU_TOKENS, _GPU_TOKENS = 2048, 16_384
 
 
 def context_of(tokenizer: PreTrainedTokenizerBase, instruction: str) -> list[int]:
-    """The tokens before an answer, as in training."""
+    """Return the tokens before an answer, as in training."""
     if tokenizer.chat_template is None:
         start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
         return [*start, *_tokens(tokenizer, f"{instruction}\n\n")]
@@ -34,18 +34,18 @@ def losses(
     bar: tqdm | None = None,
 ) -> np.ndarray:
     """
-    Measure how surprising answers are.
+    Compute the mean loss of each answer.
 
     Args:
-        model: causal, with or without adapters.
-        tokenizer (`PreTrainedTokenizerBase`): its own.
+        model: a causal language model, with or without adapters.
+        tokenizer (`PreTrainedTokenizerBase`): the model's tokenizer.
         instructions, answers (`Sequence[str]`): n pairs.
-        max_length (`int`): tokens of both together that are read; at most half of them of the instruction.
+        max_length (`int`): most tokens to read of a pair; the instruction gets at most half of them.
         bar (`tqdm`, *optional*): a progress bar of pairs.
 
     Returns:
-        `np.ndarray` of shape `(n,)`, float64: the mean negative log-likelihood of an answer's tokens, in nats; NaN where
-        nothing of the answer is read.
+        `np.ndarray` of shape `(n,)`, float64: the mean negative log-likelihood of an answer's tokens, in nats; NaN if no
+        token of the answer is read.
     """
     token_ids: list[list[int]] = []
     contexts: list[int] = []
@@ -75,16 +75,16 @@ def write(
     bar: tqdm | None = None,
 ) -> list[str]:
     """
-    Have the model answer, each time with the token that it finds likeliest.
+    Generate answers with greedy decoding.
 
     Args:
         model, tokenizer, bar: as for [`losses`].
         instructions (`Sequence[str]`): n instructions.
-        max_new_tokens (`int`): of an answer.
-        max_length (`int`): tokens of an instruction that are read, its last.
+        max_new_tokens (`int`): most tokens of an answer.
+        max_length (`int`): most tokens to read of an instruction; longer ones are cut at the start.
 
     Returns:
-        `list[str]`: n answers, without blanks around them.
+        `list[str]`: n answers, without surrounding whitespace.
     """
     contexts = [context_of(tokenizer, instruction)[-max_length:] for instruction in instructions]
     answers = [""] * len(contexts)

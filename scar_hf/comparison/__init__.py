@@ -1,4 +1,4 @@
-"""What different methods keep of the same rows, side by side."""
+"""Compare the rows that different methods keep of the same data."""
 
 from typing import TYPE_CHECKING
 

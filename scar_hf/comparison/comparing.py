@@ -1,4 +1,4 @@
-"""Rows and methods -> the numbers of a comparison."""
+"""Compute the numbers of a comparison of methods."""
 
 import time
 from collections import Counter
@@ -31,18 +31,18 @@ def compare_methods(
     **rank: Any,
 ) -> MethodComparison:
     """
-    Compare what methods keep.
+    Compare the rows that different methods keep.
 
     Args:
         ds ([`~datasets.Dataset`]): the rows.
         k (`Sequence[float]`, *optional*, defaults to `(0.05, 0.1, 0.25)`): shares or counts to keep.
         methods (`Sequence`, *optional*): as for [`~scar_hf.scar_rank`], at least one.
-        group_by (`str`, *optional*): a column, such as `source`; the share of each of its values is shown.
+        group_by (`str`, *optional*): a column, such as `source`, to show the share of each of its values.
         lm, seed: as for [`~scar_hf.scar_rank`].
         language (`str`, *optional*, defaults to `"en"`): as for [`~scar_hf.style.style_measures`].
         cache (`bool`, *optional*, defaults to `True`):
             whether to cache scores on disk. Rows per second then measure reading the cache.
-        progress (`bool`, *optional*, defaults to `True`): whether to show bars.
+        progress (`bool`, *optional*, defaults to `True`): whether to show progress bars.
         rank: as for [`~scar_hf.scar_rank`].
 
     Returns:
@@ -118,12 +118,12 @@ def _median_words(measures: StyleMeasures) -> float | None:
 
 
 def _jaccard(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Rows in both over rows in either."""
+    """Return the number of rows in both sets, divided by the number in either."""
     either = len(np.union1d(first, second))
     return round(len(np.intersect1d(first, second)) / either, 5) if either else None
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Spearman's rank correlation over the rows that both have scored."""
+    """Return Spearman's rank correlation over the rows with both scores."""
     found = rank_correlation(first, second)
     return None if np.isnan(found) else round(found, 5)

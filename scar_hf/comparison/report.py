@@ -9,7 +9,7 @@ from ..report.static_page import Section, StaticPage, StaticReport
 from ..style import MEASURES
 
 _ROLES = ("kept", "mark", "g2", "g3", "g4", "g5")
-# Beyond this a change of spread is drawn at the edge: the table has its number.
+# Larger changes of spread are drawn at the edge; the table has the numbers.
 _MOST_CHANGE = 1.0
 _MOST_TABLES = 10
 _SPREADS = "Change of the standard deviation against all rows, with 95 % intervals. Changes above 100 % are drawn at the edge."
@@ -18,10 +18,10 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 class MethodComparison(Shown, StaticReport):
     """
-    What methods keep, side by side.
+    A comparison of the rows that methods keep.
 
     Args:
-        numbers (`dict`): everything that the page shows, as JSON takes it.
+        numbers (`dict`): everything that the page shows, as JSON types.
     """
 
     def page(self) -> StaticPage:
@@ -108,7 +108,7 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def _whole(share: float) -> str:
-    """Per cent without the sign."""
+    """Return a share as a whole percentage, without the percent sign."""
     return f"{100 * share:+z.0f}"
 
 

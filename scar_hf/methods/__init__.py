@@ -1,4 +1,4 @@
-"""Other methods of selection behind the interface of SCAR: baselines, columns of the data, and combinations."""
+"""Other selection methods with the interface of SCAR: baselines, columns of the data, and combinations."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Method names -> scorers."""
+"""Make scorers from method names."""
 
 import difflib
 import json
@@ -72,12 +72,12 @@ def method_scorer(
     **settings: Any,
 ) -> ScarScorer:
     """
-    Make a scorer for a method: pass it as `model` wherever a scorer is accepted.
+    Make a scorer for a method, to pass as `model` wherever a scorer is accepted.
 
     Args:
         method (`str` or `Mapping`, *optional*, defaults to `"scar"`):
-            `"scar"`, `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"`, a column of numbers of which higher is
-            better, or several with weights, `{"scar": 1, "ifd": 0.5}`; with a negative weight low scores are better.
+            `"scar"`, `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"`, a column of numbers (higher is
+            better), or several with weights, `{"scar": 1, "ifd": 0.5}`; a negative weight favours low scores.
         lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`], *optional*): for `"perplexity"` and `"ifd"`.
         seed (`int`, *optional*, defaults to 0): seed of `"random"` and `"diversity"`.
         combine (`str`, *optional*, defaults to `"reciprocal_rank"`): how several methods are combined; see [`CombinedScorer`].

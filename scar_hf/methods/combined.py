@@ -19,13 +19,13 @@ _RANK_OFFSET = 60
 
 class CombinedScorer(MethodScorer):
     """
-    A weighted sum over methods. A row that any of them cannot score has no score.
+    A weighted sum of methods. A row that any of them cannot score gets no score.
 
     Args:
-        members (`Sequence` of `(ScarScorer, float)`): the methods and their weights, none of them 0. With a negative weight
-            low scores are better.
+        members (`Sequence` of `(ScarScorer, float)`): the methods and their nonzero weights. A negative weight favours low
+            scores.
         combine (`str`, *optional*, defaults to `"reciprocal_rank"`):
-            `"reciprocal_rank"`: each method adds its weight / (60 + rank), rank 1 being the best row and equal scores sharing
+            `"reciprocal_rank"`: each method adds its weight / (60 + rank), where rank 1 is the best row and equal scores share
             their mean rank. `"z_score"`: each method adds its weight times the score's distance from its mean, in standard
             deviations.
         settings: as for [`~scar_hf.ScarScorer`].
@@ -55,9 +55,9 @@ class CombinedScorer(MethodScorer):
         return any(scorer.in_memory for scorer, _ in self.members)
 
     def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
-        """Score all rows by each method, and add the scores up."""
+        """Score all rows with each method, and add up the weighted scores."""
         bar.total = None if bar.total is None else bar.total * len(self.members)
-        # Each may read the rows in its own way.
+        # Each method may read the rows differently.
         found = [score_with(scorer, RowSource(source.shards, scorer.reader), cache, bar) for scorer, _ in self.members]
         total: np.ndarray | None = None
         for parts, (_, weight) in zip(found, self.members, strict=True):
@@ -77,12 +77,12 @@ class CombinedScorer(MethodScorer):
         return joined
 
     def own_identity(self) -> dict[str, Any]:
-        """The methods with their identities."""
+        """Return the identities and weights of the methods."""
         members = [{"weight": weight, **({} if s.in_memory else s.identity())} for s, weight in self.members]
         return {"combine": self.combine, "members": members}
 
     def describe(self) -> dict[str, Any]:
-        """The identity as stored in manifests, with the ranker if it is one of the methods."""
+        """Return the identity for manifests, with the ranker if it is one of the methods."""
         ranker = next((s.describe() for s, _ in self.members if not isinstance(s, MethodScorer)), {})
         return super().describe() | {name: ranker[name] for name in ("model", "revision", "weights") if name in ranker}
 

@@ -19,14 +19,14 @@ _BLOCK = 16_384
 
 class DiversityScorer(MethodScorer):
     """
-    Spherical k-means over the vectors of instruction and response by the ranker's encoder, then from each cluster in turn
-    the row nearest to its centre: whatever `k`, the clusters have equal parts of the selection as far as their rows reach.
-    The score falls linearly from 1 for the first row to 0. One vector per row is kept in memory.
+    Clusters rows by spherical k-means on the ranker's encodings of instruction and response, then takes the remaining row
+    nearest to the centre from each cluster in turn. For any `k`, the clusters have equal shares of the selection until they
+    run out of rows. The score falls linearly from 1 for the first row towards 0. One vector per row is kept in memory.
 
     Args:
         clusters (`int`, *optional*, defaults to 100): number of clusters; at most one for every five rows.
         seed (`int`, *optional*, defaults to 0): seed of the initial centres.
-        settings: as for [`~scar_hf.ScarScorer`], the ranker among them.
+        settings: as for [`~scar_hf.ScarScorer`], including the ranker.
     """
 
     method = "diversity"
@@ -73,13 +73,13 @@ class DiversityScorer(MethodScorer):
         ]
 
     def own_identity(self) -> dict[str, Any]:
-        """Clusters, seed and the ranker, whose encoder compares the rows."""
+        """Return the clusters, the seed and the ranker, whose encoder compares the rows."""
         weights = self._identity or checkpoint_identity(resolve_checkpoint(self.model_name), self.settings.revision)
         ranker = {"weights": weights, "backend": self.backend, "dtype": self._precision}
         return ranker | self._arguments()
 
     def describe(self) -> dict[str, Any]:
-        """The identity as stored in manifests, with the ranker's name and revision."""
+        """Return the identity for manifests, with the ranker's name and revision."""
         return super().describe() | {"model": self.model_name, "revision": self.settings.revision}
 
     def _arguments(self) -> dict[str, Any]:
@@ -92,12 +92,12 @@ def coverage_scores(space: np.ndarray, clusters: int, seed: int = 0, device: str
 
     Args:
         space (`np.ndarray` of shape `(n, d)`, float32): vectors of length 1.
-        clusters (`int`): at most n.
-        seed (`int`, *optional*, defaults to 0): of the first centres.
-        device (`str`, *optional*, defaults to `"cpu"`): where distances are computed.
+        clusters (`int`): number of clusters, at most n.
+        seed (`int`, *optional*, defaults to 0): seed of the initial centres.
+        device (`str`, *optional*, defaults to `"cpu"`): the device that computes distances.
 
     Returns:
-        `np.ndarray` of shape `(n,)`, float32: from 1 down to above 0.
+        `np.ndarray` of shape `(n,)`, float32: scores in (0, 1].
     """
     label, nearness = cluster(space, clusters, seed, device)
     by_cluster = np.lexsort((-nearness, label))
@@ -112,7 +112,7 @@ def coverage_scores(space: np.ndarray, clusters: int, seed: int = 0, device: str
 
 def cluster(space: np.ndarray, clusters: int, seed: int = 0, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
     """
-    Spherical k-means, initialised at rows that are far apart (k-means++).
+    Cluster vectors by spherical k-means, initialised with k-means++.
 
     Args:
         space, clusters, seed, device: as for [`coverage_scores`].

@@ -28,11 +28,11 @@ class LanguageModelScorer(MethodScorer):
 
     Args:
         method (`str`):
-            `"perplexity"`: the responses that surprise least first; the score is -log PPL(y|x), in nats per token.
-            `"ifd"`: instruction-following difficulty, PPL(y|x) / PPL(y) (arXiv 2308.12032), the highest below 1 first; a row
-            with 1 or more, where the instruction does not help, ranks below all others, its score being -PPL(y|x) / PPL(y).
+            `"perplexity"`: the least surprising responses first; the score is -log PPL(y|x), in nats per token.
+            `"ifd"`: instruction-following difficulty, PPL(y|x) / PPL(y) (arXiv 2308.12032), the highest below 1 first. At 1 or
+            more, the instruction does not help: such rows get the score -PPL(y|x) / PPL(y) and rank below all others.
         lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`]): the model, as for [`~scar_hf.style.Surprisal`].
-        settings: as for [`~scar_hf.ScarScorer`]. With `turn="all"` a row's score is made of the means over its turns.
+        settings: as for [`~scar_hf.ScarScorer`]. With `turn="all"`, the values are averaged over a row's turns.
 
     Raises:
         `ValueError`: if there is no `lm`.
@@ -53,7 +53,7 @@ class LanguageModelScorer(MethodScorer):
 
     @property
     def read_length(self) -> int:
-        """Tokens of instruction and response together that the language model reads."""
+        """The number of tokens of instruction and response that the language model reads."""
         return self.surprisal.max_length
 
     @property
@@ -87,7 +87,7 @@ class LanguageModelScorer(MethodScorer):
             yield chunk, result
 
     def own_identity(self) -> dict[str, Any]:
-        """The language model and its settings."""
+        """Return the language model and its settings."""
         lm = self.surprisal
         read = {"lm_dtype": str(lm.dtype).removeprefix("torch."), "lm_max_length": lm.max_length}
         return {"lm": lm.name, "lm_weights": self._weights, **read, "chat_template": lm.chat_template}
@@ -97,7 +97,7 @@ class LanguageModelScorer(MethodScorer):
         return None if self.in_memory else lm_identity(self.surprisal.name, self.surprisal.revision)
 
     def cache(self, folder: str | None = None) -> ScoreCache:
-        """The cache of these scores, independent of the path of the language model."""
+        """Return the cache of these scores; its key does not include the path of the language model."""
         identity = self.identity() | {name: version(name) for name in ("torch", "transformers", "tokenizers")}
         # Settings of the reader are left out: the cache is keyed by the texts that they produce.
         for name in ("lm", *settings_that_decide(ROWS)):
@@ -111,14 +111,14 @@ class LanguageModelScorer(MethodScorer):
         return {} if self.settings.device is None else {"device": self.settings.device}
 
     def _twin(self) -> "LanguageModelScorer":
-        """The same language model for the other method."""
+        """Return a scorer for the other method with the same language model."""
         if self._other is None:
             other = next(name for name in LM_METHODS if name != self.method)
             self._other = LanguageModelScorer(other, self.surprisal, **self.settings.as_dict())
         return self._other
 
     def _score_both(self, chunk: Chunk, bar: tqdm | None) -> dict[str, ChunkScores]:
-        """Score rows without a problem by both methods, a hundred rows at a time, so that the bar moves."""
+        """Score rows without a problem with both methods, a hundred at a time to update the progress bar often."""
         n = len(chunk.rows)
         scores = {name: np.full(n, np.nan, dtype=np.float32) for name in LM_METHODS}
         truncated = np.zeros(n, dtype=bool)

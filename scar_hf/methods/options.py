@@ -1,4 +1,4 @@
-"""The options of methods, which the command line and trainer arguments share."""
+"""Options of methods, shared by the command line and the trainer arguments."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ COMBINATIONS = ("reciprocal_rank", "z_score")
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """How rows are ranked, one option each."""
+    """Options that choose how rows are ranked."""
 
     method: str = option(
         "scar",

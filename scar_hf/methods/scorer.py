@@ -24,10 +24,10 @@ from ..selecting.criteria import Criteria
 
 class MethodScorer(ScarScorer):
     """
-    Scores rows by another method. The ranker of its settings only loads where rows are compared with each other: for
+    Scores rows with another method. The ranker of its settings is only loaded to compare rows with each other: for
     `diversity` and for the map of a report.
 
-    A method that looks at each row by itself implements [`MethodScorer.score_pairs`]; one that needs all rows at once
+    A method that scores each row independently implements [`MethodScorer.score_pairs`]; one that needs all rows at once
     implements [`MethodScorer.score_shards`].
 
     Args:
@@ -43,7 +43,7 @@ class MethodScorer(ScarScorer):
 
     @property
     def read_length(self) -> int:
-        """Tokens of a text that are read; 0 if all of it is."""
+        """The number of tokens that are read of a text; 0 for the whole text."""
         return 0
 
     @property
@@ -71,7 +71,7 @@ class MethodScorer(ScarScorer):
     def score_chunks(
         self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
     ) -> Iterator[tuple[Chunk, ChunkScores]]:
-        """Score chunks of rows as they come: as [`ScarScorer.score_chunks`]."""
+        """Score a stream of chunks, as [`ScarScorer.score_chunks`] does."""
         for chunk in chunks:
             result = score_missing(chunk, cache, lambda missing: self.score_pairs(missing.rows))
             if bar is not None:
@@ -94,11 +94,11 @@ class MethodScorer(ScarScorer):
         return score_each(self, source, kept, bar)
 
     def own_identity(self) -> dict[str, Any]:
-        """What identifies the method's scores, apart from the settings of the reader."""
+        """Return the values that identify the method's scores, apart from the settings of the reader."""
         return {}
 
     def identity(self) -> dict[str, Any]:
-        """What identifies these scores: version, method, its settings, and the settings of the reader."""
+        """Return the values that identify these scores: version, method, its settings, and the settings of the reader."""
         rows = {name: self._meaning(name) for name in settings_that_decide(ROWS)}
         return {"scar_hf": __version__, "method": self.method, **self.own_identity(), **rows}
 
@@ -112,18 +112,18 @@ class MethodScorer(ScarScorer):
         return super()._meaning(name) if name == "formatting_func" else getattr(self.settings, name)
 
     def _arguments(self) -> dict[str, Any]:
-        """The arguments of the method, apart from the settings."""
+        """Return the arguments of the method, apart from the settings."""
         return {}
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
-        """Tokens for the ranker, whose encoder compares rows."""
+        """Tokenize texts for the ranker, whose encoder compares rows."""
         loaded = self._load()
         with loaded.tokenizing:
             read_length = ScarScorer.read_length.__get__(self)
             return tokenize(loaded.tokenizer, texts, read_length, truncation=self.settings.truncation)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The identity of the scores and the means to rebuild the scorer; a model in memory cannot be sent anywhere."""
+        """Return the identity of the scores and the arguments to rebuild the scorer. A model in memory cannot be pickled."""
         if self.in_memory:
             raise TypeError(f"The method {self.method!r} uses a model in memory, which cannot be sent to other processes.")
         return {"identity": self.identity(), "arguments": self._arguments(), "settings": self.settings.as_dict()}
@@ -134,7 +134,7 @@ class MethodScorer(ScarScorer):
 
 def score_missing(chunk: Chunk, cache: ScoreCache | None, compute: Callable[[Chunk], ChunkScores]) -> ChunkScores:
     """
-    Score a chunk, computing only the rows that the cache does not know.
+    Score a chunk, computing only the rows that are not cached.
 
     Args:
         chunk ([`~scar_hf.scoring.chunks.Chunk`]): n rows.
@@ -154,7 +154,7 @@ def score_missing(chunk: Chunk, cache: ScoreCache | None, compute: Callable[[Chu
 
 def score_with(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
     """
-    Score the shards of a source in this process, by the ranker or by another method.
+    Score the shards of a source in this process, with the ranker or another method.
 
     Args:
         scorer ([`~scar_hf.ScarScorer`]): the scorer.
@@ -173,7 +173,7 @@ def score_with(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm) ->
 def score_source(
     ds: Dataset, scorer: ScarScorer, cache: bool = True, progress: bool = False, criteria: Criteria | None = None
 ) -> ScoredRows:
-    """Score a dataset by the ranker or by another method, as [`~scar_hf.selecting.cascade.score_all`]."""
+    """Score a dataset with the ranker or another method, as [`~scar_hf.selecting.cascade.score_all`] does."""
     # Without a prefilter, scores do not depend on the criteria, and a ranking applies them afterwards.
     own = criteria if criteria is not None and criteria.prefilter is not None else Criteria()
     return score_all(Choice(RowSource(ds, scorer.reader), own), score_with, scorer, cache, progress)

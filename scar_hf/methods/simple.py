@@ -18,8 +18,8 @@ from .scorer import MethodScorer
 
 class RandomScorer(MethodScorer):
     """
-    A random draw, the baseline that is hardest to beat (arXiv 2410.09335). A row's score depends on its content and the
-    seed alone, so that the order of the rows changes nothing; equal rows have equal scores.
+    A random draw, the baseline that is hardest to beat (arXiv 2410.09335). A row's score depends only on its content and
+    the seed, not on the order of the rows; equal rows have equal scores.
 
     Args:
         seed (`int`, *optional*, defaults to 0): seed of the draw.
@@ -33,13 +33,13 @@ class RandomScorer(MethodScorer):
         self.seed = seed
 
     def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
-        """Score rows, uniformly distributed in [0, 1)."""
+        """Score rows with numbers uniformly distributed in [0, 1)."""
         start = f"scar-hf random {self.seed}\n".encode()
         drawn = [int.from_bytes(sha256(start + row.digest()).digest()[:4], "big") / 2**32 for row in rows]
         return ChunkScores(np.array(drawn, dtype=np.float32), np.zeros(len(rows), dtype=bool))
 
     def own_identity(self) -> dict[str, Any]:
-        """The seed."""
+        """Return the seed."""
         return {"seed": self.seed}
 
     def _arguments(self) -> dict[str, Any]:
@@ -48,8 +48,8 @@ class RandomScorer(MethodScorer):
 
 class LongestScorer(MethodScorer):
     """
-    The longest responses first (arXiv 2402.04833), by characters, which needs no tokenizer and suits any language. Of
-    several turns the sum counts.
+    Ranks the longest responses first (arXiv 2402.04833). Length is counted in characters, which needs no tokenizer and suits
+    any language, and summed over turns.
 
     Args:
         settings: as for [`~scar_hf.ScarScorer`].
@@ -65,7 +65,7 @@ class LongestScorer(MethodScorer):
 
 class ColumnScorer(MethodScorer):
     """
-    The rows with the highest numbers in a column first, such as scores of a reward model or a judge.
+    Ranks rows by the numbers in a column, highest first, such as scores of a reward model or a judge.
 
     Args:
         column (`str`): name of the column. Values are numbers or numeric texts; rows without a number have no score.
@@ -77,7 +77,7 @@ class ColumnScorer(MethodScorer):
         self.method = self.column = column
 
     def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
-        """Read the column; a `ValueError` if no row has a number there."""
+        """Read the column. Raise a `ValueError` if no row has a number there."""
         parts: list[ScoredRows] = []
         for part in source.parts([self.column]):
             start = sum(len(found.scores) for found in parts)
