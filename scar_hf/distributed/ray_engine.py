@@ -87,7 +87,7 @@ def score_shards_on_ray(
         actors (`int`, *optional*): number of actors; by default all that fit.
 
     Returns:
-        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+        `list[ScoredRows]`: one per shard; row numbers count over all shards.
 
     Raises:
         `ValueError`: if the data is invalid, the scorer is strict and rows cannot be scored, the cluster cannot be reached, or

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from datasets import Features, Json
 
 Batch: TypeAlias = list[dict[str, Any]] | pa.Table
-# Limit for the bytes of a row. No instruction is as long, but a small compressed file can hold such a row.
+# Maximum number of bytes of a row. No instruction is that long, but a small compressed file can hold such a row.
 MAX_ROW = 64_000_000
-# Bytes after which a batch ends, even if it has few rows.
+# A batch ends after this number of bytes, even if it has few rows.
 BATCH_BYTES = 256_000_000
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 # Overhead of a list item, in bytes.
@@ -77,7 +77,7 @@ def take(batch: Batch, indices: Sequence[int] | np.ndarray) -> Batch:
 
 def add_columns(batch: Batch, columns: Mapping[str, pa.Array]) -> Batch:
     """
-    Append columns; existing ones of the same name are replaced. The given batch is not modified.
+    Append columns, replacing existing ones of the same name. The given batch is not modified.
 
     Args:
         batch (`Batch`): the rows.
@@ -139,7 +139,7 @@ def schema_of(batch: Batch, mixed_as_json: bool = False) -> pa.Schema:
 
 def merge_schemas(a: pa.Schema | None, b: pa.Schema, mixed_as_json: bool = False) -> pa.Schema:
     """
-    Return a schema that fits the rows of both, such as float for int and float.
+    Return a schema that fits the rows of both schemas, such as float for int and float.
 
     Args:
         a (`pa.Schema`, *optional*): the schema so far.
@@ -262,7 +262,7 @@ def rechunk(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
 
 
 def _with_features(fields: Sequence[pa.Field], *origins: pa.Schema) -> pa.Schema:
-    """Return a schema with the metadata of the first origin, with the features of `datasets` in it updated."""
+    """Return a schema with the metadata of the first origin, in which the features of `datasets` are updated."""
     metadata: dict[bytes, bytes] = {}
     known: dict[tuple[str, pa.DataType], Any] = {}
     for origin in reversed(origins):
@@ -296,7 +296,7 @@ def _python_values(column: pa.ChunkedArray, kind: pa.DataType) -> list:
 
 def _json_decoder(kind: pa.DataType) -> Callable[[Any], Any] | None:
     """Return a function that decodes `datasets.Json` features within a value; `None` if there are none."""
-    if isinstance(kind, getattr(pa, "JsonType", ())):  # pyarrow < 19 has none
+    if isinstance(kind, getattr(pa, "JsonType", ())):  # pyarrow < 19 lacks it
         return lambda value: None if value is None else json.loads(value)
     if pa.types.is_struct(kind):
         decoders = {field.name: decode for field in kind if (decode := _json_decoder(field.type))}

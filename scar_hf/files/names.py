@@ -1,4 +1,4 @@
-"""Checks that names in manifests and rankers stay within their folder, and removes paths from what is published."""
+"""Checks that names in manifests and rankers stay within their folder, and removes paths before publication."""
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -33,7 +33,7 @@ def file_named(folder: Path, name: Any) -> Path:
 
 def without_local_folders(value: Any) -> Any:
     """
-    Prepare a manifest for publication: absolute paths, which reveal the machine and its user, are reduced to file names.
+    Prepare a manifest for publication: reduce absolute paths, which reveal the machine and its user, to file names.
 
     Args:
         value: a manifest, or a part of one.

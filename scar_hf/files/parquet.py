@@ -43,7 +43,7 @@ def parquet_batches(path: Path, rows: int, columns: Sequence[str] | None) -> Ite
         if not metadata.num_rows:
             yield no_rows(wanted)
             return
-        # With a buffer, the pages of a row group are read one after the other instead of all at once.
+        # With a buffer, the pages of a row group are read one by one instead of all at once.
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, read_dictionary=repeated) as file:
             yield from _rechunk(_pieces(path, file, rows, columns, leaves, set(repeated), wanted), rows)
     except ValueError as error:
@@ -83,7 +83,7 @@ def _pieces(
     repeated: set[str],
     schema: pa.Schema,
 ) -> Iterator[tuple[pa.Table | LongRow, int]]:
-    """Yield tables that fit into memory, with their bytes, and rows that never do."""
+    """Yield tables that fit into memory, with their size in bytes, and placeholders for rows that do not fit."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         pages = measure_pages(path, group, leaves)
@@ -103,7 +103,7 @@ def _pieces(
 
 
 def _may_grow(file: pq.ParquetFile, group: pq.RowGroupMetaData, leaves: list[int], repeated: set[str]) -> bool:
-    """Whether a column may become longer than its pages when it is read."""
+    """Return whether a column may expand beyond the size of its pages when it is read."""
     for leaf in leaves:
         encodings = set(group.column(leaf).encodings)
         if _PREFIXES in encodings or (encodings & _DICTIONARY and file.schema.column(leaf).path not in repeated):
@@ -112,7 +112,7 @@ def _may_grow(file: pq.ParquetFile, group: pq.RowGroupMetaData, leaves: list[int
 
 
 def _cuts(sizes: np.ndarray) -> Iterator[tuple[int, bool]]:
-    """Return the ends of pieces that fit into memory, and which of them are single rows that do not fit."""
+    """Yield the end of each piece, and whether it is a single row that does not fit into memory."""
     if sizes.sum() <= min(bounds.BATCH_BYTES, bounds.MAX_ROW):
         yield len(sizes), False
         return
@@ -131,7 +131,7 @@ def _cuts(sizes: np.ndarray) -> Iterator[tuple[int, bool]]:
 
 
 def _rechunk(pieces: Iterator[tuple[pa.Table | LongRow, int]], rows: int) -> Iterator[Batch]:
-    """Join small tables up to a number of rows, as long as they fit into memory."""
+    """Join small tables up to `rows` rows, as long as they fit into memory."""
     held: list[pa.Table] = []
     size = 0
     for piece, more in pieces:

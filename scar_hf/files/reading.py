@@ -50,7 +50,7 @@ NOT_DATA_ENDINGS = (
 @dataclass(frozen=True)
 class Shard:
     """
-    A part of the data that is read on its own: a file, an Arrow folder, or a dataset on the Hub.
+    A part of the data that can be read separately: a file, an Arrow folder, or a dataset on the Hub.
 
     Args:
         name (`str`): the path within the folder of shards, with `/`; the name of the file or folder; or the id on the Hub.
@@ -66,12 +66,12 @@ class Shard:
     numbers: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def only(self, numbers: np.ndarray) -> "Shard":
-        """Return the same shard, of which only the rows with these numbers (ascending) are read."""
+        """Return a copy of the shard that reads only the rows with these numbers (ascending)."""
         return replace(self, numbers=numbers)
 
     def files(self) -> list[Path]:
         """
-        Return the files that the rows are read from.
+        Return the files that hold the rows.
 
         Returns:
             `list[Path]`: the file, the .arrow and .json files of an Arrow folder, or nothing for a dataset on the Hub.
@@ -85,7 +85,7 @@ class Shard:
         Return the column names, if they are known without reading rows.
 
         Returns:
-            `list[str]` or `None`: `None` for JSON, where each row may have its own.
+            `list[str]` or `None`: `None` for JSON, where each row may have different columns.
 
         Raises:
             `ValueError`: if the file is damaged.
@@ -116,7 +116,7 @@ class Shard:
         return self._lines
 
     def hashes(self) -> dict[Path, str]:
-        """Return the SHA-256 of each file, in hexadecimal. Lines of JSON Lines are counted in the same pass."""
+        """Return the SHA-256 of each file, in hexadecimal. The same pass counts the lines of JSON Lines files."""
         found = {}
         for file in self.files():
             digest, lines = sha256(), 0
@@ -160,7 +160,7 @@ class Shard:
 
 def open_shards(data: str | Path, split: str | None = None) -> list[Shard]:
     """
-    Find the shards of data.
+    Find the shards of a dataset.
 
     Args:
         data (`str` or `Path`):
@@ -256,7 +256,7 @@ def dataset_of(
 
 
 def is_arrow_folder(path: Path) -> bool:
-    """Whether `Dataset.save_to_disk` wrote the folder."""
+    """Return whether `Dataset.save_to_disk` wrote the folder."""
     return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
 
 
@@ -345,7 +345,7 @@ def _load_from_hub(name: str, split: str) -> Dataset:
 
 
 def _picked(batches: Iterator[Batch], numbers: np.ndarray) -> Iterator[Batch]:
-    """The rows with these numbers. Reading ends with the last of them."""
+    """Yield the rows with these numbers, and stop reading after the last of them."""
     start = 0
     for batch in batches:
         first, last = np.searchsorted(numbers, [start, start + len(batch)])
@@ -373,7 +373,7 @@ def _dataset_batches(dataset: Dataset, rows: int, columns: Sequence[str] | None,
 
 
 def _arrow_tables(folder: Path, files: list[str]) -> Iterator[pa.Table]:
-    """Read files instead of mapping them into memory, where every page that was read would count as used."""
+    """Read files instead of mapping them, because every mapped page that was read would count as used memory."""
     try:
         for file in files:
             with pa.OSFile(file) as source, pa.ipc.open_stream(source) as stream:

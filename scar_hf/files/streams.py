@@ -38,7 +38,7 @@ def import_zstandard() -> Any:
     Import the optional dependency zstandard.
 
     Raises:
-        `ImportError`: with the command that installs it.
+        `ImportError`: if it is not installed; the message contains the command that installs it.
     """
     try:
         import zstandard
@@ -160,7 +160,7 @@ def atomic_write(path: Path, named: Path | None = None) -> Iterator[OutputFile]:
 
     Args:
         path (`Path`): the file.
-        named (`Path`, *optional*): the path that errors name; by default `path`.
+        named (`Path`, *optional*): the path shown in error messages; by default `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)

@@ -12,7 +12,7 @@ from . import batches as bounds
 from .batches import LongRow, batched
 from .streams import open_input, suffix_of
 
-# `json.loads` raises a ValueError also for numbers of more than 4,300 digits, and a RecursionError for deeply nested brackets.
+# `json.loads` also raises a ValueError for numbers of more than 4,300 digits, and a RecursionError for deeply nested brackets.
 _JSON_ERRORS = (ValueError, RecursionError)
 _CHUNK = 1 << 16
 # The characters that delimit JSON values, and the text between the delimiters of a CSV row.
@@ -197,7 +197,7 @@ def csv_header(path: Path) -> list[str]:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each row with its length in characters. Cells stay text: 007 does not become 7, nor an empty cell `None`."""
+    """Yield each row with its length in characters. Cells stay text: 007 does not become 7, and empty cells stay empty."""
     with open_input(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         lines = _CsvLines(path, text)
         cells = _csv_cells(path, lines)
@@ -216,8 +216,8 @@ def _read_csv(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
 
 class _CsvLines:
     """
-    Feeds a CSV file to its reader line by line. Of a row that is too long for memory, it passes on only the delimiters and one
-    character per cell, so that the reader finds the end of the row.
+    Feeds a CSV file to its reader line by line. If a row is too long for memory, it passes on only the delimiters and one
+    character per cell, so that the reader still finds the end of the row.
     """
 
     def __init__(self, path: Path, text: io.TextIOBase) -> None:
@@ -231,7 +231,7 @@ class _CsvLines:
         return self.length > bounds.MAX_ROW
 
     def end_row(self) -> None:
-        """Tell that the reader has a complete row and will ask for the next one."""
+        """Mark the end of a row: the next line starts a new one."""
         self._begins = True
 
     def __iter__(self) -> Iterator[str]:
@@ -260,7 +260,7 @@ class _CsvLines:
 
 
 def _csv_cells(path: Path, lines: _CsvLines) -> Iterator[tuple[int, list[str]]]:
-    # The default of 131,072 characters is shorter than some chats. Rows too long for memory are cut before they get here.
+    # The default of 131,072 characters is too short for some chats. Rows too long for memory are cut before they get here.
     csv.field_size_limit(max(csv.field_size_limit(), 2 * bounds.MAX_ROW))
     reader = csv.reader(iter(lines), strict=True)
     try:

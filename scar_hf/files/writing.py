@@ -91,7 +91,7 @@ def write_shard(path: Path, batches: Iterable[Batch], schema: pa.Schema | None =
 
     Raises:
         `ValueError`: if the format cannot hold the rows, or the suffix is unknown.
-        `OSError`: if the disk is full or the path not writable.
+        `OSError`: if the disk is full or the path is not writable.
     """
     path = Path(path)
     suffix = suffix_of(path)

@@ -1,1 +1,1 @@
-"""The manifest of an output: where its rows come from, how they were selected, and how to reproduce the selection."""
+"""The manifest of an output: the origin of its rows, how they were selected, and how to reproduce the selection."""

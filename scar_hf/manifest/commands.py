@@ -1,4 +1,4 @@
-"""Commands that reproduce a selection, from its manifest."""
+"""Builds commands that reproduce a selection from its manifest."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
 
     Args:
         manifest (`Mapping`): the manifest of the selection.
-        output (`str`, *optional*): the output path; by default that of the manifest.
+        output (`str`, *optional*): the output path; by default the one in the manifest.
 
     Returns:
         `str`: the command, with every setting that affects the scores, quoted for a shell.
@@ -39,7 +39,7 @@ def select_command(manifest: Mapping[str, Any], output: str | None) -> str:
         parts += [f"--{name.replace('_', '-')}", json.dumps(value, ensure_ascii=False) if shares else str(value)]
     for step in options.get("curation") or []:
         parts += _curation(step)
-    # On one line, even if a file name contains a line break.
+    # The command must fit on one line, even if a file name contains a line break.
     return shlex.join(" ".join(part.split()) for part in parts)
 
 
@@ -59,13 +59,13 @@ def select_snippet(manifest: Mapping[str, Any]) -> str:
 
 
 def _criteria(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The criteria in a manifest other than `k` and curation, without defaults."""
+    """Return the criteria in a manifest other than `k` and curation, without defaults."""
     return {c.name: options[c.name] for c in parsed(fields(Criteria)) if options.get(c.name) not in (None, c.default)}
 
 
 def method_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Read from a manifest which method other than the ranker scored the rows.
+    Read the scoring method from a manifest, if it is not the ranker.
 
     Args:
         settings (`Mapping`): the settings of the manifest.

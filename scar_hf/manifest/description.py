@@ -27,7 +27,7 @@ def describe_run(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """
-    Describe everything about a run that affects its output, and nothing else, such as the time.
+    Describe everything about a run that affects its output, and nothing else: no time stamp, for example.
 
     Args:
         data (`str`): the data as named by the user.
@@ -79,7 +79,7 @@ def describe_selection(scored: ScoredRows, kept: np.ndarray | None) -> dict[str,
 
 def dataset_source(ds: Dataset, digest: str) -> tuple[str, list[dict[str, Any]]]:
     """
-    Identify a dataset in memory by its origin, as far as it is known, and its content.
+    Identify a dataset in memory by its content and, if known, its origin.
 
     Args:
         ds ([`~datasets.Dataset`]): the input.
@@ -118,7 +118,7 @@ def hash_inputs(data: str | Path, shards: Sequence[Shard]) -> list[dict[str, Any
 
 
 def file_times(shards: Sequence[Shard]) -> list[tuple[int, ...]]:
-    """Return the metadata of the files that changes when they are written to."""
+    """Return the file metadata that changes when a file is written."""
     stats = [file.stat() for shard in shards for file in shard.files()]
     return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
 
@@ -136,7 +136,7 @@ def check_unchanged(
         inputs (`Sequence[Mapping]`): from [`hash_inputs`].
 
     Raises:
-        `ValueError`: if the content of a file changed, or a file is gone.
+        `ValueError`: if the content of a file changed, or a file no longer exists.
     """
     try:
         changed = file_times(shards) != list(times) and hash_inputs(data, shards) != list(inputs)

@@ -1,4 +1,4 @@
-"""Reads manifests, which anybody may have written or edited, and checks the types of their values."""
+"""Reads manifests and checks the types of their values, because anybody may have written or edited them."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Decides what may be replaced: only outputs whose manifest names all their files. Everything else belongs to the user."""
+"""Protects the user's files: an output may be replaced only if its manifest lists all of its files."""
 
 import json
 import os
@@ -25,15 +25,15 @@ def side_paths(output: Path) -> list[Path]:
 
 def check_replaceable(output: Path, data: str | Path | None = None) -> None:
     """
-    Check that replacing an output deletes no file that its manifest does not name.
+    Check that replacing an output deletes only files that its manifest lists.
 
     Args:
         output (`Path`): a file or a folder that may exist.
         data (`str` or `Path`, *optional*): the input, which must not be replaced by the output.
 
     Raises:
-        `ValueError`: if a folder has no manifest of its own or holds other files, if the path of the manifest or of a list is
-        taken by another file, or if the output is the data.
+        `ValueError`: if a folder has no manifest or holds other files, if another file has the path of the manifest or of a
+        list, or if the output is the data.
     """
     if data is not None and output.exists() and Path(data).exists():
         source = Path(data).resolve()
@@ -51,7 +51,7 @@ def output_name(manifest: Path) -> str | None:
 
 
 def plain_card(configs: Any) -> str:
-    """Return the card of an output folder as a run writes it: metadata that name the rows, without text."""
+    """Return the card that a run writes to an output folder: metadata that lists the files of rows, without text."""
     return f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\n"
 
 

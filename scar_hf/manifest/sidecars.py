@@ -26,7 +26,7 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
         run (`Mapping`): from [`describe_files`].
 
     Returns:
-        `bool`: also `False` if there is no readable manifest.
+        `bool`: `False` also if there is no readable manifest.
     """
     file = find_manifest(output)
     try:
@@ -55,8 +55,8 @@ def places_of(numbers: Sequence[int], shards: Sequence[Shard], counts: Sequence[
 
 def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists: list[dict[str, Any]]) -> None:
     """
-    Write the manifest and, if there are any, the lists of skipped and dropped rows: into an output folder, or next to an
-    output file. They are written before the output, which therefore never exists without them.
+    Write the manifest and, if needed, the lists of skipped and dropped rows, into an output folder or next to an output
+    file. They are written before the output, so the output never exists without them.
 
     Args:
         target (`Path`): the output at its temporary path.
@@ -80,7 +80,7 @@ def write_sides(target: Path, output: Path, manifest: Mapping[str, Any], *lists:
 
 
 def sealed(manifest: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a manifest with a SHA-256 of its content, which reveals edits."""
+    """Return the bytes of a manifest, including a SHA-256 of its content that reveals edits."""
     content = {name: value for name, value in manifest.items() if name != "seal"}
     return f"{json.dumps({**content, 'seal': seal_of(content)}, indent=2, ensure_ascii=False)}\n".encode()
 

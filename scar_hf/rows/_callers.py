@@ -1,4 +1,4 @@
-"""Finds the calling dataset in the call stack: `map` and `filter` do not tell a function which dataset or rows it gets."""
+"""Finds the calling dataset in the call stack, because `map` and `filter` do not pass it to their functions."""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def frames() -> Iterator[FrameType]:
 
 
 def calling_dataset() -> Dataset | None:
-    """Return the dataset whose `filter` is running, found in its body or in the wrapper that fingerprints it."""
+    """Return the dataset whose `filter` is running, from the frame of `filter` or of the wrapper that fingerprints it."""
     for frame in frames():
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if file == datasets.arrow_dataset.__file__ and name == "filter":
@@ -37,7 +37,7 @@ def calling_dataset() -> Dataset | None:
 
 
 def calling_numbers() -> list[int] | None:
-    """Return the numbers of the rows that `Dataset.filter` is deciding on, in worker processes too."""
+    """Return the numbers of the rows that `Dataset.filter` is currently filtering; works in worker processes too."""
     for frame in frames():
         code = frame.f_code
         if code.co_filename == datasets.arrow_dataset.__file__ and code.co_name == "get_indices_from_mask_function":
@@ -49,7 +49,7 @@ def calling_numbers() -> list[int] | None:
 
 
 def called_by_map() -> bool:
-    """Whether `Dataset.map`, which writes to Arrow, is the caller, rather than a stream or the user."""
+    """Return whether the caller is `Dataset.map`, which writes to Arrow, rather than a stream or the user."""
     for frame in frames():
         if frame.f_code.co_filename == datasets.iterable_dataset.__file__:
             return False
@@ -59,7 +59,7 @@ def called_by_map() -> bool:
 
 
 def is_fingerprinting() -> bool:
-    """Whether the object is being pickled only to compute a fingerprint."""
+    """Return whether the object is being pickled only to compute a fingerprint."""
     names = ("hash", "update")
     return any(f.f_code.co_filename == datasets.fingerprint.__file__ and f.f_code.co_name in names for f in frames())
 

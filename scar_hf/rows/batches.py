@@ -61,7 +61,7 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
     if hasattr(given, "assign"):
         return given.assign(**{name: column.to_pandas(types_mapper=pd.ArrowDtype).set_axis(given.index)})
     if called_by_map():
-        # `Dataset.map` infers the type of a column from its first rows, which may all lack a score. Arrow's own values have a
+        # `Dataset.map` infers the type of a column from its first rows, which may all lack a score. Arrow values have a
         # type even if they are null.
         return {name: list(column) if is_batch else column}
     values = column.to_pylist()
@@ -69,7 +69,7 @@ def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any
 
 
 def score_column(scores: np.ndarray) -> pa.Array:
-    """Convert scores to a column, with null instead of NaN, which would read as a number."""
+    """Convert scores to a column, with null instead of NaN, which readers would take for a number."""
     return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
 
 

@@ -1,10 +1,10 @@
-"""Normalises conversations of any format, messages or rendered text, to turns, each a role and a text."""
+"""Converts conversations of any format, messages or rendered text, to turns of role and text."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Role names of all formats -> the names that chat templates use.
+# Maps the role names of all formats to the names that chat templates use.
 CHAT_ROLES = {
     "user": "user",
     "human": "user",
@@ -22,7 +22,7 @@ CHAT_ROLES = {
     "observation": "tool",
     "function_call": "tool",
 }
-# For each family of templates: the markers that start a turn, and its role. End-of-turn markers are stripped from the text.
+# For each family of templates: the markers that start a turn, with their roles. End-of-turn markers are stripped from the text.
 _FAMILIES: tuple[tuple[tuple[str, str], ...], ...] = (
     (
         (r"<\|im_start\|>user\n", "user"),
@@ -64,11 +64,11 @@ Turns = list[tuple[str, str | None]]
 
 
 class RowError(ValueError):
-    """Raised for a row that cannot be read; its message is the reason that is reported."""
+    """Raised for a row that cannot be read; its message is the reported reason."""
 
 
 def is_chat(value: Any) -> bool:
-    """Whether a value is a list of messages. An empty list counts as one."""
+    """Return whether a value is a list of messages, which may be empty."""
     return isinstance(value, (list, tuple)) and (not value or isinstance(value[0], Mapping))
 
 
@@ -125,7 +125,7 @@ def turns_of_text(text: str) -> list[tuple[str, str]] | None:
 
 
 def whole_conversation(prompt: Any, response: Any) -> Turns:
-    """Return the conversation that leads to a response of a preference set, the response included."""
+    """Return the conversation up to and including a response of a preference set."""
     if is_chat(response):
         turns = turns_of(response)
     elif prompt is None and isinstance(response, str):
@@ -140,7 +140,7 @@ def whole_conversation(prompt: Any, response: Any) -> Turns:
 
 
 def begins_with_user(turns: Turns) -> bool:
-    """Whether turns are a whole conversation rather than a reply to a prompt."""
+    """Return whether turns are a whole conversation rather than a reply to a prompt."""
     return next((role for role, _ in turns if role != "system"), None) == "user"
 
 

@@ -1,4 +1,4 @@
-"""Counts rows by the values of a column, for summaries, reports and cards alike."""
+"""Counts rows by the values of a column, for summaries, reports and cards."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# Distinct values that are counted separately, and characters of a value.
+# Limits: the number of distinct values that are counted separately, and the number of characters of a value.
 _MOST_GROUPS, _MOST_CHARACTERS = 10_000, 200
 MISSING, OTHERS = "(none)", "(others)"
 
@@ -15,7 +15,7 @@ MISSING, OTHERS = "(none)", "(others)"
 @dataclass
 class GroupCounts:
     """
-    Rows, and rows kept, by the values of a column.
+    Counts of all rows and of the kept rows, by the values of a column.
 
     Args:
         rows (`Counter`): number of rows with each value.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CHAT, PLAIN, PREFERENCE, TEXT = "chat", "plain", "preference", "text"
-# Instruction column, response column, and the columns that extend the instruction where present.
+# Instruction column, response column, and optional columns that extend the instruction.
 _PLAIN_COLUMNS = (
     ("instruction", "output", ("input",)),
     ("instruction", "response", ("context", "input")),

@@ -39,7 +39,7 @@ class RowPairs:
 
     Args:
         pairs (`tuple` of `(instruction, response)`): one pair, or one for each assistant turn with `turn="all"`.
-        problem (`str`, *optional*): why the row cannot be scored.
+        problem (`str`, *optional*): the reason why the row cannot be scored.
         against (`tuple` of `(instruction, response)`):
             The rejected pairs with `preference="margin"`: their score is subtracted from that of `pairs`.
     """
@@ -60,7 +60,7 @@ class RowPairs:
 
     def text(self, part: str = "both") -> str:
         """
-        The texts of all pairs, joined, to compare rows by; empty for a row with a problem.
+        Join the texts of all pairs, to compare rows. The result is empty for a row with a problem.
 
         Args:
             part (`str`, *optional*, defaults to `"both"`): `"instruction"`, `"response"` or both.
@@ -96,8 +96,8 @@ class PairReader:
             For other formats: a function that takes a row and returns `(instruction, response)`, a list of messages, a
             rendered text, or a row of a known format.
         preference (`str`, *optional*, defaults to `"chosen"`):
-            What to score in a preference set: the `"chosen"` response, the `"rejected"` one, or the `"margin"`, the score of
-            the chosen response minus that of the rejected one.
+            How to score a preference set: by the `"chosen"` response, the `"rejected"` response, or the `"margin"`, the score
+            of the chosen response minus that of the rejected one.
 
     Raises:
         `ValueError`: if a value is invalid or two of them contradict each other.
@@ -128,7 +128,7 @@ class PairReader:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "PairReader":
-        """Make the reader that a scorer with these settings has; settings of other things are ignored."""
+        """Create the reader of a scorer with these settings; other settings are ignored."""
         return cls(**{name: settings[name] for name in READER_SETTINGS if name in settings})
 
     def needed(self, names: Sequence[str]) -> list[str] | None:
@@ -296,12 +296,12 @@ class PairReader:
 
 
 def format_of_row(row: Mapping[str, Any], formats: Sequence[RowFormat]) -> RowFormat:
-    """Return the first format whose required columns have values in this row: a file may mix formats."""
+    """Return the first format whose required columns have values in this row, because a file may mix formats."""
     return next((known for known in formats if all(row.get(name) is not None for name in known.required)), formats[0])
 
 
 def pair_problem(instruction: Any, response: Any) -> str | None:
-    """Return why a pair cannot be scored, or `None` if it can. An instruction may be empty, a response may not."""
+    """Return the reason why a pair cannot be scored, or `None`. An instruction may be empty, but a response must not be."""
     for name, text in (("instruction", instruction), ("response", response)):
         if text is None:
             return f"the {name} is missing"
@@ -322,7 +322,7 @@ def check_rows(rows: Sequence[RowPairs], start: int = 0) -> None:
 
 
 def kind_of_reason(reason: str) -> str:
-    """Strip the row-specific part of a reason, such as the number of the row that this one repeats."""
+    """Strip the row-specific part of a reason, such as the number of the row that it repeats."""
     return _OWN_PART.split(reason, maxsplit=1)[0]
 
 

@@ -172,7 +172,7 @@ class SftRows:
 
 def to_sft_format(ds: AnyDataset, columns: Mapping[str, str] | Sequence[str] | None = None, **settings: Any) -> AnyDataset:
     """
-    Convert rows to a format that TRL's `SFTTrainer` accepts, with roles that chat templates know.
+    Convert rows to a format that TRL's `SFTTrainer` accepts, with the role names that chat templates use.
 
     Conversations become `messages`. Separate instruction and response columns (Alpaca, Dolly) and the chosen response of a
     preference set become `prompt` and `completion` messages. Formats that `SFTTrainer` accepts stay unchanged.
@@ -210,7 +210,7 @@ def for_trl(ds: Any, reader: PairReader) -> Any:
 
 
 def _stays(ds: Dataset | IterableDataset, plan: SftRows) -> bool:
-    """Whether no row needs conversion. Unknown for a stream that may mix formats, so False there."""
+    """Return whether no row needs conversion; `False` for a stream that may mix formats."""
     if not isinstance(ds, Dataset):
         kinds = None if ds.features is None else ds.features.arrow_schema
         typed = kinds is None or plan.written != _MESSAGES or _has_roles(kinds.field("messages").type)
@@ -222,7 +222,7 @@ def _stays(ds: Dataset | IterableDataset, plan: SftRows) -> bool:
 
 
 def _message(message: Any) -> Any:
-    """Rename a message's keys and role to those that chat templates know; keep its other keys."""
+    """Rename a message's keys and role to the names that chat templates use; keep its other keys."""
     if not isinstance(message, Mapping):
         return message
     role = message.get("role") or message.get("from")
@@ -232,7 +232,7 @@ def _message(message: Any) -> Any:
 
 
 def _has_roles(kind: pa.DataType) -> bool:
-    """Whether a column holds messages with role and content."""
+    """Return whether a column holds messages with role and content."""
     struct = kind.value_type if hasattr(kind, "value_type") else None
     return (
         struct is not None and pa.types.is_struct(struct) and all(struct.get_field_index(n) >= 0 for n in ("role", "content"))

@@ -1,4 +1,4 @@
-"""One interface to rows: scoring, quotas, diversity, curation, reports and cards treat datasets and files alike."""
+"""One interface to rows in datasets and files, for scoring, quotas, diversity, curation, reports and cards."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,7 +18,7 @@ _COLUMN_ROWS = 10_000
 
 
 class Watcher(Protocol):
-    """Sees rows that others read."""
+    """Observes rows while they are read for another purpose."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -26,7 +26,7 @@ class Watcher(Protocol):
         ...
 
     def see(self, rows: Sequence[RowPairs], values: Mapping[str, list[Any]]) -> None:
-        """Look at n further rows, and at their values in those of the columns that there are."""
+        """Observe the next n rows, and their values in the requested columns that exist."""
         ...
 
 
@@ -41,8 +41,8 @@ class RowSource:
         name (`str`, *optional*, defaults to `"the data"`): the name of the data, for messages and reports.
 
     Attributes:
-        count (`int`, *optional*): n, if it is known, such as from scoring; otherwise, rows are counted when n is needed.
-        watchers (`list[Watcher]`): they see the rows of the next call of [`RowSource.parts`], and only of that one.
+        count (`int`, *optional*): n, if it is known, for example from scoring; otherwise, rows are counted when needed.
+        watchers (`list[Watcher]`): they observe the rows of the next call of [`RowSource.parts`] only.
 
     Example:
 
@@ -80,7 +80,7 @@ class RowSource:
 
     @property
     def in_memory(self) -> Dataset | None:
-        """The rows as a dataset, if they are one, of which any row is read at once; `None` if they are files."""
+        """The dataset of the rows, for random access; `None` if the rows are in files."""
         return self.shards[0].dataset if self.shards[0].path is None else None
 
     def rows(self, numbers: np.ndarray | None = None) -> Iterator[RowPairs]:
@@ -167,7 +167,7 @@ def columns_of_shard(
     shard: Shard, reader: PairReader, extra: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, list[Any]], dict[str, list[Any]]]]:
     """
-    Read the columns of a shard that its pairs are read from. Columnar files load no other columns.
+    Read the columns of a shard that contain its pairs. Other columns of columnar files are not loaded.
 
     Args:
         shard (`Shard`): a part of the data.

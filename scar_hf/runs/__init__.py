@@ -1,4 +1,4 @@
-"""Scoring and selecting from files of any size: what the command line runs."""
+"""Scores and selects rows in files of any size. The command line is built on this package."""
 
 from ..manifest.sidecars import find_manifest
 from .explain import ExplainedRow, explain_rows

@@ -23,7 +23,7 @@ from .run import score_shards
 @dataclass
 class ExplainedRow:
     """
-    A row with the decision on it and the reason.
+    A row, the decision whether to keep it, and the reason.
 
     Args:
         number (`int`): its number, counted from 0 over all shards.
@@ -31,7 +31,7 @@ class ExplainedRow:
         decision (`str`): "kept", "dropped" or "skipped".
         reason (`str`): the reason.
         instruction, response (`str`): the scored texts.
-        measures (`list[tuple]`): for some measures of linguistic form, the name, the value, and the quartiles of the kept rows.
+        measures (`list[tuple]`): name, value and quartiles over the kept rows, for some measures of linguistic form.
     """
 
     number: int

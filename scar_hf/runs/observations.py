@@ -1,4 +1,4 @@
-"""Collects what a summary shows while rows are written: examples, counts by a column, measures of a sample."""
+"""Collects the contents of a summary while rows are written: examples, counts by a column, measures of a sample."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ..selecting.top_k import order_of
 from ..style import count_words, type_token_ratio
 
 _EXAMPLES = 5
-# Number of rows to measure: enough for quartiles within a few per mille, whatever the size of the data.
+# Number of rows to measure: enough to estimate quartiles within a few per mille for data of any size.
 _SAMPLE = 20_000
 MEASURES = (("words", count_words), ("type-token ratio", type_token_ratio))
 
@@ -88,7 +88,7 @@ class Observations:
 
 
 def _sample(numbers: np.ndarray, n: int) -> np.ndarray:
-    """Return a mask of evenly spaced numbers."""
+    """Return a mask of length `n` that marks an evenly spaced sample of `numbers`."""
     marks = np.zeros(n, dtype=bool)
     marks[numbers[:: max(1, len(numbers) // _SAMPLE)]] = True
     return marks

@@ -44,7 +44,7 @@ class OutputWriter:
 
     Args:
         shards (`Sequence[Shard]`): the scored shards.
-        counts (`Sequence[int]`): number of rows of each.
+        counts (`Sequence[int]`): number of rows of each shard.
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of all rows.
         written (`np.ndarray`): numbers of the rows to write.
         explainer ([`~scar_hf.selecting.explanations.Explainer`], *optional*): explains each row.
@@ -98,7 +98,7 @@ class OutputWriter:
         return [self._write_part(target, i) for i in every if self._rows(i) or (i == 0 and not self.wanted.any())]
 
     def read(self, parts: Sequence[int] | None = None) -> None:
-        """Read the rows only for the observations, if the output exists already."""
+        """Read the rows for the observations alone, if the output already exists."""
         for i in range(len(self.shards)) if parts is None else parts:
             for _ in self._batches(i):
                 pass
@@ -140,7 +140,7 @@ class OutputWriter:
         raise ValueError(f"The number of rows of {self.shards[i].name} changed while it was scored. Start again.")
 
     def _taken(self, batch: Batch, numbers: np.ndarray) -> Batch:
-        """Return the rows to write from a batch, converted if necessary."""
+        """Return the rows of a batch that are to be written, converted if necessary."""
         rows = take(batch, numbers)
         return rows if self.sft is None else self.sft.convert_batch(rows)
 
@@ -154,7 +154,7 @@ class OutputWriter:
     def _schema(self, parts: Sequence[int]) -> pa.Schema:
         """
         Return the output's schema; for JSON objects, which have no types, infer it from the rows to write. Values that a
-        table cannot hold are stored as JSON, so that no run fails after scoring.
+        table cannot hold are stored as JSON, so a run does not fail after scoring.
         """
         schema: pa.Schema | None = None
         for i in parts:
@@ -176,14 +176,14 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
     with the same plan are reused; those of other runs are removed.
 
     Args:
-        output (`Path`): where the output will stand.
+        output (`Path`): the final path of the output.
         plan: a JSON-compatible description of the run.
 
     Returns:
         `Iterator[Path]`: the path to build at, which has the output's name.
 
     Raises:
-        `ValueError`: if another process is writing the same output, or the hidden folder is not a run's.
+        `ValueError`: if another process is writing the same output, or the hidden folder does not belong to a run.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f".{output.name}.partial")
@@ -208,7 +208,7 @@ def staged(output: Path, plan: Any) -> Iterator[Path]:
             left.unlink()  # an incomplete file of a killed run
         try:
             yield folder / output.name
-        except ValueError:  # bad data will still be bad in the next run
+        except ValueError:  # invalid data will fail in the next run too
             shutil.rmtree(folder, ignore_errors=True)
             raise
         _put_in_place(folder / output.name, output)

@@ -44,7 +44,7 @@ class RunResult:
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): the scores of the rows of all shards.
         observations ([`~scar_hf.runs.observations.Observations`], *optional*): the contents of a summary.
         dropped (`dict[int, str]`): the reasons of the rows that curation dropped, by row number.
-        found (`bool`): whether the output of the same run existed already, so nothing was written.
+        found (`bool`): whether the output of the same run already existed, so nothing was written.
     """
 
     output: Path
@@ -77,12 +77,12 @@ def select_files(
     progress: bool = True,
 ) -> RunResult:
     """
-    Score an instruction set shard by shard and write the best rows, or all. Only a few thousand texts are in memory at a
-    time; of each row, only its score stays in memory. A killed run resumes where it stopped when it is started again, and
-    writes the same bytes; a finished run finds its output.
+    Score an instruction set shard by shard and write the best rows, or all rows. Memory holds a few thousand texts at a
+    time, and one score per row. When restarted, a killed run resumes where it stopped and writes the same bytes; a finished
+    run finds its output.
 
     Args:
-        data (`str` or `Path`): what [`~scar_hf.files.open_shards`] reads.
+        data (`str` or `Path`): the data, as read by [`~scar_hf.files.open_shards`].
         output (`str` or `Path`): a file, or a folder; see [`~scar_hf.files.check_output`].
         scorer ([`ScarScorer`]): the scorer.
         k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
@@ -90,9 +90,9 @@ def select_files(
         all_rows (`bool`, *optional*, defaults to `False`): write every row even if `k` is given.
         explain (`bool`, *optional*, defaults to `False`): add `scar_rank`, `scar_decision` and `scar_reason`.
         sft_format (`bool`, *optional*, defaults to `False`):
-            Write rows as TRL's SFTTrainer reads them, as [`~scar_hf.rows.sft.to_sft_format`] does.
+            Convert rows for TRL's SFTTrainer, as [`~scar_hf.rows.sft.to_sft_format`] does.
         safe_csv (`bool`, *optional*, defaults to `False`):
-            Write an apostrophe before texts of a CSV output that a spreadsheet would take for a formula.
+            Put an apostrophe before CSV cells that a spreadsheet would evaluate as a formula.
         group_by (`str`, *optional*): a column by which to count input rows and kept rows.
         split (`str`, *optional*): the split of a dataset on the Hub or of a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): replace the output if it exists.
@@ -106,11 +106,11 @@ def select_files(
         [`RunResult`].
 
     Raises:
-        `ValueError`: if `k`, the data or the output is invalid; before anything is written.
+        `ValueError`: if `k`, the data or the output is invalid; raised before anything is written.
     """
     criteria = Criteria.of(k)
     output = Path(output)
-    # scar-hf never writes an output without a manifest.
+    # scar-hf always writes a manifest, so an output without one belongs to the user.
     check_output(output, overwrite or find_manifest(output) is not None)
     if overwrite or not output.exists():
         check_replaceable(output, data)
@@ -137,7 +137,7 @@ def select_files(
     rows = len(scored.scores)
     if rows:
         report_skipped(scored, scorer.read_length)
-    if engine not in (None, score_shards):  # other machines have read the rows
+    if engine not in (None, score_shards):  # the rows were read on other machines
         report_languages(scorer, choice.source.rows())
     kept, dropped = decide(choice, scored.scores, scorer, progress)
     if criteria.k is not None and not all_rows:
@@ -174,14 +174,14 @@ def score_shards(source: RowSource, scorer: ScarScorer, cache: bool = True, prog
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
 
     Returns:
-        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+        `list[ScoredRows]`: one per shard; row numbers count over all shards.
     """
     with tqdm(total=_count(source.shards), desc="Scoring", unit="row", disable=hidden(progress)) as bar:
         return score_with(scorer, source, cache, bar)
 
 
 def _sft_rows(shards: Sequence[Shard], reader: PairReader, output: Path) -> SftRows | None:
-    """Return the conversion of rows for TRL, which is the same for all shards."""
+    """Return the conversion of rows for TRL. It is the same for all shards."""
     names = dict.fromkeys(name for shard in shards for name in first_columns(shard)[0])
     sft = SftRows.of(list(names), reader) if names else None
     if sft is not None and output.suffix == ".csv" and not sft.as_text:

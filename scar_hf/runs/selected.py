@@ -1,4 +1,4 @@
-"""A selection with everything that it was made from: the base of `Selection`, and what reports and cards read."""
+"""A selection with its inputs: the base class of `Selection`, and the source of reports and cards."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,17 +24,17 @@ from ..selecting.explanations import Explainer
 from ..selecting.top_k import eligible_scores, threshold_of, top_indices
 from .run import score_shards
 
-# A larger difference between scores of the same row means another ranker or setting; bfloat16 and hardware cause less.
+# A larger difference between scores of the same row means a different ranker or setting; bfloat16 and hardware cause less.
 _SAME_SCORE = 0.05
 
 
 @dataclass(eq=False)
 class Selected:
     """
-    A selection with everything that it was made from.
+    A selection with its inputs: rows, scores, criteria and scorer.
 
     Args:
-        rows ([`~scar_hf.rows.source.RowSource`]): all n rows, of a dataset or of files.
+        rows ([`~scar_hf.rows.source.RowSource`]): all n rows, from a dataset or files.
         scored ([`~scar_hf.scoring.datasets.ScoredRows`]): their scores.
         indices (`np.ndarray`): int64, the numbers of the kept rows, ascending.
         manifest (`dict`): data, ranker, settings, versions, counts and threshold, as in `manifest.json`; contains no text
@@ -68,7 +68,7 @@ class Selected:
         progress: bool = True,
     ) -> Self:
         """
-        Read a selection from files. Its rows are matched to the data by instruction and response, each row once.
+        Read a selection from files. Each of its rows is matched to one row of the data by instruction and response.
 
         Args:
             before (`str` or `Path`):
@@ -127,7 +127,7 @@ class Selected:
 
     @cached_property
     def by_score(self) -> bool:
-        """Whether the kept rows are simply the best among those that curation left."""
+        """Whether the kept rows are simply the best of those that passed curation."""
         best = top_indices(eligible_scores(self.scored.scores, self.curated), len(self)) if len(self) else self.indices
         return np.array_equal(best, self.indices)
 
@@ -146,7 +146,7 @@ class Selected:
 
 
 def _scores_in(shards: Sequence[Shard], reader: PairReader) -> list[ScoredRows] | None:
-    """Read the scores in the data, one part per shard; `None` if it has none."""
+    """Read the scores in the data, one part per shard; return `None` if it has none."""
     parts, start = [], 0
     for shard, part in zip(shards, RowSource(shards, reader).parts([SCORE_COLUMN]), strict=True):
         scores, hashes = [np.empty(0, np.float32)], [np.empty(0, np.uint64)]

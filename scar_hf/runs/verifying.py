@@ -1,4 +1,4 @@
-"""Verifies an output against its manifest: recomputes what can be recomputed, and lists the rest."""
+"""Verifies an output against its manifest, and lists the entries that cannot be recomputed."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ class Check:
     One check of [`verify_manifest`].
 
     Args:
-        what (`str`): what was checked.
+        what (`str`): the object of the check.
         passed (`bool`, *optional*): whether it matches the manifest; `None` if it could not be checked.
         detail (`str`): the finding.
     """
@@ -41,8 +41,8 @@ class Check:
 
 def verify_manifest(path: str | Path) -> list[Check]:
     """
-    Verify an output against its manifest: that its files, lists and inputs have the recorded hashes, that there are no other
-    files, and that counts, threshold and ranker match.
+    Verify an output against its manifest. Its files, lists and inputs must have the recorded hashes, there must be no other
+    files, and counts, threshold and ranker must match.
 
     Args:
         path (`str` or `Path`): the output, or its manifest.
@@ -55,7 +55,7 @@ def verify_manifest(path: str | Path) -> list[Check]:
     """
     file = find_manifest(path)
     if file is None and Path(path).is_file() and (beside := side_paths(Path(path))[0]).is_file():
-        parse_manifest(beside)  # says what is wrong with it
+        parse_manifest(beside)  # raises an error that describes the damage
     if file is None:
         raise ValueError(f"{path} has no manifest: expected {MANIFEST} in it or next to it, as scar-hf score and select write.")
     try:
@@ -137,7 +137,7 @@ def _check_lists(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _check_folder(folder: Path, manifest: Mapping[str, Any]) -> Iterator[Check]:
-    """Look for files that the manifest does not name, and for a card that names wrong files as rows."""
+    """Look for files that the manifest does not list, and for a card that lists the wrong files as rows."""
     names = [entry["name"] for entry in manifest["output"]["files"]]
     known = {MANIFEST, *names, *(manifest[key] for key in ("skipped_rows", "dropped_rows") if manifest.get(key))}
     other = sorted(name for name in files_in(folder) if name not in known and not name.startswith(_FOREIGN))
@@ -170,7 +170,7 @@ def _check_file(kind: str, path: Path, digest: str) -> Check:
 
 
 def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") -> Check:
-    """Inputs that were moved or deleted are reported, but are not a failure of the output."""
+    """Check an input. An input that was moved or deleted is reported, but the output does not fail."""
     if "sha256" not in entry:
         return Check(f"{kind} {entry['path']}", None, "is on the Hub and was not downloaded")
     named = Path(entry["path"])
@@ -181,7 +181,7 @@ def _check_input(entry: Mapping[str, Any], folder: Path, kind: str = "input") ->
 
 
 def _check_ranker(ranker: Mapping[str, Any]) -> Check:
-    """Compare the ranker with the folder of its name, if there is one; for a ranker on the Hub, only the commit is known."""
+    """Compare the ranker with the folder of that name, if it exists; for a ranker on the Hub, only the commit is known."""
     name, weights = ranker["model"], ranker.get("weights")
     if name is None and weights is None:
         return Check("ranker", None, "none, or only in memory: another method scored the rows")
