@@ -10,7 +10,7 @@ Messages = Sequence[Mapping[str, str]]
 @dataclass(frozen=True)
 class Sampling:
     """
-    How a model samples its answer. Fields that are `None` are left to the backend.
+    Sampling settings of an answer. Fields that are `None` use the default of the backend.
 
     Args:
         temperature (`float`, *optional*, defaults to 0.7): 0 or more; 0 is greedy decoding.
@@ -38,7 +38,7 @@ class Sampling:
             raise ValueError(f"`max_tokens` must be 1 or more, got {self.max_tokens}.")
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields that are set (`dict`), for requests, keys of the log and manifests."""
+        """Return the fields that are set (`dict`), for requests, log keys and manifests."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -49,7 +49,7 @@ class Completion:
 
     Args:
         text (`str`): the answer.
-        finish_reason (`str`, *optional*): `"stop"`, `"length"` if it was cut off, or another value of the backend.
+        finish_reason (`str`, *optional*): `"stop"`, `"length"` if it was cut off, or a backend-specific value.
         prompt_tokens, completion_tokens (`int`, *optional*): `None` if the backend does not report them.
     """
 
@@ -60,7 +60,7 @@ class Completion:
 
     @property
     def tokens(self) -> int:
-        """Tokens of prompt and answer together, estimated from the length of the answer if not reported."""
+        """Total tokens of prompt and answer; estimated from the length of the answer if the backend does not report them."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return len(self.text) // 4
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
@@ -68,8 +68,8 @@ class Completion:
 
 class Backend(Protocol):
     """
-    Answers chats. `model` is the name under which its answers are stored, `concurrency` the number of chats that it is
-    given at a time.
+    Answers chats. `model` is the name under which answers are stored; `concurrency` is the number of chats that it handles
+    at a time.
     """
 
     model: str

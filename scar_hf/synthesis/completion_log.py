@@ -1,4 +1,4 @@
-"""Completions written to disk as they arrive, so that a killed run continues without paying twice."""
+"""Write completions to disk as they arrive, so that a killed run can continue without paying twice."""
 
 import json
 import os
@@ -12,12 +12,12 @@ from .backends import Completion, Messages, Sampling
 
 def completion_key(messages: Messages, model: str, sampling: Sampling) -> str:
     """
-    The key of a completion: a hash of everything that it depends on.
+    Compute the key of a completion: a hash of everything that it depends on.
 
     Args:
-        messages (`Sequence[Mapping]`): the chat: prompt and content.
+        messages (`Sequence[Mapping]`): the chat.
         model (`str`): name of the model.
-        sampling ([`Sampling`]): how the answer is sampled.
+        sampling ([`Sampling`]): the sampling settings.
 
     Returns:
         `str`: 32 hexadecimal digits.
@@ -28,11 +28,11 @@ def completion_key(messages: Messages, model: str, sampling: Sampling) -> str:
 
 class CompletionLog:
     """
-    A JSON Lines file that is only ever appended to, one completion a line, read into memory when opened. A last line that a
-    kill has cut short is passed over, and so is any other damaged line.
+    An append-only JSON Lines file with one completion per line, read into memory when opened. Damaged lines are skipped,
+    such as a last line cut short by a kill.
 
     Args:
-        path (`str` or `Path`, *optional*): the file; without one, completions are kept in memory only.
+        path (`str` or `Path`, *optional*): the file; without it, completions are kept in memory only.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -48,15 +48,15 @@ class CompletionLog:
         return len(self._completions)
 
     def get(self, key: str) -> Completion | None:
-        """Return the completion for a key, `None` if there is none."""
+        """Return the completion for a key, or `None` if it is missing."""
         return self._completions.get(key)
 
     def open(self) -> None:
         """
-        Open the file for appending, by this process alone.
+        Lock the file and open it for appending.
 
         Raises:
-            `ValueError`: if another process writes to it.
+            `ValueError`: if another process has locked it.
             `OSError`: if it cannot be written.
         """
         if self.path is None or self._file is not None:
@@ -70,7 +70,7 @@ class CompletionLog:
         except Timeout as error:
             raise ValueError(f"Another process writes to {self.path}. Wait for it to end, or name another output.") from error
         if self.path.exists():
-            self._read(self.path)  # what another process may have added since
+            self._read(self.path)  # another process may have added lines since
         self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
@@ -78,15 +78,15 @@ class CompletionLog:
 
     def add(self, key: str, completion: Completion, **notes: Any) -> None:
         """
-        Keep a completion.
+        Store a completion.
 
         Args:
             key (`str`): from [`completion_key`].
             completion ([`Completion`]): the answer.
-            notes: what else its line says, such as `kind` and `model`.
+            notes: additional fields of its line, such as `kind` and `model`.
 
         Raises:
-            `OSError`: if the disk is full. The file then ends with the last completion that fitted.
+            `OSError`: if the disk is full. The file then ends with the last complete line.
         """
         entry = {"key": key, **notes, **vars(completion)}
         if self._file is not None:

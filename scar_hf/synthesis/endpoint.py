@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint, through the client of huggingface_hub."""
+"""Request answers from any OpenAI-compatible endpoint with the client of huggingface_hub."""
 
 import asyncio
 import email.utils
@@ -17,7 +17,7 @@ _NO_KEY = "none"
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_BACK_OFF = 60.0  # seconds
 _LONGEST_RETRY_AFTER = 600.0  # seconds
-# Attempts to reach an endpoint that has not answered yet: a wrong address shows within seconds.
+# Attempts to reach an endpoint that has not answered yet, so that a wrong URL fails within seconds.
 _FIRST_ATTEMPTS = 3
 
 
@@ -25,22 +25,22 @@ class EndpointBackend:
     """
     A model behind an OpenAI-compatible endpoint: vLLM, TGI, llama.cpp, `transformers serve`, or a provider.
 
-    Too many requests (429), server errors, broken answers and broken connections are tried again, after the time that
-    `Retry-After` names or with exponential back-off. A pause that the endpoint asks for holds for all requests.
+    Requests are retried after rate limiting (429), server errors, malformed answers and lost connections, with exponential
+    back-off or the delay given by `Retry-After`. A delay requested by the endpoint applies to all requests.
 
     Args:
         model (`str`): name of the model at the endpoint.
-        base_url (`str`, *optional*): the address, such as `http://127.0.0.1:8000/v1`.
-        provider (`str`, *optional*): instead of `base_url`, a provider that `huggingface_hub` knows, or `"auto"`.
+        base_url (`str`, *optional*): URL of the endpoint, such as `http://127.0.0.1:8000/v1`.
+        provider (`str`, *optional*): a provider known to `huggingface_hub`, or `"auto"`, instead of `base_url`.
         key_variable (`str`, *optional*, defaults to `"SCAR_HF_API_KEY"`):
-            Environment variable that holds the API key. If it is not set, no key is sent to a `base_url`, and to a provider
-            the Hugging Face token.
+            Environment variable that holds the API key. If it is not set, a `base_url` receives no key, and a provider
+            receives the Hugging Face token.
         concurrency (`int`, *optional*, defaults to 4): number of parallel requests.
         timeout (`float`, *optional*, defaults to 600): seconds after which an unanswered request is retried.
         attempts (`int`, *optional*, defaults to 8): maximum number of attempts per request.
 
     Raises:
-        `ValueError`: if the address is not one, or holds a password.
+        `ValueError`: if the URL is invalid or contains a password.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class EndpointBackend:
         self._takes_schemas = True
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Answer a chat, see [`Backend`]."""
+        """Answer a chat; see [`Backend`]."""
         attempt = 0
         while True:
             attempt += 1
@@ -103,7 +103,7 @@ class EndpointBackend:
             self._client = None
 
     def describe(self) -> dict[str, Any]:
-        """Describe the model and its location for a manifest."""
+        """Return the model and its location for a manifest (`dict`)."""
         where = {"base_url": self.base_url} if self.base_url is not None else {"provider": self.provider}
         return {"model": self.model, **where}
 
@@ -112,7 +112,7 @@ class EndpointBackend:
         return f"The endpoint {self.base_url}" if self.base_url is not None else f"The provider {self.provider!r}"
 
     async def _request(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Send one request, and distinguish errors that a retry may fix from others."""
+        """Send one request; raise `_RetryableError` for errors that a retry may fix."""
         from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled
         from huggingface_hub.utils import httpx
 
@@ -120,7 +120,7 @@ class EndpointBackend:
             output = await self._send([dict(message) for message in messages], sampling)
         except OfflineModeIsEnabled as error:
             raise BackendError(
-                f"{self._where} is not asked, as HF_HUB_OFFLINE is set, which holds for servers of your own, too. Set "
+                f"{self._where} cannot be used because HF_HUB_OFFLINE is set, which blocks your own servers, too. Set "
                 "HF_HUB_OFFLINE=0 for this command."
             ) from error
         except InferenceTimeoutError as error:
@@ -177,7 +177,7 @@ class EndpointBackend:
             wait = retry_after(response.headers)
             if wait is not None and wait > _LONGEST_RETRY_AFTER:
                 return BackendError(
-                    f"{self._where} asks to come back in {wait:.0f} seconds ({said}). Run the command again then."
+                    f"{self._where} asks for a retry in {wait:.0f} seconds ({said}). Run the command again then."
                 )
             return _RetryableError(f"answered {said}", retry_after=wait)
         return CompletionError(f"{self._where} did not take the request ({said}).")
@@ -215,12 +215,12 @@ class _RetryableError(Exception):
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema in the form of TGI (`value`) and llama.cpp (`schema`); the client converts OpenAI's form to TGI's."""
+    """Return a schema in the formats of TGI (`value`) and llama.cpp (`schema`); the client converts OpenAI's to TGI's."""
     return {"type": "json_object", "value": schema, "schema": schema}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the header `Retry-After`, seconds or a date; return the seconds to wait, `None` if it is absent or unreadable."""
+    """Return the seconds to wait according to the `Retry-After` header; `None` if it is absent or cannot be parsed."""
     value = (headers.get("retry-after") or "").strip()
     try:
         return max(0.0, float(value))
@@ -233,7 +233,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def check_url(url: str) -> None:
-    """Raise a `ValueError` if an address is invalid, or contains a password or key, which a manifest would publish."""
+    """Raise a `ValueError` if a URL is invalid, or contains a password or key, which a manifest would publish."""
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query:
         raise ValueError(f"The address of the endpoint must not hold a password or key: put it in ${KEY_VARIABLE}.")

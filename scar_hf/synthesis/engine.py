@@ -16,7 +16,7 @@ from .completion_log import CompletionLog, completion_key
 T = TypeVar("T")
 # Number of consecutive failures after which a run stops using a backend.
 _FAILURES_IN_A_ROW = 5
-_CHARACTERS_PER_TOKEN = 3  # at least, so that a prompt's tokens are rather over- than underestimated
+_CHARACTERS_PER_TOKEN = 3  # a low ratio, so that the tokens of a prompt are not underestimated
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Request:
 
     Args:
         messages (`Sequence[Mapping]`): the chat.
-        sampling ([`Sampling`]): how its answer is sampled.
+        sampling ([`Sampling`]): the sampling settings.
         kind (`str`): purpose of the answer, recorded in the log.
     """
 
@@ -35,7 +35,7 @@ class Request:
     kind: str
 
     def key(self, model: str) -> str:
-        """The key of a model's completion of this request."""
+        """Return the log key of a model's completion of this request (`str`)."""
         return completion_key(self.messages, model, self.sampling)
 
     def most_tokens(self) -> int:
@@ -46,10 +46,10 @@ class Request:
 @dataclass
 class Usage:
     """
-    The usage of a run, and its budget.
+    The budget and usage of a run.
 
     Args:
-        max_requests, max_tokens (`int`, *optional*): the budget of this run; completions in the log cost nothing.
+        max_requests, max_tokens (`int`, *optional*): the budget of this run; completions already in the log are free.
 
     Raises:
         `ValueError`: if a budget is negative.
@@ -69,7 +69,7 @@ class Usage:
                 raise ValueError(f"`{name}` must be 0 or more, got {value}.")
 
     def allows(self, tokens: int) -> bool | None:
-        """Whether a request may be sent; `None` if that depends on the requests in flight."""
+        """Return whether a request may be sent; `None` if that depends on the requests in flight."""
         if self.exhausted or (self.max_requests is not None and self.requests >= self.max_requests):
             return False
         if self.max_tokens is None or self.tokens + self._reserved + tokens <= self.max_tokens:
@@ -77,12 +77,12 @@ class Usage:
         return None if self._reserved else False
 
     def begin(self, tokens: int) -> None:
-        """Count a request that is being sent, and reserve its maximum cost."""
+        """Count a new request and reserve its maximum cost."""
         self.requests += 1
         self._reserved += tokens
 
     def end(self, reserved: int, tokens: int) -> None:
-        """Add the actual cost of a request."""
+        """Replace the reserved cost of a request by its actual cost."""
         self._reserved -= reserved
         self.tokens += tokens
 
@@ -95,12 +95,12 @@ async def complete_all(
 
     Args:
         requests (`Sequence` of `(Backend, Request)`): the requests and the backends to send them to.
-        log ([`CompletionLog`]): where completions are kept.
-        usage ([`Usage`]): the budget. When it is used up, the requests under way are finished and no others sent.
+        log ([`CompletionLog`]): stores the completions.
+        usage ([`Usage`]): the budget. Once it is exhausted, requests in flight finish and no new ones are sent.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
 
     Raises:
-        `BackendError`: if a backend cannot answer at all. The completions so far are in the log.
+        `BackendError`: if a backend cannot answer at all. Earlier completions remain in the log.
         `OSError`: if the log cannot be written.
     """
     missing: dict[str, tuple[Backend, Request]] = {}
@@ -131,7 +131,7 @@ async def complete_all(
 
 
 class _Channel:
-    """The requests to one backend; each worker takes the next one when its last is answered."""
+    """The requests to one backend; each worker sends the next request once its previous one is answered."""
 
     def __init__(
         self, backend: Backend, queue: Iterator[tuple[str, Request]], log: CompletionLog, usage: Usage, bar: tqdm
@@ -180,7 +180,7 @@ async def _all_or_first_error(workers: Sequence[Coroutine[Any, Any, None]]) -> N
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to completion, in a separate thread if an event loop is already running, as in a notebook."""
+    """Run a coroutine to completion; use a separate thread if an event loop is already running, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Filters for model responses, with the reasons for leaving them out."""
+"""Filter model responses, and give a reason for each one that is left out."""
 
 import functools
 import re
@@ -28,37 +28,36 @@ _MARKS = re.compile(r"<\|[a-z_]{2,20}\|>|\[/?INST\]|</?s>(?:\s|$)|^(?:assistant|
 # A last line that announces missing content: a list marker, a heading, a line that ends in a colon.
 _DANGLING = re.compile(r"(?:(?:(?:^|\n)\s*(?:\d+[.)]|[-*+]|#{1,6}[^\n]*)|(?:^|\n|(?<=[.!?]) )[^\n.!?]*:)\s*)+$")
 _GRAM = 5  # words
-_MOST_COPIED = 0.7  # share of a rewrite's 5-grams of words that the human response has too
-_LEAST_DISTINCT = 0.7  # share of distinct 4-grams of words
+_MOST_COPIED = 0.7  # share of a rewrite's word 5-grams that also occur in the human response
+_LEAST_DISTINCT = 0.7  # share of distinct word 4-grams
 _LEAST_LETTERS = 20
-_LEAST_STEMS, _LEAST_KEPT = 8, 0.25  # of a human response's longer words, and the share that a rewrite has of them
+_LEAST_STEMS, _LEAST_KEPT = 8, 0.25  # minimum number of longer words in a human response, and share that a rewrite must keep
 
 Language = Callable[[str], str | None]
 
 
 def clean(text: str) -> str:
-    """Remove a reasoning model's thoughts at the beginning, and whitespace at both ends."""
+    """Remove leading thoughts of a reasoning model, and whitespace at both ends."""
     return _THOUGHTS.sub("", text).strip()
 
 
-def problem_of(  # noqa: C901 - a list of reasons, one after the other
+def problem_of(  # noqa: C901 - a flat list of checks
     kind: str, completion: Completion, instruction: str, human: str, prompt: str = "", language: Language | None = None
 ) -> str | None:
     """
-    Return the reason why a response is left out.
+    Return the reason for leaving out a response.
 
     Args:
         kind (`str`): `"direct"` or `"referenced"`.
         completion ([`Completion`]): the model's response.
         instruction, human (`str`): the row's instruction and human response.
         prompt (`str`, *optional*): the prompt sent to the model, including the instruction or human response.
-        language (`Callable`, *optional*): detects the language of a text, see [`language_finder`].
+        language (`Callable`, *optional*): detects the language of a text; see [`language_finder`].
 
     Returns:
-        `str`: `"empty"`, `"cut off"`, `"refusal"` and the like (see [`~scar_hf.curation.refusals.refusal_reason`]),
-        `"chat marks"`, `"repeats itself"`, `"copies the instruction"`,
-        `"copies the prompt"`, `"copies the reference"`, `"mentions the reference"`, `"drops the reference"` or
-        `"another language"`; `None` if nothing is wrong.
+        `str`: `"empty"`, `"cut off"`, `"chat marks"`, `"repeats itself"`, `"copies the instruction"`, `"copies the prompt"`,
+        `"copies the reference"`, `"mentions the reference"`, `"drops the reference"`, `"another language"`, or a kind of
+        refusal from [`~scar_hf.curation.refusals.refusal_reason`], such as `"refusal"`; `None` if the response passes.
 
     Example:
 
@@ -80,7 +79,7 @@ def problem_of(  # noqa: C901 - a list of reasons, one after the other
         return "chat marks"
     if repeats_itself(text):
         return "repeats itself"
-    # Only as a whole, because a good answer to a question about a passage uses the words of the passage.
+    # Compare whole texts only: a good answer to a question about a passage uses words of the passage.
     if len(_words(text)) > 3 and _words(text) == _words(instruction):
         return "copies the instruction"
     if _copies_prompt(text, prompt, instruction, human):
@@ -105,10 +104,10 @@ def finished(text: str) -> str:
     Trim a text that was cut off to its last complete sentence or line, and remove unfinished code.
 
     Args:
-        text (`str`): a text that ends anywhere.
+        text (`str`): a text that may end in mid-sentence.
 
     Returns:
-        `str`: its beginning; empty if there is no whole sentence.
+        `str`: the trimmed text; empty if it has no complete sentence.
     """
     if text.count("```") % 2:
         text = text[: text.rindex("```")].rstrip()
@@ -118,7 +117,7 @@ def finished(text: str) -> str:
 
 
 def repeats_itself(text: str) -> bool:
-    """Whether fewer than 70 % of a text's word 4-grams are distinct, or one line is repeated many times."""
+    """Return whether fewer than 70 % of a text's word 4-grams are distinct, or one line is repeated many times."""
     words = text.lower().split()
     grams = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
     if len(grams) > 8 and len(set(grams)) / len(grams) < _LEAST_DISTINCT:
@@ -128,7 +127,7 @@ def repeats_itself(text: str) -> bool:
 
 
 def copies(text: str, source: str) -> bool:
-    """Whether a text equals another one, or shares at least 70 % of its word 5-grams with it."""
+    """Return whether a text equals another one, or shares at least 70 % of its word 5-grams with it."""
     words, known = _words(text), _words(source)
     if len(words) < _GRAM:
         return words == known
@@ -137,7 +136,7 @@ def copies(text: str, source: str) -> bool:
 
 
 def drops(text: str, source: str) -> bool:
-    """Whether a text has fewer than a quarter of another one's longer words and numbers, and so of its content."""
+    """Return whether a text keeps less than a quarter of the longer words and numbers of another one, and so of its content."""
     said = _stems(source)
     return len(said) >= _LEAST_STEMS and len(said & _stems(text)) < _LEAST_KEPT * len(said)
 
@@ -145,10 +144,10 @@ def drops(text: str, source: str) -> bool:
 @functools.cache
 def language_finder() -> Language:
     """
-    Return a language detector: py3langid if it is installed, otherwise the script of most letters.
+    Return a language detector: py3langid if it is installed, otherwise [`script_of`].
 
     Returns:
-        `Callable[[str], str | None]`: `None` where it cannot be told.
+        `Callable[[str], str | None]`: maps a text to its language, or to `None` if it is undetermined.
     """
     try:
         from ..curation import Languages
@@ -165,7 +164,7 @@ def language_finder() -> Language:
 
 
 def script_of(text: str) -> str | None:
-    """Return the script of most letters of a text, such as `"LATIN"` or `"CJK"`; `None` if there are few letters."""
+    """Return the predominant script of a text, such as `"LATIN"` or `"CJK"`; `None` if it is mixed or has few letters."""
     scripts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in text[:4000] if letter.isalpha())
     if not scripts or sum(scripts.values()) < _LEAST_LETTERS:
         return None
@@ -178,7 +177,7 @@ def _words(text: str) -> list[str]:
 
 
 def _stems(text: str) -> set[str]:
-    """Prefixes of longer words, and numbers; a run of letters without spaces, as in Chinese, does not count as a word."""
+    """Return numbers and the prefixes of longer words; runs of letters without spaces, as in Chinese, do not count as words."""
     return {word[:5] for word in _words(text) if word.isdigit() or 4 <= len(word) <= 20}
 
 

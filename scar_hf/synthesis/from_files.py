@@ -1,4 +1,4 @@
-"""Synthesis from files to files, with log, manifest and rejected responses next to the output."""
+"""Synthesize from files to files; log, manifest and rejected responses are written next to the output."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ def check_triples_path(output: str | Path, overwrite: bool = False) -> Path:
 
     Args:
         output (`str` or `Path`): a .jsonl, .jsonl.gz or .jsonl.zst file, or a folder for `train.jsonl`.
-        overwrite (`bool`, *optional*, defaults to `False`): whether it may exist.
+        overwrite (`bool`, *optional*, defaults to `False`): whether to accept an existing file.
 
     Returns:
         `Path`: the file.
@@ -44,7 +44,7 @@ def check_triples_path(output: str | Path, overwrite: bool = False) -> Path:
 
 
 def side_of(output: Path, name: str) -> Path:
-    """The path of a file that accompanies an output: next to it, with its name as prefix."""
+    """Return the path of a file next to an output, with the name of the output as its prefix."""
     return output.with_name(f"{output.name}.{name}")
 
 
@@ -65,18 +65,18 @@ def synthesize_files(
     trim: bool = False,
 ) -> Synthesis:
     """
-    Read human responses from files, and write triples. The same call continues one that was interrupted, and grows an output
-    when more rows or models are asked for.
+    Read human responses from files and write triples. Repeating an interrupted call continues it; repeating a call with more
+    rows or models extends its output.
 
     Args:
         data (`str` or `Path`): files of any format that `scar-hf select` reads, or a dataset's id on the Hub.
         output (`str` or `Path`):
-            A .jsonl(.gz, .zst) file, or a folder for `train.jsonl`. Next to the file are kept every
-            completion (`.completions.jsonl`), the responses left out
-            (`.rejected.jsonl`) and what it was made of and with (`.manifest.json`).
+            A .jsonl(.gz, .zst) file, or a folder for `train.jsonl`. Files next to it hold all completions
+            (`.completions.jsonl`), the rejected responses (`.rejected.jsonl`), and the inputs and settings
+            (`.manifest.json`).
         backends, prompts, sampling, usage, progress, trim: see [`synthesize_rows`].
         reader ([`~scar_hf.rows.pairs.PairReader`], *optional*): finds instruction and response.
-        choice ([`RowChoice`], *optional*): which rows to answer.
+        choice ([`RowChoice`], *optional*): selects the rows to answer.
         kept (`Mapping[str, Any]`, *optional*): columns to add.
         split (`str`, *optional*): split of a dataset on the Hub or of a saved `DatasetDict`.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace an output that this command did not write.
@@ -85,7 +85,7 @@ def synthesize_files(
         [`Synthesis`].
 
     Raises:
-        `ValueError`: if something about the input is wrong or the models cannot be reached.
+        `ValueError`: if the input is invalid or the models cannot be reached.
         `OSError`: if the disk is full.
     """
     output = check_triples_path(output, overwrite)
@@ -119,7 +119,7 @@ def synthesize_files(
 
 
 def write_manifest(output: Path, manifest: Mapping[str, Any]) -> None:
-    """Write a manifest next to an output. It may be published with it, so absolute paths are reduced to their names."""
+    """Write a manifest next to an output, with absolute paths reduced to names, because both may be published."""
     with atomic_write(side_of(output, MANIFEST)) as file:
         text = json.dumps(without_local_folders(manifest), indent=2, ensure_ascii=False)
         file.write(text.encode("utf-8", "backslashreplace") + b"\n")

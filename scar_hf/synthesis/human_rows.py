@@ -1,4 +1,4 @@
-"""The rows to answer: instructions with human responses, filtered by length and drawn at random."""
+"""Read the rows to answer: instructions with human responses, filtered by length and drawn at random."""
 
 import random
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..rows.pairs import PairReader
 
-# Columns that are always copied to the output if the data has them.
+# Columns of the data that are copied to the output.
 KEPT_COLUMNS = ("source", "domain", "licence", "license", "category")
 
 
@@ -33,9 +33,9 @@ class RowChoice:
     Criteria for the rows to answer.
 
     Args:
-        rows (`int`, *optional*): how many, drawn at random; a larger number draws the same ones and more. By default all.
+        rows (`int`, *optional*): number of rows to draw at random; a larger number adds rows to the same draw. By default all.
         seed (`int`, *optional*, defaults to 0): seed of the draw.
-        max_instruction_words, min_response_words, max_response_words (`int`, *optional*): lengths in words.
+        max_instruction_words, min_response_words, max_response_words (`int`, *optional*): limits of the lengths in words.
 
     Raises:
         `ValueError`: if a number is negative.
@@ -52,7 +52,7 @@ class RowChoice:
             raise ValueError(f"`rows` must be 1 or more, got {self.rows}.")
 
     def too_long_or_short(self, row: HumanRow) -> str | None:
-        """Return the reason why the lengths of a row rule it out; `None` if they do not."""
+        """Return the reason if the lengths of a row rule it out, otherwise `None`."""
         instruction, human = len(row.instruction.split()), len(row.human.split())
         if self.max_instruction_words is not None and instruction > self.max_instruction_words:
             return "the instruction is too long"
@@ -75,11 +75,11 @@ def read_human_rows(
     Args:
         batches (`Iterator[Mapping]`): columns by name.
         reader ([`~scar_hf.rows.pairs.PairReader`]): finds instruction and response.
-        choice ([`RowChoice`]): which rows are answered.
-        kept (`Mapping[str, Any]`, *optional*): columns with one value for all rows, such as `{"source": "dolly"}`.
+        choice ([`RowChoice`]): selects the rows to answer.
+        kept (`Mapping[str, Any]`, *optional*): constant columns to add, such as `{"source": "dolly"}`.
 
     Returns:
-        `tuple(list[HumanRow], Counter)`: the rows, and why others were passed over, with counts.
+        `tuple(list[HumanRow], Counter)`: the rows, and the number of skipped rows by reason.
 
     Raises:
         `ValueError`: if no row has an instruction with a human response.

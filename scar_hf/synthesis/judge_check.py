@@ -1,4 +1,4 @@
-"""Check a judge: whether it agrees with itself, and whether it distinguishes bad answers from good ones."""
+"""Check whether a judge agrees with itself, and whether it distinguishes bad answers from good ones."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ class JudgeCheck:
         difference (`float`): mean absolute difference between two runs, in points.
         correlation (`float`): Spearman's correlation between two runs.
         auc (`dict[str, tuple[float, float, float]]`):
-            By kind of planted bad answer: how often a good answer is rated above a bad one, ties counted half, with the
-            bootstrap interval of 95 %.
-        means (`dict[str, float]`): mean rating of the unchanged answers (`"as it is"`) and of each kind.
+            By kind of planted bad answer: how often a good answer is rated above a bad one, ties counting half, and the
+            bounds of the 95 % bootstrap interval.
+        means (`dict[str, float]`): mean rating of the unchanged answers (`"as they are"`) and of each kind of bad answer.
     """
 
     rows: int
@@ -49,7 +49,7 @@ class JudgeCheck:
 
     @property
     def problem(self) -> str | None:
-        """Return the reason why the judge is useless (`str`); `None` if it is not."""
+        """The reason why the judge is useless (`str`), or `None` if it is usable."""
         if not self.readable >= _LEAST_READABLE:
             return f"only {self.readable:.0%} of its replies could be read"
         blind = [kind for kind, (auc, _, _) in self.auc.items() if not auc >= LEAST_AUC]
@@ -95,13 +95,13 @@ def check_judge(
     progress: bool = True,
 ) -> JudgeCheck:
     """
-    Let a judge rate answers twice with different seeds, and bad answers made from them.
+    Let a judge rate answers twice with different seeds, and rate bad answers made from them.
 
     Args:
         rows (`Sequence[Mapping]`): triples.
         backend, prompt, sampling, log, usage, progress: see [`rate`].
         n (`int`, *optional*, defaults to 50): number of answers to draw.
-        seed (`int`, *optional*, defaults to 0): seed of the draw and of the second run.
+        seed (`int`, *optional*, defaults to 0): seed of the draw and the second run.
 
     Returns:
         [`JudgeCheck`].
@@ -131,7 +131,7 @@ def check_judge(
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], n: int, seed: int) -> list[Judgeable]:
-    """One answer per row, of any member, with at least four words, because shuffling cannot spoil shorter ones."""
+    """Draw one human or direct answer per row, of at least four words, because shuffling may not spoil shorter ones."""
     rng = random.Random(seed)
     items: list[Judgeable] = []
     for row in rng.sample(list(rows), len(rows)):
@@ -148,7 +148,7 @@ def _planted(kind: str, good: Sequence[Judgeable], i: int, seed: int) -> Judgeab
         return replace(good[i], response=" ".join(words))
     if kind == "truncated":
         return replace(good[i], response=" ".join(words[: max(1, len(words) // 4)]))
-    # The answer to another question that is nearest in length.
+    # Off-topic: the answer to another question that is nearest in length.
     others = [other for other in good if other.instruction != good[i].instruction] or list(good)
     return replace(good[i], response=min(others, key=lambda other: abs(len(other.response) - len(good[i].response))).response)
 
@@ -159,7 +159,7 @@ def _number(rating: Rating | None) -> float:
 
 
 def _auc(good: np.ndarray, bad: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """How often a good answer is rated above a bad one, over all pairs, with a bootstrap interval over rows."""
+    """Compute how often a good answer is rated above a bad one, over all pairs, with a bootstrap interval over rows."""
     above = (good[:, None] > bad[None, :]) + 0.5 * (good[:, None] == bad[None, :])
     known = ~(np.isnan(good)[:, None] | np.isnan(bad)[None, :])
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Judging from files to files, with the judge's replies and a manifest next to the output."""
+"""Judge from files to files; the judge's replies and a manifest are written next to the output."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -59,28 +59,28 @@ def judge_files(
     progress: bool = True,
 ) -> tuple[Judgement | None, JudgeCheck | None]:
     """
-    Read triples from files, and write them with ratings. The same call continues an interrupted run.
+    Read triples from files and write them with ratings. Repeating an interrupted call continues it.
 
     Args:
         data (`str` or `Path`): triples.
         output (`str` or `Path`):
-            A .jsonl(.gz, .zst) file, or a folder for `train.jsonl`, with the rows of two ratings or more. Next
-            to the file are kept the other rows
-            (`.unrated.jsonl`), every reply of the judge (`.completions.jsonl`) and the counts (`.manifest.json`).
-        backend ([`Backend`], *optional*): the judge; `None` with human ratings only.
-        prompt ([`Prompt`], *optional*): the prompt of the judge.
-        sampling ([`Sampling`], *optional*): sampling settings, by default temperature 0.
+            A .jsonl(.gz, .zst) file, or a folder for `train.jsonl`, for the rows with at least two ratings. Files next to it
+            hold the other rows (`.unrated.jsonl`), all replies of the judge (`.completions.jsonl`), and the settings and
+            counts (`.manifest.json`).
+        backend ([`Backend`], *optional*): the judge; `None` if all ratings are human.
+        prompt ([`Prompt`], *optional*): the prompt for the judge.
+        sampling ([`Sampling`], *optional*): sampling settings; by default temperature 0.
         usage ([`Usage`], *optional*): the budget.
-        human ([`HumanRatings`], *optional*): members whose ratings are taken from columns instead.
-        check (`int`, *optional*): check the judge on this many answers first; if it is useless, nothing is rated.
+        human ([`HumanRatings`], *optional*): takes the ratings of some members from columns instead.
+        check (`int`, *optional*): number of answers to check the judge on first; if it is useless, nothing is rated.
         overwrite (`bool`, *optional*, defaults to `False`): whether to replace an output that this command did not write.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
 
     Returns:
-        `tuple(Judgement | None, JudgeCheck | None)`: the ratings, `None` if the judge is useless; and the check, if asked for.
+        `tuple(Judgement | None, JudgeCheck | None)`: the ratings (`None` if the judge is useless) and the check, if requested.
 
     Raises:
-        `ValueError`: if something about the input is wrong or the judge cannot be reached.
+        `ValueError`: if the input is invalid or the judge cannot be reached.
         `OSError`: if the disk is full.
     """
     output = check_triples_path(output, overwrite)

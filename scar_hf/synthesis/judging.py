@@ -1,4 +1,4 @@
-"""Add ratings to triples, from a model that judges or from columns with human ratings."""
+"""Add ratings to triples, from a judge model or from columns with human ratings."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ class Judgement:
     Args:
         rated (`list[dict]`): rows with ratings of at least two members.
         unrated (`list[dict]`): the other rows.
-        counts (`dict[str, dict[str, int]]`): by member: responses `rated`, `unreadable` and `missing`.
-        usage ([`Usage`]): what the run cost.
+        counts (`dict[str, dict[str, int]]`): by member: number of responses `rated`, `unreadable` and `missing`.
+        usage ([`Usage`]): the cost of the run.
     """
 
     rated: list[dict[str, Any]] = field(default_factory=list)
@@ -52,8 +52,8 @@ class HumanRatings:
     Ratings from columns.
 
     Args:
-        columns (`dict[str, list[str]]`): by member, the columns whose mean is its rating.
-        lowest, highest (`float`): scale of the columns, which is mapped to 0 to 9.
+        columns (`dict[str, list[str]]`): the columns of each member, whose mean is its rating.
+        lowest, highest (`float`): ends of the scale of the columns, which is mapped to [0, 9].
 
     Raises:
         `ValueError`: if a member is unknown or the scale is empty.
@@ -71,7 +71,7 @@ class HumanRatings:
 
     def of(self, row: Mapping[str, Any], member: str) -> float | None:
         """
-        Return a row's rating of a member (`float` in [0, 9]), `None` if one of its columns has no number.
+        Return a row's rating of a member (`float` in [0, 9]), or `None` if one of its columns has no number.
 
         Raises:
             `ValueError`: if a column does not exist or a number is not on the scale.
@@ -91,7 +91,7 @@ class HumanRatings:
 
 
 def texts_of(row: Mapping[str, Any], member: str) -> dict[str, str]:
-    """Return a member's texts by the model that wrote them, `""` for a text without one."""
+    """Return the texts of a member by model; the key is `""` if the model is not given."""
     value = row.get(member)
     given = value if isinstance(value, Mapping) else {"": value}
     return {name: text for name, text in given.items() if isinstance(text, str) and text.strip()}
@@ -112,14 +112,14 @@ def rate(
     Args:
         items (`Sequence[Judgeable]`): n responses.
         backend ([`Backend`]): the judge.
-        prompt ([`Prompt`]): what it is asked.
-        sampling ([`Sampling`]): its schema is replaced by that of a rating.
-        log ([`CompletionLog`]): where the judge's replies are kept.
+        prompt ([`Prompt`]): the prompt for the judge.
+        sampling ([`Sampling`]): sampling settings; their schema is replaced by that of a rating.
+        log ([`CompletionLog`]): stores the judge's replies.
         usage ([`Usage`]): the budget.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
 
     Returns:
-        `list[Rating | None]`: n ratings; `None` where the judge has not replied yet.
+        `list[Rating | None]`: n ratings; `None` if the judge has not replied yet.
     """
     sampling = Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens, sampling.seed, SCHEMA)
     requests = [Request(prompt.messages(vars(item), "judge"), sampling, "judge") for item in items]
@@ -142,17 +142,17 @@ def judge_rows(
     progress: bool = True,
 ) -> Judgement:
     """
-    Rate every response of triples, and give each member the mean rating of its texts.
+    Rate every response of triples; the rating of a member is the mean rating of its texts.
 
     Args:
         rows (`Sequence[Mapping]`): triples.
-        backend ([`Backend`], *optional*): the judge; `None` with human ratings only.
+        backend ([`Backend`], *optional*): the judge; `None` if all ratings are human.
         prompt, sampling, log, usage, progress: see [`rate`].
-        human ([`HumanRatings`], *optional*): members whose ratings are taken from columns instead.
+        human ([`HumanRatings`], *optional*): takes the ratings of some members from columns instead.
 
     Returns:
-        [`Judgement`]: rows with `ratings` (`{member: number}`, `None` where a text's rating is not known) and `judgements`, a
-        list of each text's ratings.
+        [`Judgement`]: rows with `ratings` (`{member: number}`, `None` if a text has no rating) and `judgements`, a list with
+        the ratings of each text.
     """
     human = human or HumanRatings()
     places = [
@@ -190,7 +190,7 @@ def judge_rows(
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean, `None` unless all values are known."""
+    """Return the mean, or `None` unless all values are known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 

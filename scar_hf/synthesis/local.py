@@ -1,4 +1,4 @@
-"""Local models: a folder or Hub id in batches with transformers; a GGUF file with llama.cpp or transformers."""
+"""Run local models: folders and Hub ids in batches with transformers, GGUF files with llama.cpp or transformers."""
 
 import asyncio
 from importlib.util import find_spec
@@ -7,22 +7,22 @@ from typing import Any
 
 from .backends import Completion, CompletionError, Messages, Sampling
 
-_GATHERING = 0.02  # seconds in which a batch waits for more chats
+_GATHERING = 0.02  # seconds that a batch waits for more chats
 
 
 class TransformersBackend:
     """
-    A chat model that runs locally with transformers, several chats at a time.
+    A chat model that runs locally with transformers, in batches.
 
     Args:
-        path (`str` or `Path`): a folder, a GGUF file (its weights are dequantised) or a Hub id. Remote code never runs.
-        model (`str`, *optional*): the name under which its answers are stored; by default the last part of the path.
-        batch_size (`int`, *optional*, defaults to 8): chats at a time.
-        device (`str`, *optional*): by default a GPU if there is one.
+        path (`str` or `Path`): a folder, a GGUF file (dequantised on loading) or a Hub id. Remote code never runs.
+        model (`str`, *optional*): name under which answers are stored; by default the last part of the path.
+        batch_size (`int`, *optional*, defaults to 8): number of chats per batch.
+        device (`str`, *optional*): torch device; by default a GPU if available.
         dtype (`str`, *optional*, defaults to `"bfloat16"`): precision of the weights.
 
     Raises:
-        `ValueError`: if there is no causal language model, or it has no chat template.
+        `ValueError`: if the path is not a causal language model with a chat template.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TransformersBackend:
         self._worker: asyncio.Task[None] | None = None
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Answer a chat in a batch with other waiting chats, see [`Backend`]."""
+        """Answer a chat in a batch with other waiting chats; see [`Backend`]."""
         if self._waiting is None or self._worker is None:
             self._waiting = asyncio.Queue()
             self._worker = asyncio.ensure_future(self._work(self._waiting))
@@ -63,13 +63,13 @@ class TransformersBackend:
         return await answer
 
     async def close(self) -> None:
-        """Stop answering; the model stays in memory as long as this object."""
+        """Stop answering; the model stays in memory until this object is deleted."""
         if self._worker is not None:
             self._worker.cancel()
         self._waiting = self._worker = None
 
     def describe(self) -> dict[str, Any]:
-        """Describe the model for a manifest."""
+        """Return a description of the model for a manifest (`dict`)."""
         return {"model": self.model, "path": self.path, "dtype": str(self._lm.dtype).removeprefix("torch.")}
 
     async def _work(self, waiting: asyncio.Queue[tuple[Messages, Sampling, asyncio.Future[Completion]]]) -> None:
@@ -141,16 +141,16 @@ class TransformersBackend:
 
 class LlamaCppBackend:
     """
-    A GGUF file that llama.cpp runs within this process, one chat at a time.
+    A GGUF file that runs with llama.cpp in this process, one chat at a time.
 
     Args:
-        path (`str` or `Path`): the file; it must hold a chat template.
-        model (`str`, *optional*): the name under which its answers are stored; by default the file's, without suffix.
-        context (`int`, *optional*, defaults to 4096): tokens of prompt and answer together.
-        threads (`int`, *optional*): by default as many as llama.cpp takes.
+        path (`str` or `Path`): the file; it must contain a chat template.
+        model (`str`, *optional*): name under which answers are stored; by default the file name without its suffix.
+        context (`int`, *optional*, defaults to 4096): maximum total tokens of prompt and answer.
+        threads (`int`, *optional*): number of CPU threads; by default chosen by llama.cpp.
 
     Raises:
-        `ImportError`: without the package llama-cpp-python.
+        `ImportError`: if llama-cpp-python is not installed.
         `ValueError`: if the file is not a model.
     """
 
@@ -170,14 +170,14 @@ class LlamaCppBackend:
             raise ValueError(f"llama.cpp cannot load {path}: {error}.") from error
 
     async def complete(self, messages: Messages, sampling: Sampling) -> Completion:
-        """Answer a chat, see [`Backend`]."""
+        """Answer a chat; see [`Backend`]."""
         return await asyncio.to_thread(self._complete, messages, sampling)
 
     async def close(self) -> None:
         """Do nothing: the model is released with this object."""
 
     def describe(self) -> dict[str, Any]:
-        """Describe the model for a manifest."""
+        """Return a description of the model for a manifest (`dict`)."""
         return {"model": self.model, "path": self.path}
 
     def _complete(self, messages: Messages, sampling: Sampling) -> Completion:
@@ -195,14 +195,14 @@ class LlamaCppBackend:
 
 def local_backend(path: str | Path, batch_size: int = 8) -> "TransformersBackend | LlamaCppBackend":
     """
-    Load a local model with the library that suits it best.
+    Load a local model with the most suitable library.
 
     Args:
         path (`str` or `Path`): a GGUF file, or a folder that transformers can load.
-        batch_size (`int`, *optional*, defaults to 8): chats at a time, with transformers.
+        batch_size (`int`, *optional*, defaults to 8): number of chats per batch, with transformers.
 
     Returns:
-        [`LlamaCppBackend`] for a GGUF file where llama-cpp-python is installed, else [`TransformersBackend`].
+        [`LlamaCppBackend`] for a GGUF file if llama-cpp-python is installed, otherwise [`TransformersBackend`].
     """
     if Path(path).suffix.lower() == ".gguf" and find_spec("llama_cpp") is not None:
         return LlamaCppBackend(path)

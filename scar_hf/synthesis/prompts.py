@@ -1,4 +1,4 @@
-"""Prompt files: prompts in several wordings, of which one is drawn by a hash of the row."""
+"""Load prompt files: a file may hold several wordings of a prompt, and a hash of the row selects one."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 class Prompt:
     """
-    A prompt file: YAML with `user`, and optionally `system`, each a text or a list of texts to draw from.
+    A prompt file: YAML with `user` and optionally `system`, each a text or a list of texts to draw from.
 
     Args:
         text (`str`): content of the file.
@@ -22,7 +22,7 @@ class Prompt:
         required (`tuple[str, ...]`): placeholders that each user prompt must contain.
 
     Raises:
-        `ValueError`: if the file is of another form, or a placeholder is missing.
+        `ValueError`: if the file has another format or lacks a placeholder.
 
     Example:
 
@@ -57,11 +57,11 @@ class Prompt:
 
     def messages(self, values: Mapping[str, str], draw: str = "") -> list[dict[str, str]]:
         """
-        Make a chat.
+        Fill in the placeholders and return the chat.
 
         Args:
             values (`Mapping[str, str]`): texts for the placeholders.
-            draw (`str`, *optional*): together with the values, determines which of several prompts is used.
+            draw (`str`, *optional*): text that, together with the values, selects one of several prompts.
 
         Returns:
             `list[dict]`: messages with `role` and `content`.
@@ -71,7 +71,7 @@ class Prompt:
             self.system[_draw(f"system\n{seed}", len(self.system))],
             self.user[_draw(f"user\n{seed}", len(self.user))],
         )
-        # One pass, so that placeholders inside inserted texts stay unchanged.
+        # Replace in one pass, so that placeholders inside inserted texts stay unchanged.
         content = _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), user)
         return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": content}]
 
@@ -88,9 +88,9 @@ def load_prompt(kind: str, path: str | Path | None, required: tuple[str, ...]) -
     Load a prompt file.
 
     Args:
-        kind (`str`): the bundled file's name without `.yaml`.
-        path (`str` or `Path`, *optional*): a file to use in its place.
-        required (`tuple[str, ...]`): placeholders that it must hold.
+        kind (`str`): name of the bundled file, without `.yaml`.
+        path (`str` or `Path`, *optional*): file to use instead.
+        required (`tuple[str, ...]`): placeholders that each user prompt must contain.
 
     Returns:
         [`Prompt`].

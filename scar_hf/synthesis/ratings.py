@@ -1,4 +1,4 @@
-"""Parse ratings from a judge's reply. Ambiguous replies give no rating."""
+"""Parse ratings from a judge's reply; ambiguous replies give no rating."""
 
 import json
 import re
@@ -41,7 +41,7 @@ class Rating:
 
     @property
     def mean(self) -> float | None:
-        """The mean of both, `None` unless both are known."""
+        """The mean of both ratings, or `None` unless both are known."""
         if self.helpfulness is None or self.correctness is None:
             return None
         return (self.helpfulness + self.correctness) / 2
@@ -52,10 +52,10 @@ def parse_rating(text: str) -> float | None:
     Parse one rating.
 
     Args:
-        text (`str`): the text in the place of a rating.
+        text (`str`): the part of a reply that should hold the rating.
 
     Returns:
-        `float`: in [0, 9]; `None` where there is no number, more than one, one on another scale, or one out of range.
+        `float`: in [0, 9]; `None` if the text has no number, several numbers, or a number out of range or on another scale.
 
     Example:
 
@@ -70,13 +70,13 @@ def parse_rating(text: str) -> float | None:
 
 def parse_ratings(text: str) -> Rating:
     """
-    Parse both ratings from a judge's reply: from a JSON object, otherwise from the text after each keyword.
+    Parse both ratings from a judge's reply, from a JSON object or otherwise from the text after each keyword.
 
     Args:
         text (`str`): the reply.
 
     Returns:
-        [`Rating`]: with `None` for what could not be read.
+        [`Rating`]: with `None` for ratings that could not be parsed.
 
     Example:
 
@@ -119,7 +119,7 @@ def _value(given: Any) -> float | None:
 
 
 def _from_labels(text: str) -> Rating:
-    """The text after each keyword, up to the other or the end; a keyword with two different ratings gives none."""
+    """Parse the text between each keyword and the next; a keyword with two different ratings gives none."""
     labels = list(_LABEL.finditer(text))
     ends = [label.start() for label in labels[1:]] + [len(text)] * bool(labels)
     found: dict[str, set[float | None]] = {aspect: set() for aspect in ASPECTS}

@@ -1,4 +1,4 @@
-"""Turn instructions with human responses into triples, with answers and rewrites by language models."""
+"""Turn instructions with human responses into triples with the answers and rewrites of language models."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ class Synthesis:
     The result of a synthesis.
 
     Args:
-        triples (`list[dict]`): rows with at least one response that passed the filters, as `load_triples` reads them.
-        rejected (`list[dict]`): responses that were left out, each with its `reason`.
-        trimmed (`int`): number of cut-off responses that were kept up to their last complete sentence.
-        counts (`dict`): by kind and model: responses kept, left out by reason, and missing.
-        passed_over (`dict[str, int]`): input rows that were not answered, by reason.
-        usage ([`Usage`]): what the run cost.
+        triples (`list[dict]`): rows with at least one response that passed the filters, in the format of `load_triples`.
+        rejected (`list[dict]`): the other responses, each with a `reason`.
+        trimmed (`int`): number of cut-off responses that were kept, trimmed to their last complete sentence.
+        counts (`dict`): by kind and model: number of responses kept, rejected for each reason, and missing.
+        passed_over (`dict[str, int]`): number of input rows that were skipped, by reason.
+        usage ([`Usage`]): the cost of the run.
     """
 
     triples: list[dict[str, Any]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Synthesis:
 
     @property
     def missing(self) -> int:
-        """Number of missing responses, because the budget was used up or requests failed."""
+        """Number of responses that are missing because the budget was exhausted or requests failed."""
         return sum(counts.get("missing", 0) for models in self.counts.values() for counts in models.values())
 
 
@@ -57,8 +57,8 @@ def load_prompts(
     Load the prompt files for the requested kinds of response.
 
     Args:
-        direct_prompt, referenced_prompt (`str` or `Path`, *optional*): files to use in place of the bundled ones.
-        kinds (`Sequence[str]`, *optional*): of `"direct"` and `"referenced"`.
+        direct_prompt, referenced_prompt (`str` or `Path`, *optional*): files to use instead of the bundled ones.
+        kinds (`Sequence[str]`, *optional*): `"direct"`, `"referenced"` or both.
 
     Returns:
         `dict[str, Prompt]`: by kind.
@@ -83,26 +83,26 @@ def synthesize_rows(
     trim: bool = False,
 ) -> Synthesis:
     """
-    Request the responses of each model to each row unless they are in the log, and filter them.
+    Request the responses of each model to each row, unless they are in the log, and filter them.
 
     Args:
         rows (`Sequence[HumanRow]`): the rows to answer.
         backends (`Sequence[Backend]`): the models.
         prompts (`Mapping[str, Prompt]`): by kind of response.
-        sampling ([`Sampling`]): how answers are sampled.
-        log ([`CompletionLog`]): where completions are kept.
+        sampling ([`Sampling`]): the sampling settings.
+        log ([`CompletionLog`]): stores the completions.
         usage ([`Usage`]): the budget.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
         trim (`bool`, *optional*, defaults to `False`):
-            Whether a response that was cut off stays, up to its last whole sentence, if that is half of it or more.
+            Whether to keep cut-off responses, trimmed to their last complete sentence, if at least half of the text remains.
 
     Returns:
         [`Synthesis`].
     """
     names = [backend.model for backend in backends]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"Expected one or more models of different names, got {names}.")
-    # Row by row, so that a run that ends early has complete triples.
+        raise ValueError(f"Expected one or more models with different names, got {names}.")
+    # Go row by row, so that a run that ends early has complete triples.
     asked = [(row, kind, backend) for row in rows for kind in prompts for backend in backends]
     requests = [(backend, _request(row, kind, backend.model, prompts[kind], sampling)) for row, kind, backend in asked]
     try:
@@ -136,23 +136,23 @@ def synthesize(
     Args:
         ds ([`~datasets.Dataset`]): instructions with human responses, in any format that `scar_select` reads.
         backends ([`Backend`] or a sequence): the models, such as an [`EndpointBackend`].
-        kinds (`Sequence[str]`, *optional*): of `"direct"` and `"referenced"`; by default both.
-        columns, turn: where instruction and response are, see [`~scar_hf.rows.pairs.PairReader`].
-        sampling ([`Sampling`], *optional*): how answers are sampled.
-        direct_prompt, referenced_prompt (`str` or `Path`, *optional*): prompt files to use in place of the bundled ones.
-        choice ([`RowChoice`], *optional*): which rows to answer, by default all.
+        kinds (`Sequence[str]`, *optional*): `"direct"`, `"referenced"` or both; by default both.
+        columns, turn: location of instruction and response; see [`~scar_hf.rows.pairs.PairReader`].
+        sampling ([`Sampling`], *optional*): the sampling settings.
+        direct_prompt, referenced_prompt (`str` or `Path`, *optional*): prompt files to use instead of the bundled ones.
+        choice ([`RowChoice`], *optional*): selects the rows to answer; by default all.
         log (`str` or `Path`, *optional*):
-            A JSON Lines file that keeps each completion as it arrives. With the same file, a call that was interrupted
-            continues, and asks for nothing twice.
+            JSON Lines file that stores each completion as it arrives. With the same file, a repeated call continues an
+            interrupted one and requests nothing twice.
         max_requests, max_tokens (`int`, *optional*): the budget of this call.
         kept (`Mapping[str, Any]`, *optional*): columns to add, such as `{"source": "dolly", "licence": "CC BY-SA 3.0"}`.
         progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar, on a terminal only.
-        trim (`bool`, *optional*, defaults to `False`): whether cut-off responses stay, up to their last whole sentence.
+        trim (`bool`, *optional*, defaults to `False`): whether to keep cut-off responses, trimmed; see [`synthesize_rows`].
 
     Returns:
-        [`~datasets.Dataset`]: `instruction`, `human`, `direct` and `referenced` (both `{model: text}`), and `source`, `domain`
-        and the like where the data has them; rows with a response that passed the filters, as
-        [`~scar_hf.training.load_triples`] reads them.
+        [`~datasets.Dataset`]: the rows with a response that passed the filters, in the format of
+        [`~scar_hf.training.load_triples`]: `instruction`, `human`, `direct` and `referenced` (both `{model: text}`), and
+        `source`, `domain`, `licence`, `license` and `category` if the data has them.
 
     Raises:
         `ValueError`: if the data has no human responses, or the models cannot be reached.
