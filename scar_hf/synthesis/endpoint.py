@@ -177,7 +177,7 @@ class EndpointBackend:
             wait = retry_after(response.headers)
             if wait is not None and wait > _LONGEST_RETRY_AFTER:
                 return BackendError(
-                    f"{self._where} asks for a retry in {wait:.0f} seconds ({said}). Run the command again then."
+                    f"{self._where} asks to come back in {wait:.0f} seconds ({said}). Run the command again then."
                 )
             return _RetryableError(f"answered {said}", retry_after=wait)
         return CompletionError(f"{self._where} did not take the request ({said}).")
