@@ -1,4 +1,4 @@
-"""Triples -> a ranker: data, augmentation, trainer and evaluation. The losses are in the model."""
+"""Train a ranker on triples: data, augmentation, trainer and evaluation; the losses are part of the model."""
 
 from .evaluation import evaluate_ranker
 from .trainer import ScarTrainer, ScarTrainingArguments

@@ -1,4 +1,4 @@
-"""Light augmentation against shortcuts: at random, superficial signs of an LLM are removed from all responses of a row."""
+"""Augment against shortcuts: randomly remove superficial signs of an LLM from all responses of a row."""
 
 import random
 import re
@@ -18,14 +18,14 @@ _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")
 
 def strip_markdown(text: str) -> str:
     """
-    Take Markdown's marks away and leave the words and the line breaks.
+    Remove Markdown markup, but keep the words and line breaks.
 
     Args:
         text (`str`): a response.
 
     Returns:
-        `str`: without fences, heading and list markers, rules, emphasis and backticks; the text itself if nothing
-        else is left.
+        `str`: the text without fences, heading and list markers, rules, emphasis and backticks; unchanged if nothing would
+        be left.
     """
     plain = _FENCE.sub("", text)
     for pattern in (_RULE, _HEADING):
@@ -38,13 +38,13 @@ def strip_markdown(text: str) -> str:
 
 def strip_comments(code: str) -> str:
     """
-    Remove comments and docstrings from code in the syntax of Python or C.
+    Remove comments and docstrings in the syntax of Python or C from code.
 
     Args:
         code (`str`): a program or part of one.
 
     Returns:
-        `str`: with the same line breaks and indentation; the code itself if nothing else is left.
+        `str`: the code with indentation kept and runs of blank lines collapsed; unchanged if nothing would be left.
     """
     plain = _DOCSTRING.sub("", code)
     plain = _BLOCK_COMMENT.sub("", plain)
@@ -55,14 +55,14 @@ def strip_comments(code: str) -> str:
 
 def cut_to(text: str, characters: int) -> str:
     """
-    Cut a text at the last line break or space before a length.
+    Cut a text to a maximum length, at the last line break or space if it is in the second half.
 
     Args:
         text (`str`): a response.
-        characters (`int`): the length, at least 1.
+        characters (`int`): maximum length, at least 1.
 
     Returns:
-        `str`: at most that long; the first word is never removed completely.
+        `str`: the shortened text, never empty.
     """
     if len(text) <= characters:
         return text
@@ -80,7 +80,7 @@ class Augmentation:
         strip_markdown (`float`): probability of [`strip_markdown`], in prose.
         strip_comments (`float`): probability of [`strip_comments`], in the domain `code`.
         equal_length (`float`): probability that all responses are cut to about the length of the shortest.
-        window (`float`): probability that all responses are cut to one random length, so that short beginnings count.
+        window (`float`): probability that all responses are cut to one random length, to train on short beginnings.
     """
 
     strip_markdown: float = 0.0
@@ -89,7 +89,7 @@ class Augmentation:
     window: float = 0.0
 
     def __call__(self, texts: dict[str, str], domain: str, rng: random.Random) -> dict[str, str]:
-        """Return the texts of a triple, some of them changed at random."""
+        """Return the texts of a triple, changed at random."""
         if domain == "code":
             if rng.random() < self.strip_comments:
                 texts = {member: strip_comments(text) for member, text in texts.items()}

@@ -1,4 +1,4 @@
-"""The comparisons of an evaluation: pairs of responses, the one that should score higher first."""
+"""Build the comparisons of an evaluation: pairs of responses, with the one that should score higher first."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,8 @@ from .negatives import HELD_OUT_REFUSALS, truncated
 from .triples import Triple
 
 ORDERINGS = (("direct", "human"), ("direct", "referenced"), ("referenced", "human"))
-_MATCHED = 0.75  # "within 25 %": the shorter has at least this share of the longer one's words
-_READ_WORDS = 250  # texts are cut off within these first words, because a ranker may not read the end
+_MATCHED = 0.75  # "within 25 %": minimum ratio of the shorter to the longer length in words
+_READ_WORDS = 250  # truncate within these first words, because a ranker may not read further
 
 
 class Comparisons:
@@ -48,7 +48,7 @@ class Comparisons:
         return np.array([len(text.split()) for _, text in self._keys], dtype=np.int64)
 
     def members(self, *kinds: str) -> np.ndarray:
-        """The positions of all responses of some kinds, of shape `(k,)`."""
+        """Return the positions of all responses of the given kinds, of shape `(k,)`."""
         found = [
             self._keys[row, text]
             for row, triple in enumerate(self.triples)
@@ -58,7 +58,7 @@ class Comparisons:
         return np.array(found, dtype=np.int64)
 
     def score(self, scorer: Any, progress: bool = False) -> np.ndarray:
-        """Score all texts in one call; equal texts, and rows with texts of similar lengths, are scored together."""
+        """Score all texts in one call: each distinct text once, ordered by source and length; return shape `(n,)`."""
         place = {row: i for i, row in enumerate(sorted(range(len(self.triples)), key=self._likeness))}
         keys = sorted(self._keys, key=lambda key: place[key[0]])
         pairs = [(self.triples[row].instruction, text) for row, text in keys]
@@ -107,7 +107,7 @@ class Comparisons:
                 self._add("truncated_below", row, text, beginning)
 
     def _add_mismatches(self) -> None:
-        """Compare the right response with one to another instruction of the source, the nearest in length within 25 %."""
+        """Compare each response with the one nearest in length to another instruction of its source, if within 25 %."""
         by_source: dict[str, list[int]] = defaultdict(list)
         for row, triple in enumerate(self.triples):
             by_source[triple.source].append(row)
@@ -128,18 +128,18 @@ _SIDES = {"human": ("human",), "llm": ("direct", "referenced")}
 
 
 def same_instruction(text: str) -> str:
-    """The key of an instruction: its words in lower case."""
+    """Return the key of an instruction: its words in lower case."""
     return " ".join(text.lower().split())
 
 
 def _one_of(triple: Triple, kinds: Sequence[str], row: int) -> str | None:
-    """One response of the given kinds; if there are several, rows take turns."""
+    """Return one response of the given kinds, selected by row number if there are several."""
     texts = [text for kind in kinds for text in triple.responses.get(kind, ())]
     return texts[row % len(texts)] if texts else None
 
 
 def _outward(pool: list[tuple[int, int, str]], start: int) -> Iterator[tuple[int, int, str]]:
-    """The other entries of a sorted list, nearest in length first."""
+    """Yield the other entries of a sorted list, nearest in length first."""
     length, low, high = pool[start][0], start - 1, start + 1
     while low >= 0 or high < len(pool):
         if high >= len(pool) or (low >= 0 and length - pool[low][0] <= pool[high][0] - length):

@@ -42,11 +42,11 @@ class Evaluation:
 
     Args:
         groups (`dict[tuple[str, str], dict[str, Measure]]`):
-            The measures by `(kind, name)`: `("all", "")`, `("mean", "")`, the mean over sources, `("source", NAME)` and
+            The measures by `(kind, name)`: `("all", "")`, `("mean", "")` for the mean over sources, `("source", NAME)` and
             `("domain", NAME)`.
-        instructions (`dict[tuple[str, str], int]`): distinct instructions of each group.
+        instructions (`dict[tuple[str, str], int]`): number of distinct instructions in each group.
         refusals (`dict[str, list[tuple[str, float]]]`):
-            For `"human"` and `"llm"` how often each stock refusal scored below the answer, the worst first.
+            For `"human"` and `"llm"`, how often each stock refusal scored below the response, worst first.
     """
 
     groups: Mapping[tuple[str, str], Mapping[str, Measure]]
@@ -54,7 +54,7 @@ class Evaluation:
     refusals: Mapping[str, list[tuple[str, float]]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the measurements in the JSON-compatible form described at [`evaluate_ranker`]."""
+        """Return the measurements in the JSON-compatible form of [`evaluate_ranker`]."""
         shares: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
         intervals: dict[str, Any] = {"all": {}, "source": {}, "domain": {}, "mean": {}}
         counts: dict[str, Any] = {"all": {}, "source": {}, "domain": {}}
@@ -79,33 +79,35 @@ def evaluate_ranker(
     scorer: ScarScorer, triples: Sequence[Triple], progress: bool = False, samples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """
-    Measure a ranker on rows that it was not trained on.
+    Evaluate a ranker on rows that it was not trained on.
 
     Args:
         scorer ([`ScarScorer`]): the ranker.
-        triples (`Sequence[Triple]`): the rows; all texts of a kind count.
+        triples (`Sequence[Triple]`): the rows; all texts of each kind are compared.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
-        samples (`int`, *optional*, defaults to 1000): draws of the bootstrap over instructions.
+        samples (`int`, *optional*, defaults to 1000): number of bootstrap samples of the instructions.
         seed (`int`, *optional*, defaults to 0): seed of the bootstrap.
 
     Returns:
-        `dict`: `all`, `source` and `domain`, the last two by name, and `mean`, the mean over sources. Each has shares in
-        [0, 1], higher is better, ties counting half; a share without a comparison is left out:
+        `dict`: `all`, `source` and `domain` (both by name) and `mean` (over sources). Each holds shares in [0, 1]; higher is
+        better, ties count half, and shares without a comparison are left out:
 
         - `direct_human`, `direct_referenced`, `referenced_human`: how often the first scores above the second;
-          `llm_human`: any LLM response above the human one; `complete`: rows with all three kinds in full order;
-        - `length_matched`: `llm_human` where lengths in words are within 25 %; `markdown_stripped`, `comments_stripped`:
-          `llm_human` with both sides stripped, the latter for the domain `code`; `longer_wins`: what a rule that prefers
-          the longer response would reach;
-        - `cross_instruction`: the AUC of LLM responses against human responses to *other* instructions, as selection
-          compares them; `cross_instruction_direct`: of direct ones; `cross_instruction_longer`: of the rule;
-        - `refusal_below_human`, `refusal_below_llm`: stock refusals, never trained on, below the response;
-          `right_question_human`, `right_question_llm`: the response above an equally long one to another instruction of the
-          source; `truncated_below`: a response above a truncated copy of itself.
+          `llm_human`: how often an LLM response scores above a human one; `complete`: how often all three kinds are in
+          order, over rows that have them;
+        - `length_matched`: `llm_human` for lengths in words within 25 %; `markdown_stripped`, `comments_stripped`:
+          `llm_human` with both sides stripped, the latter in the domain `code`; `longer_wins`: `llm_human` of a rule that
+          prefers the longer response;
+        - `cross_instruction`: AUC of LLM responses against human responses to *other* instructions, the comparison that
+          selection makes; `cross_instruction_direct`: the same for direct responses; `cross_instruction_longer`: the same
+          for the rule;
+        - `refusal_below_human`, `refusal_below_llm`: how often stock refusals that are never trained on score below the
+          response; `right_question_human`, `right_question_llm`: how often a response scores above one of similar length
+          to another instruction of the source; `truncated_below`: how often a response scores above a truncated copy.
 
-        `pairs` and `length_matched_pairs` are the pairs of `llm_human` and `length_matched`. `intervals` has the 95 %
-        intervals and `counts` the comparisons, in the same form; `refusals` the share of each text, the worst first;
-        `macro` is the mean of `llm_human` over sources.
+        `pairs` and `length_matched_pairs` are the numbers of pairs of `llm_human` and `length_matched`. `intervals` and
+        `counts` hold the 95 % intervals and the numbers of comparisons in the same form. `refusals` holds the share of each
+        refusal, worst first. `macro` is the mean of `llm_human` over sources.
     """
     return evaluate(scorer, triples, progress, samples, seed).to_dict()
 
@@ -113,7 +115,7 @@ def evaluate_ranker(
 def evaluate(
     scorer: ScarScorer, triples: Sequence[Triple], progress: bool = False, samples: int = 1000, seed: int = 0
 ) -> Evaluation:
-    """Measure a ranker like [`evaluate_ranker`], and keep the bootstrap draws for comparing rankers."""
+    """Evaluate a ranker like [`evaluate_ranker`], and keep the bootstrap draws to compare rankers."""
     if not triples:
         raise ValueError("There are no rows to evaluate on.")
     if samples < 2:
@@ -142,14 +144,14 @@ def evaluate(
 
 
 def _instructions(triples: Sequence[Triple]) -> tuple[np.ndarray, list[tuple[str, str, str]]]:
-    """The instruction of each row as a number, and the source, domain and text of each."""
+    """Return the number of each row's instruction, and the source, domain and text of each instruction."""
     units: dict[tuple[str, str, str], int] = {}
     of = [units.setdefault((t.source, t.domain, same_instruction(t.instruction)), len(units)) for t in triples]
     return np.array(of, dtype=np.int64), list(units)
 
 
 def _groups(units: list[tuple[str, str, str]]) -> dict[tuple[str, str], np.ndarray]:
-    """The instructions in each group."""
+    """Return a mask of the instructions in each group."""
     sources, domains = ([unit[i] for unit in units] for i in (0, 1))
     groups = {("all", ""): np.ones(len(units), dtype=bool)}
     for kind, names in (("source", sources), ("domain", domains)):
@@ -158,7 +160,7 @@ def _groups(units: list[tuple[str, str, str]]) -> dict[tuple[str, str], np.ndarr
 
 
 def _outcomes(comparisons: Comparisons, scores: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each metric the rows of its comparisons and their outcomes: 1, 0.5 for a tie, 0."""
+    """Return the rows and outcomes (1, 0 or 0.5 for a tie) of the comparisons of each metric."""
     found = {
         metric: (pairs[:, 0], 0.5 + 0.5 * np.sign(scores[pairs[:, 1]] - scores[pairs[:, 2]]))
         for metric, pairs in comparisons.pairs.items()
@@ -178,7 +180,7 @@ def _outcomes(comparisons: Comparisons, scores: np.ndarray) -> dict[str, tuple[n
 
 
 def _across(comparisons: Comparisons, scores: np.ndarray, unit_of: np.ndarray, inside: np.ndarray) -> dict[str, Statistic]:
-    """The AUCs across instructions of a group."""
+    """Compute the AUCs across the instructions of a group."""
     rows, words = comparisons.rows, comparisons.words.astype(float)
     humans = comparisons.members("human")
     humans = humans[inside[unit_of[rows[humans]]]]
@@ -204,7 +206,7 @@ def _means(sources: list[dict[str, Measure]]) -> dict[str, Measure]:
 
 
 def _refusals(comparisons: Comparisons, scores: np.ndarray) -> dict[str, list[tuple[str, float]]]:
-    """How often each stock refusal ranks below the responses, worst first."""
+    """Compute how often each stock refusal scores below the responses, worst first."""
     found = {}
     for side, texts in comparisons.refusal_of.items():
         pairs, which = comparisons.pairs[f"refusal_below_{side}"], np.array(texts)

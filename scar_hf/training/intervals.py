@@ -1,4 +1,4 @@
-"""95 % intervals by the bootstrap over instructions: all answers to one instruction are drawn together."""
+"""Compute 95 % bootstrap intervals over instructions: all responses to one instruction are drawn together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import numpy as np
 from ..style.bootstrap import interval
 
 Key = TypeVar("Key")
-_Z2 = 1.959964**2  # of a 95 % interval
+_Z2 = 1.959964**2  # for a 95 % interval
 _BLOCK = 2**22  # weights held in memory at a time
 
 
@@ -39,9 +39,9 @@ class Instructions:
 
     Args:
         sources (`np.ndarray` of shape `(n,)`): the source of each instruction, as a number.
-        samples (`int`): draws of the bootstrap.
-        seed (`int`): of the draws. The same instructions and seed give the same draws, so that rankers can be compared
-            draw by draw.
+        samples (`int`): number of bootstrap draws.
+        seed (`int`): seed of the draws. The same instructions and seed give the same draws, so rankers can be compared draw
+            by draw.
     """
 
     sources: np.ndarray
@@ -49,7 +49,7 @@ class Instructions:
     seed: int
 
     def weights(self) -> Iterator[np.ndarray]:
-        """How often each instruction is drawn, in blocks of shape `(b, n)`."""
+        """Yield how often each instruction is drawn, in blocks of shape `(b, n)`."""
         rng = np.random.default_rng(self.seed)
         n = len(self.sources)
         members = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
@@ -64,7 +64,7 @@ class Instructions:
 
 
 class Statistic(Protocol):
-    """A measure that can be computed with weights for the instructions."""
+    """A measure that can be computed for weighted instructions."""
 
     count: int
     units: int
@@ -91,7 +91,7 @@ class Share:
         self._counts = np.bincount(position, minlength=self.units).astype(float)
 
     def values(self, weights: np.ndarray) -> np.ndarray:
-        """Return the statistic for each row of weights of the instructions."""
+        """Return the statistic for each of b weightings `(b, n)` of the instructions."""
         chosen = weights[:, self._units]
         return _ratio(chosen @ self._sums, chosen @ self._counts)
 
@@ -101,7 +101,7 @@ class CrossAuc:
     How often a positive scores above a negative of *another* instruction, ties counting half.
 
     Args:
-        positive_units, negative_units (`np.ndarray` of shapes `(p,)`, `(q,)`): the instruction of each.
+        positive_units, negative_units (`np.ndarray` of shapes `(p,)`, `(q,)`): the instruction of each response.
         positives, negatives (`np.ndarray` of shapes `(p,)`, `(q,)`): their scores.
     """
 
@@ -125,7 +125,7 @@ class CrossAuc:
         self.units = len(np.union1d(positive_units, negative_units))
 
     def values(self, weights: np.ndarray) -> np.ndarray:
-        """Return the statistic for each row of weights of the instructions."""
+        """Return the statistic for each of b weightings `(b, n)` of the instructions."""
         positive = weights[:, self._positive_units]
         negative = np.cumsum(weights[:, self._negative_units], axis=1)
         negative = np.concatenate([np.zeros((len(weights), 1)), negative], axis=1)
@@ -141,10 +141,10 @@ def measure(statistics: Mapping[Key, Statistic], instructions: Instructions) -> 
 
     Args:
         statistics (`Mapping[Key, Statistic]`): the statistics by any key.
-        instructions ([`Instructions`]): what is resampled.
+        instructions ([`Instructions`]): the instructions to resample.
 
     Returns:
-        `dict[Key, Measure]`: by the same keys; those without a comparison are left out.
+        `dict[Key, Measure]`: measures by the same keys; statistics without a comparison are left out.
     """
     known = {key: statistic for key, statistic in statistics.items() if statistic.count}
     draws: dict[Key, list[np.ndarray]] = {key: [] for key in known}
@@ -171,7 +171,7 @@ def mean_measure(measures: Sequence[Measure]) -> Measure:
 
 
 def difference(ours: Measure, theirs: Measure) -> tuple[float, float, float]:
-    """Subtract a measure of another ranker on the same rows: the difference and its 95 % interval."""
+    """Return the difference to the measure of another ranker on the same rows, and its 95 % interval."""
     return (ours.value - theirs.value, *interval(ours.draws - theirs.draws))
 
 

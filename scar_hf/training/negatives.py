@@ -1,11 +1,11 @@
-"""Negatives for training: refusals, empty phrases, answers to other questions, truncated and looping texts."""
+"""Draw negatives for training: refusals, empty phrases, answers to other questions, truncated and looping texts."""
 
 import random
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-# Our own wordings of phrases that chat models use. TOPIC is replaced by words of the instruction.
+# Phrases in the style of chat models, in our wording. TOPIC is replaced by words of the instruction.
 TRAINING_REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I'm sorry, I can't assist with that request.",
@@ -71,7 +71,7 @@ TRAINING_REFUSALS = (
     "While I understand that you are curious about TOPIC, I am not able to share details. Thank you for understanding.",
     "I appreciate your interest in TOPIC, but I have to be careful here, so I would suggest asking somebody else.",
 )
-# Not used in training: `scar-hf evaluate` measures with these.
+# Never used in training; `scar-hf evaluate` tests with these.
 HELD_OUT_REFUSALS = (
     "I cannot help with that.",
     "I'm sorry, but as an AI language model, I am not able to answer this question.",
@@ -91,10 +91,10 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 class Negatives:
     """
-    Draws a negative for some of the rows of a training set: a response that must rank below all others of its row.
+    Draws negatives for some rows of a training set: responses that must rank below all others of their row.
 
     Args:
-        shares (`Mapping[str, float]`): the share of rows that get a negative of each kind; they sum to at most 1.
+        shares (`Mapping[str, float]`): share of rows that get a negative of each kind; the shares sum to at most 1.
             `"mismatch"`: a response of about the same length to another instruction of the same source; `"refusal"`: a
             refusal or an empty phrase; `"truncated"`: a truncated response of the row; `"echo"`: the instruction itself;
             `"loop"`: the first sentence of a response of the row, repeated.
@@ -103,7 +103,7 @@ class Negatives:
         responses (`Sequence[Sequence[str]]`): all responses of each row.
 
     Raises:
-        `ValueError`: if a kind is unknown, or a share is not in [0, 1] or their sum is not.
+        `ValueError`: if a kind is unknown, or a share or the sum of shares is not in [0, 1].
     """
 
     def __init__(
@@ -128,15 +128,15 @@ class Negatives:
 
     def draw(self, row: int, rng: random.Random, always: bool = False) -> str | None:
         """
-        Draw a negative.
+        Draw a negative for a row.
 
         Args:
-            row (`int`): the row's position.
-            rng (`random.Random`): the source of randomness.
+            row (`int`): position of the row.
+            rng (`random.Random`): random number generator.
             always (`bool`, *optional*, defaults to `False`): whether the row always gets a negative.
 
         Returns:
-            `str`: the text, or `None` where the row gets none.
+            `str`: the text, or `None` if the row gets no negative.
         """
         kinds, shares = list(self.shares), list(self.shares.values())
         if not any(shares):
@@ -146,7 +146,7 @@ class Negatives:
         kind = rng.choices(kinds, shares)[0]
         if not kind:
             return None
-        # Fall back to a refusal if a kind is impossible for this row, such as cutting off a text of one word.
+        # Fall back to a refusal if a kind is impossible for this row, such as truncating a text of one word.
         return self._made(kind, row, rng) or refusal(rng.choice(TRAINING_REFUSALS), self.instructions[row], rng)
 
     def _made(self, kind: str, row: int, rng: random.Random) -> str | None:
@@ -160,7 +160,7 @@ class Negatives:
         return loop(text, rng) if kind == "loop" else None
 
     def _mismatch(self, row: int, text: str, rng: random.Random) -> str | None:
-        """A response to another instruction of the source, the nearest in length among a few drawn."""
+        """Return a response to another instruction of the source, the nearest in length of up to 12 drawn."""
         rows = self._rows_of[self.sources[row]]
         others = [i for i in rng.choices(rows, k=12) if self.instructions[i] != self.instructions[row]]
         texts = [rng.choice(self.responses[i]) for i in others]
@@ -169,7 +169,7 @@ class Negatives:
 
 
 def refusal(template: str, instruction: str, rng: random.Random) -> str:
-    """Fill TOPIC of a template with a few words of the instruction."""
+    """Replace TOPIC in a template by a few words of the instruction."""
     if "TOPIC" not in template:
         return template
     words = instruction.split()
@@ -179,7 +179,7 @@ def refusal(template: str, instruction: str, rng: random.Random) -> str:
 
 
 def truncated(text: str, rng: random.Random) -> str | None:
-    """Cut a text off in the middle of a sentence; `None` if it is too short."""
+    """Cut off a text in the middle of a sentence; return `None` if it is too short."""
     words = list(re.finditer(r"\S+", text))
     if len(words) < 12:
         return None
@@ -190,7 +190,7 @@ def truncated(text: str, rng: random.Random) -> str | None:
 
 
 def echo(instruction: str, rng: random.Random) -> str | None:
-    """Repeat the instruction instead of answering it."""
+    """Return the instruction, perhaps with a few words around it; `None` if it has fewer than two words."""
     instruction = instruction.strip()
     if len(_WORD.findall(instruction)) < 2:
         return None
@@ -200,7 +200,7 @@ def echo(instruction: str, rng: random.Random) -> str | None:
 
 
 def loop(text: str, rng: random.Random) -> str | None:
-    """Repeat one sentence of a text up to about the length of the text; `None` if it has only one sentence."""
+    """Repeat a sentence of a text to about the length of the text; return `None` if it has fewer than two sentences."""
     sentences = [sentence for sentence in _SENTENCE.split(text) if len(sentence.split()) >= 4]
     if len(sentences) < 2:
         return None

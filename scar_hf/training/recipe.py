@@ -1,4 +1,4 @@
-"""A recipe (YAML file or command line) -> a trained, evaluated, calibrated ranker in a folder."""
+"""Train, evaluate, calibrate and save a ranker according to a recipe from a YAML file or the command line."""
 
 import json
 import logging
@@ -27,9 +27,9 @@ from .triples import MEMBERS, Triple, TripleDataset, load_triples, split_by_prom
 
 logger = logging.getLogger(__name__)
 
-# Enough for thresholds of 0.1 %, and takes minutes on a CPU.
+# Enough for thresholds of 0.1 %; scoring them takes minutes on a CPU.
 _CALIBRATION_ROWS = 10_000
-# Options that the config names otherwise, or that only this machine knows.
+# Options that the config stores under other names, or that only make sense on this machine.
 _UNPUBLISHED = ("encoder", "encoder_name", "data_dir")
 _FORM = ("use_pooler", "pooling", "surprisal_features")
 _MODEL_SETTINGS = (*("max_length", "alpha", "triplet_margin", "triplet_weight", "cross_instruction_weight", "sigma"), *_FORM)
@@ -38,36 +38,36 @@ _MODEL_SETTINGS = (*("max_length", "alpha", "triplet_margin", "triplet_weight", 
 @dataclass
 class RecipeArguments:
     """
-    Settings of a ranker's training, in addition to [`ScarTrainingArguments`].
+    Settings for training a ranker, in addition to [`ScarTrainingArguments`].
 
     Args:
-        encoder (`str`): folder or Hub id of the pretrained encoder, or of a ranker (`"scar-ranker"` for the bundled one)
-            whose training is continued. A ranker keeps its pooling and its heads.
-        trust_remote_code (`bool`, *optional*, defaults to `False`): whether code in the encoder's repository may run.
-        encoder_name (`str`, *optional*): name of the encoder in the ranker's config, if `encoder` is a folder.
-        train_files (`list[str]`): files of triples, as [`load_triples`] reads them.
-        data_dir (`str`, *optional*, defaults to `"."`): folder that file names are looked up in first.
+        encoder (`str`): folder or Hub id of a pretrained encoder, or of a ranker to continue training (`"scar-ranker"` for
+            the bundled one). A ranker keeps its pooling and its heads.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): whether to run code from the encoder's repository.
+        encoder_name (`str`, *optional*): name of the encoder to store in the ranker's config, if `encoder` is a folder.
+        train_files (`list[str]`): files of triples in a format of [`load_triples`].
+        data_dir (`str`, *optional*, defaults to `"."`): folder in which file names are looked up first.
         split (`list[float]`, *optional*, defaults to the paper's .8, .1, .1): shares of the instructions for training,
-            validation (early stopping, choice of settings) and test (the metrics stored with the ranker).
+            validation (early stopping, choice of settings) and test (metrics stored with the ranker).
         split_seed (`int`): seed of the split.
-        held_out_sources (`list[str]`): sources that are excluded from training and used for evaluation only.
-        excluded_files (`list[str]`): instruction sets whose instructions are excluded from training, for later tests.
-        rows_per_source (`dict[str, int]`): rows per epoch from a source; others contribute all their rows. A source with
-            0 rows is left out.
+        held_out_sources (`list[str]`): sources used for evaluation only.
+        excluded_files (`list[str]`): instruction sets reserved for later tests; their instructions are not trained on.
+        rows_per_source (`dict[str, int]`): number of rows per epoch from a source, 0 to leave it out; sources not named
+            contribute all their rows.
         max_eval_rows (`int`): maximum number of rows per source for evaluation.
-        instruction_files (`list[str]`): instruction sets whose responses are trained to rank above negatives, and nothing
-            else; the source of their rows is the file's name without its ending.
-        negatives (`dict[str, float]`): the share of rows that get a negative of each kind, as
-            [`~scar_hf.training.negatives.Negatives`] takes them.
+        instruction_files (`list[str]`): instruction sets whose responses are only trained to rank above negatives; the
+            source of their rows is the file name without its extension.
+        negatives (`dict[str, float]`): share of rows that get a negative of each kind; see
+            [`~scar_hf.training.negatives.Negatives`].
         strip_markdown, strip_comments, equal_length, window (`float`): probabilities of [`Augmentation`].
-        early_stopping_patience (`int`, *optional*): evaluations without improvement after which training stops.
-        dropout (`float`, *optional*): of the encoder's dropout layers in training; by default as the encoder's config
-            says. At 0 a CPU trains three times faster than at 0.1.
-        max_length (`int`): tokens that the ranker reads, stored in its config.
-        use_pooler, pooling, surprisal_features, alpha, triplet_margin, triplet_weight, cross_instruction_weight, sigma: as in
+        early_stopping_patience (`int`, *optional*): stop training after this many evaluations without improvement.
+        dropout (`float`, *optional*): dropout probability of the encoder in training; by default that of the encoder's
+            config. On a CPU, training with 0 is three times as fast as with 0.1.
+        max_length (`int`): maximum number of tokens that the ranker reads, stored in its config.
+        use_pooler, pooling, surprisal_features, alpha, triplet_margin, triplet_weight, cross_instruction_weight, sigma: see
             [`ScarConfig`].
-        calibration_files (`list[str]`): instruction sets whose responses join the training sources' LLM answers in the
-            calibration set; without any the ranker has no calibration.
+        calibration_files (`list[str]`): instruction sets whose responses form the calibration set, together with LLM
+            responses of the training data; if empty, the ranker has no calibration.
     """
 
     encoder: str = field(metadata={"help": "folder or Hub id of an encoder, or of a ranker to continue from"})
@@ -105,15 +105,15 @@ class RecipeArguments:
 
 def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[str, Any]:
     """
-    Train a ranker and save it, with its calibration and provenance in the config, to `args.output_dir`.
+    Train a ranker and save it to `args.output_dir`, with its calibration and provenance in the config.
 
     Args:
         recipe ([`RecipeArguments`]): the data and the ranker's settings.
-        args ([`ScarTrainingArguments`]): the optimisation.
+        args ([`ScarTrainingArguments`]): the training arguments.
 
     Returns:
-        `dict`: the metrics by split: `test`, and `held_out` where sources are; as [`evaluate_ranker`] gives them. They
-        are also written to `metrics.json`.
+        `dict`: the metrics of [`evaluate_ranker`] on `test` and, if sources are held out, on `held_out`. They are also
+        written to `metrics.json`.
     """
     set_seed(args.seed)
     data_dir, excluded = Path(recipe.data_dir), _excluded(recipe)
@@ -156,7 +156,7 @@ def read_parts(recipe: RecipeArguments) -> dict[str, list[Triple]]:
         recipe ([`RecipeArguments`]): the data.
 
     Returns:
-        `dict[str, list[Triple]]`: `train`, `validation`, `test`, and `held_out`, the sources kept from training whole.
+        `dict[str, list[Triple]]`: `train`, `validation`, `test`, and `held_out` with all rows of the held-out sources.
     """
     excluded = _excluded(recipe)
     files = [_found(Path(recipe.data_dir), name) for name in recipe.train_files]
@@ -171,16 +171,16 @@ def read_parts(recipe: RecipeArguments) -> dict[str, list[Triple]]:
 
 
 def _excluded(recipe: RecipeArguments) -> set[str]:
-    """The instructions that are excluded from training."""
+    """Return the instructions that are excluded from training."""
     return {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
 
 
 def _finish(
     recipe: RecipeArguments, args: ScarTrainingArguments, parts: Mapping[str, list[Triple]], train: list[Triple]
 ) -> dict[str, Any]:
-    """Measure and calibrate the ranker as it was stored, in half precision, and note both in its config."""
+    """Evaluate and calibrate the ranker as stored, in half precision, and write both to its config."""
     folder = Path(args.output_dir)
-    # Same precision as in training: the error of bfloat16 is below the sampling error of these measures.
+    # Use the precision of training: the error of bfloat16 is below the sampling error of these metrics.
     scorer = ScarScorer.from_pretrained(str(folder), dtype="bfloat16" if args.bf16 else "float32")
     metrics = {
         name: evaluate_ranker(scorer, _at_most(rows, recipe.max_eval_rows), progress=True)
@@ -207,7 +207,7 @@ def _finish(
 
 
 def _load(recipe: RecipeArguments, args: ScarTrainingArguments) -> tuple[PreTrainedTokenizerBase, ScarModel]:
-    """Load the tokenizer, and the encoder with new heads."""
+    """Load the tokenizer, and a ranker or an encoder with new heads."""
     settings = {name: getattr(recipe, name) for name in _MODEL_SETTINGS}
     config, path = ScarConfig(**settings), resolve_checkpoint(recipe.encoder)
     try:
@@ -230,12 +230,12 @@ def _load(recipe: RecipeArguments, args: ScarTrainingArguments) -> tuple[PreTrai
 def _new_ranker(
     recipe: RecipeArguments, args: ScarTrainingArguments, config: ScarConfig, settings: dict[str, Any]
 ) -> ScarModel:
-    # On a CPU the backward pass of PyTorch's fused attention is the slower one in bfloat16 (3.4 against 2.4 s for 24 texts).
+    # In bfloat16 on a CPU, the backward pass of fused attention is slower than eager attention (3.4 vs 2.4 s for 24 texts).
     options: dict[str, Any] = {"attn_implementation": "eager"} if args.use_cpu and args.bf16 else {}
     start = resolve_checkpoint(recipe.encoder)
     options["trust_remote_code"] = recipe.trust_remote_code
     if AutoConfig.from_pretrained(start, trust_remote_code=recipe.trust_remote_code).model_type == ScarConfig.model_type:
-        # Stored in half precision; optimisers need float32.
+        # Rankers are stored in half precision, but optimisers need float32.
         model = load_ranker(start, attn_implementation=options.get("attn_implementation"))
         for name in settings.keys() - set(_FORM):
             setattr(model.config, name, settings[name])
@@ -249,23 +249,23 @@ def _new_ranker(
 
 
 def _rows_per_source(recipe: RecipeArguments) -> dict[str, int]:
-    """The quotas without those of held-out sources."""
+    """Return the quotas, without those of held-out sources."""
     return {name: int(count) for name, count in _mapping(recipe.rows_per_source).items() if name not in recipe.held_out_sources}
 
 
 def _mapping(option: dict[str, Any] | str | None) -> dict[str, Any]:
-    """An option that is a mapping in YAML and JSON on the command line."""
+    """Return an option that is a mapping in YAML and JSON on the command line (`dict`)."""
     return json.loads(option) if isinstance(option, str) else option or {}
 
 
 def _found(data_dir: Path, name: str) -> Path:
-    """The path of a file in the data folder or, if it is not there, the path as given."""
+    """Return the path of a file in the data folder, or the path as given if only that exists."""
     file = data_dir / name
     return Path(name) if not file.exists() and Path(name).exists() else file
 
 
 def _human_rows(file: Path) -> list[Triple]:
-    """The rows of an instruction set that can be scored, each with its response as the human one."""
+    """Return the readable rows of an instruction set, with their responses as human ones."""
     rows = PairReader().read(read_dataset(file)[:])
     return [
         Triple(row.instruction, {"human": [row.response]}, source=file.stem, domain="open")
@@ -275,7 +275,7 @@ def _human_rows(file: Path) -> list[Triple]:
 
 
 def _at_most(triples: list[Triple], rows: int) -> list[Triple]:
-    """The first rows of each source."""
+    """Return the first rows of each source."""
     seen: dict[str, int] = {}
     kept = []
     for triple in triples:
@@ -286,7 +286,7 @@ def _at_most(triples: list[Triple], rows: int) -> list[Triple]:
 
 
 def _calibration_set(recipe: RecipeArguments, train: list[Triple]) -> tuple[list[str], list[str], str]:
-    """Responses of the instruction sets and one LLM response of each training row; a random sample if there are many."""
+    """Return pairs of the instruction sets and an LLM response per training row, at most 10,000, and their description."""
     instructions, responses = [], []
     for name in recipe.calibration_files:
         usable = [row for row in PairReader().read(read_dataset(_found(Path(recipe.data_dir), name))[:]) if row.problem is None]

@@ -1,4 +1,4 @@
-"""A trained ranker -> the folder that users load."""
+"""Save a trained ranker to a folder that users can load."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,7 +17,7 @@ _QUANTILES = 1001
 
 def calibration(scorer: ScarScorer, instructions: Sequence[str], responses: Sequence[str], data: str) -> dict:
     """
-    Describe the distribution of a ranker's scores over a reference set, for `ScarConfig.calibration`.
+    Compute the distribution of a ranker's scores over a reference set, for `ScarConfig.calibration`.
 
     Args:
         scorer ([`ScarScorer`]): the ranker.
@@ -36,12 +36,11 @@ def save_ranker(
     model: ScarModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.float16
 ) -> None:
     """
-    Save a ranker with its tokenizer. The weights are stored in `dtype`; the config asks for float32, so that they are
-    computed in single precision unless the user says otherwise, and holds the
-    probe by which damage is known.
+    Save a ranker with its tokenizer. The weights are stored in `dtype`, but the config requests float32, so that the ranker
+    runs in single precision by default. The config also holds a probe that detects damaged weights.
 
     Args:
-        model ([`ScarModel`]): the ranker; left as it is.
+        model ([`ScarModel`]): the ranker; not modified.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): its tokenizer.
         folder (`str` or `Path`): output folder; created if it does not exist.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float16`): precision of the stored weights.
@@ -52,6 +51,6 @@ def save_ranker(
     tokenizer.save_pretrained(folder)
     config = ScarConfig.from_pretrained(folder)
     config.dtype = config.encoder_config.dtype = torch.float32
-    config.encoder_config._name_or_path = ""  # a path of the machine that trained it tells nobody anything
+    config.encoder_config._name_or_path = ""  # a path on the training machine is of no use to others
     config.probe = make_probe(stored.float(), tokenizer)
     config.save_pretrained(folder)

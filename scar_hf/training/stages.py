@@ -17,14 +17,14 @@ class Stage:
     A step that turns input files into output files.
 
     Args:
-        name (`str`): its name, distinct in a recipe.
+        name (`str`): name of the stage, unique in a recipe.
         settings (`Mapping[str, Any]`): all settings that affect the outputs, JSON-compatible.
-        inputs (`Sequence[Path]`): files and folders that it reads; they may be missing.
-        outputs (`Sequence[Path]`): files that it writes.
+        inputs (`Sequence[Path]`): files and folders to read; they may be missing.
+        outputs (`Sequence[Path]`): files to write.
         run (`Callable[[float], bool]`):
-            Makes them. It is given when the stage began, in seconds since 1970: earlier than now if an interrupted run had
-            begun it with the same settings and inputs. Returns whether it is complete; if not, the next stages run
-            with what there is, and the next command runs it again.
+            Writes the outputs. It receives the start time of the stage in seconds since 1970, which is that of an interrupted
+            run if the run had the same settings and inputs. It returns whether the stage is complete; if not, the next
+            stages run with the available outputs, and the next command runs the stage again.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Stage:
 
 def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], None] = print) -> list[str]:
     """
-    Run stages in order, except those whose outputs exist and were made with the same settings from the same inputs.
+    Run stages in order; skip those whose outputs exist and were made with the same settings from the same inputs.
 
     Args:
-        stages (`Sequence[Stage]`): the stages.
+        stages (`Sequence[Stage]`): the stages in order.
         record (`Path`): JSON file that records completed stages; created if it does not exist.
-        report (`Callable[[str], None]`, *optional*, defaults to `print`): receives messages about stages run and skipped.
+        report (`Callable[[str], None]`, *optional*, defaults to `print`): receives a message for each stage run or skipped.
 
     Returns:
-        `list[str]`: the names of the stages that ran.
+        `list[str]`: names of the stages that ran.
 
     Raises:
         `ValueError`: if the record cannot be read, or a stage did not make one of its outputs.
@@ -53,7 +53,7 @@ def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], No
     ran = []
     for number, stage in enumerate(stages, 1):
         title = f"[{number}/{len(stages)}] {stage.name}"
-        # Inputs may be outputs of earlier stages, so compute their digests only now.
+        # Compute digests only now, because inputs may be outputs of earlier stages.
         key = _key(stage)
         entry = known.get(stage.name, {})
         same = entry.get("key") == key
@@ -85,7 +85,7 @@ def last_checkpoint(folder: Path, began: float) -> str | None:
         began (`float`): start of the run in seconds since 1970; older checkpoints belong to another run.
 
     Returns:
-        `str`: its path, or `None`.
+        `str`: path of the latest checkpoint, or `None`.
     """
     found = {
         int(state.parent.name.removeprefix("checkpoint-")): state.parent
@@ -102,7 +102,7 @@ def _key(stage: Stage) -> str:
 
 
 def _digest(path: Path) -> str | None:
-    """SHA-256 of a file, or of the files of a folder."""
+    """Return the SHA-256 of a file or of all files in a folder; `None` if the path does not exist."""
     if path.is_file():
         with path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()

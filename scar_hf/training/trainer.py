@@ -1,4 +1,4 @@
-"""Fine-tuning a ranker with transformers' own Trainer."""
+"""Fine-tune a ranker with the Trainer of transformers."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,20 +19,20 @@ from .triples import MEMBERS, Triple, TripleDataset
 @dataclass
 class ScarTrainingArguments(TrainingArguments):
     """
-    [`~transformers.TrainingArguments`] with the paper's settings as defaults (section 4: learning rate 2e-5, 10 % warm-up,
-    gradients clipped at 1.0), and what is particular to a ranker.
+    Extends [`~transformers.TrainingArguments`] with the settings of rankers. The defaults are those of the paper (section 4:
+    learning rate 2e-5, 10 % warm-up, gradients clipped at 1.0).
 
     Args:
         head_learning_rate (`float`, *optional*):
-            Learning rate of the two new heads; by default that of the encoder.
+            Learning rate of the two heads; by default that of the encoder.
         instruction_max_length (`int`, *optional*):
-            Tokens of an instruction read in training; by default the config's `max_length`.
+            Maximum number of tokens of an instruction in training; by default the config's `max_length`.
         response_max_length (`int`, *optional*):
-            Tokens of a response read in training; by default the config's `max_length`.
+            Maximum number of tokens of a response in training; by default the config's `max_length`.
         lora_r (`int`, *optional*):
-            Rank of LoRA adapters on the encoder's linear layers, trained in its stead and merged on save.
+            Rank of LoRA adapters on the linear layers of the encoder, trained instead of the encoder and merged on save.
         lora_alpha (`int`, *optional*, defaults to 32):
-            Scale of the adapters.
+            Scale of the LoRA adapters.
     """
 
     learning_rate: float = 2e-5
@@ -59,8 +59,8 @@ class TripleCollator:
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the encoder's tokenizer.
-        max_length (`int`): tokens of each text that are read.
-        instruction_max_length (`int`, *optional*): tokens of an instruction; by default `max_length`.
+        max_length (`int`): maximum number of tokens per text.
+        instruction_max_length (`int`, *optional*): maximum number of tokens per instruction; by default `max_length`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -69,8 +69,8 @@ class TripleCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """
-        Return B padded instructions, members and, if a row has one, negatives, each with its mask; `present`, `(B, 3)` or
-        with negatives `(B, 4)`; and, where given, `ratings`.
+        Return padded tensors and masks of B instructions, of each member and, if any row has one, of the negatives;
+        `present` of shape `(B, 3)`, or `(B, 4)` with negatives; and `ratings` of shape `(B, 3)` if any row has them.
         """
         batch = self._pad("instruction", [row["instruction"] for row in rows], self.instruction_max_length or self.max_length)
         members = (*MEMBERS, "negative") if any(row["negative"] is not None for row in rows) else MEMBERS
@@ -89,8 +89,8 @@ class TripleCollator:
 
 class ScarTrainer(Trainer):
     r"""
-    [`~transformers.Trainer`] for [`ScarModel`]: batches of similar lengths, a learning rate of its own for the heads, LoRA
-    merged on save, and evaluation by how responses are ordered ([`evaluate_ranker`]).
+    [`~transformers.Trainer`] for [`ScarModel`]: batches of similar lengths, a separate learning rate for the heads, LoRA
+    merged on save, and evaluation of the order of responses ([`evaluate_ranker`]).
 
     Args:
         model ([`ScarModel`]): the ranker to train, often from [`ScarModel.from_encoder`].
@@ -155,7 +155,7 @@ class ScarTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Evaluate with [`evaluate_ranker`]: store the full result in `last_evaluation` and log the main metrics."""
+        """Evaluate with [`evaluate_ranker`], store the full result in `last_evaluation`, and log the main metrics."""
         triples = self.eval_dataset if eval_dataset is None else eval_dataset
         ranker = self.ranker()
         training = ranker.training
@@ -178,7 +178,7 @@ class ScarTrainer(Trainer):
         return metrics
 
     def ranker(self) -> ScarModel:
-        """Return the [`ScarModel`] that is being trained, without the wrappers of DDP and LoRA."""
+        """Return the [`ScarModel`] in training, without the wrappers of DDP and LoRA."""
         model = self.accelerator.unwrap_model(self.model)
         return model.get_base_model() if self.args.lora_r else model
 
@@ -188,7 +188,7 @@ class ScarTrainer(Trainer):
         return model.merge_and_unload() if self.args.lora_r else model
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Create the optimizer; with `head_learning_rate`, the heads have a learning rate of their own."""
+        """Create the optimizer, with a separate learning rate for the heads if `head_learning_rate` is set."""
         if self.optimizer is None and self.args.head_learning_rate:
             decayed = set(self.get_decay_parameter_names(self.model))
             groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
@@ -216,7 +216,7 @@ class ScarTrainer(Trainer):
 
 
 class _SimilarLengths(LengthGroupedSampler):
-    """Batches of similar lengths, in an order determined by seed and epoch, so that a resumed run continues it."""
+    """Batches of similar lengths, in an order determined by seed and epoch, so that a resumed run continues the same order."""
 
     def __init__(self, batch_size: int, dataset: TripleDataset, seed: int) -> None:
         super().__init__(batch_size, lengths=dataset.lengths(), generator=torch.Generator())

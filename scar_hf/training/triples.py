@@ -1,4 +1,4 @@
-"""Training data: one instruction with direct, referenced and human responses."""
+"""Load and split training data: triples of direct, referenced and human responses to an instruction."""
 
 import hashlib
 import random
@@ -16,21 +16,21 @@ from .augmentation import Augmentation
 from .negatives import Negatives
 
 MEMBERS = ("direct", "referenced", "human")
-# The rating of a response whose rating by the judge could not be read.
+# Rating of a response if the reply of the judge could not be parsed.
 UNREADABLE = float("-inf")
 
 
 @dataclass
 class Triple:
     """
-    One instruction and its responses by kind, each a list as one kind may have several (one is drawn per epoch).
+    One instruction and its responses by kind. A kind may have several responses; one is drawn per epoch.
 
     Args:
         instruction (`str`): the instruction.
-        responses (`dict[str, list[str]]`): texts of `direct`, `referenced` and `human`; absent kinds are left out.
-        ratings (`dict[str, float]`): quality of a kind in [0, 9], mean of helpfulness and correctness; may be empty.
-        source, domain (`str`): where the row comes from; metrics are given for each.
-        group (`str`, *optional*): rows of one group, such as those made from one human text, are never split.
+        responses (`dict[str, list[str]]`): texts of `direct`, `referenced` and `human`, without absent kinds.
+        ratings (`dict[str, float]`): quality by kind in [0, 9], the mean of helpfulness and correctness; may be empty.
+        source, domain (`str`): origin of the row; metrics are computed for each.
+        group (`str`, *optional*): rows of the same group, such as those made from one human text, stay in the same split.
     """
 
     instruction: str
@@ -47,19 +47,19 @@ def load_triples(data: str | Path | Dataset | Iterable[Mapping[str, Any]]) -> li
 
     Args:
         data (`str`, `Path`, [`~datasets.Dataset`] or an iterable of mappings):
-            Rows with `instruction`, any two of `direct`, `referenced` and `human` (each a text or `{model: text}`), and
-            optionally `ratings` (`{kind: number}`; `None` next to a number keeps that response out of the ranked pairs),
-            `source`, `domain` and `group`.
+            Rows with `instruction`, at least two of `direct`, `referenced` and `human` (each a text or `{model: text}`), and
+            optionally `ratings` (`{kind: number}`; in a rated row, `None` excludes a response from ranked pairs), `source`,
+            `domain` and `group`.
 
     Returns:
-        `list[Triple]`: rows with fewer than two kinds of response are left out.
+        `list[Triple]`: the rows with at least two kinds of response.
 
     Raises:
-        `ValueError`: if a row has no instruction or a member of another type, or no row is left.
+        `ValueError`: if a row has no instruction or a member of the wrong type, or if no row is left.
     """
     if isinstance(data, (str, Path)):
         name, path = str(data), Path(data)
-        # Read row by row: a table column cannot hold both texts and {model: text}.
+        # Read row by row, because a table column cannot hold both texts and {model: text}.
         rows: Iterable[Mapping[str, Any]] = (
             read_json_rows(path) if suffix_of(path).startswith(".jsonl") and path.exists() else read_dataset(path)
         )
@@ -106,7 +106,7 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
 
 def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: int = 13) -> list[list[Triple]]:
     """
-    Split triples so that all rows of one instruction, one human response or one group are in the same part.
+    Split triples so that all rows with the same instruction, human response or group are in the same part.
 
     Args:
         triples (`Sequence[Triple]`): the rows.
@@ -114,7 +114,7 @@ def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: in
         seed (`int`, *optional*, defaults to 13): seed of the split.
 
     Returns:
-        `list[list[Triple]]`: one list a share, in the order of the input.
+        `list[list[Triple]]`: one list per share, in the order of the input.
     """
     if abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"`shares` must sum to 1, got {list(shares)}.")
@@ -130,7 +130,7 @@ def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: in
 
 
 def _together(triples: Sequence[Triple]) -> list[str]:
-    """A key for each row, shared by all rows linked by instruction, human response or group."""
+    """Return a key for each row, equal for rows linked by instruction, human response or group."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -154,20 +154,20 @@ def _together(triples: Sequence[Triple]) -> list[str]:
 
 class TripleDataset(torch.utils.data.Dataset):
     """
-    Triples for training, drawn anew each epoch: which rows of a source with a quota, which text of a kind with several,
-    and how it is augmented. All draws follow from (seed, epoch, position), so a resumed run sees what it would have seen.
+    Triples for training. Each epoch draws anew: the rows of sources with a quota, one text of each kind, negatives and
+    augmentation. All draws depend only on (seed, epoch, position), so a resumed run sees the same data.
 
     Args:
         triples (`Sequence[Triple]`): the rows.
         rows_per_source (`dict[str, int]`, *optional*):
-            Rows that a source contributes to an epoch; a source not named gives all it has. More than it has repeats
-            rows. Rows are spread evenly over the source's instructions, so that one prompt with hundreds of answers
-            counts no more than another.
+            Number of rows per epoch from a source; sources not named contribute all their rows, and rows are repeated if a
+            source has too few. Rows are spread evenly over the instructions of the source, so that one instruction with
+            hundreds of responses counts no more than another.
         augmentation ([`Augmentation`], *optional*): changes to the texts of a row.
         negatives (`dict[str, float]`, *optional*):
-            The share of rows that get a negative of each kind; see [`~scar_hf.training.negatives.Negatives`]. A row with
-            only one kind of response always gets one.
-        seed (`int`, *optional*, defaults to 13): the seed of all draws.
+            Share of rows that get a negative of each kind; see [`~scar_hf.training.negatives.Negatives`]. Rows with only
+            one kind of response always get one.
+        seed (`int`, *optional*, defaults to 13): seed of all draws.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class TripleDataset(torch.utils.data.Dataset):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the rows of an epoch; called by the trainer's data loader."""
+        """Draw the rows of an epoch; called by the data loader of the trainer."""
         self.epoch = int(epoch)
         rng = random.Random(f"{self.seed}-{self.epoch}")
         by_source: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -209,13 +209,13 @@ class TripleDataset(torch.utils.data.Dataset):
         return len(self._rows)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """Return the texts of a row, `None` for an absent member, and its ratings in the order of `MEMBERS`."""
+        """Return the texts of a row (`None` for an absent member) and its ratings in the order of `MEMBERS`."""
         triple = self.triples[self._rows[position]]
         rng = random.Random(f"{self.seed}-{self.epoch}-{position}")
         texts = {member: rng.choice(triple.responses[member]) for member in MEMBERS if member in triple.responses}
         negative = self.negatives.draw(self._rows[position], rng, always=len(texts) == 1)
         if negative is None:
-            # Not together with a negative, because a negative may itself be a truncated response.
+            # Do not combine with a negative, which may itself be a truncated response.
             texts = self.augmentation(texts, triple.domain, rng)
         row: dict[str, Any] = {"instruction": triple.instruction, "negative": negative}
         row.update({member: texts.get(member) for member in MEMBERS})
@@ -223,13 +223,13 @@ class TripleDataset(torch.utils.data.Dataset):
         return row
 
     def lengths(self) -> list[int]:
-        """Length in characters of each row's longest response, for batches of similar lengths."""
+        """Return the length in characters of each row's longest response, for batches of similar lengths."""
         longest = [max(len(t) for texts in triple.responses.values() for t in texts) for triple in self.triples]
         return [longest[i] for i in self._rows]
 
 
 def _spread(prompts: list[list[int]], quota: int, rng: random.Random) -> list[int]:
-    """Draw `quota` rows, taking prompts in turn and the rows of each prompt in random order."""
+    """Draw `quota` rows, taking prompts in turn, and the rows of each prompt in random order."""
     drawn: list[int] = []
     while len(drawn) < quota:
         queues = [rng.sample(rows, len(rows)) for rows in prompts]
