@@ -5,7 +5,7 @@ from typing import Any
 
 
 def intro_of() -> list[str]:
-    """What SCAR is, why narrower can be good, and what to do next: one sentence each."""
+    """Return three sentences: what SCAR is, why a narrower style can be good, and what to do next."""
     return [
         "SCAR ranks the rows of an instruction set by how consistent the style of their responses is: how they are worded "
         "(linguistic form) and how predictable they are from the instruction (instructional surprisal).",
@@ -17,7 +17,7 @@ def intro_of() -> list[str]:
 
 
 def lead_of(numbers: Mapping[str, Any]) -> str:
-    """The sentence below the title of the page."""
+    """Return the sentence below the title of the page."""
     counts, output = numbers["counts"], numbers["output"]
     manifest = numbers["manifest"]
     method = (manifest.get("settings") or {}).get("method")
@@ -42,7 +42,7 @@ def _refusals(numbers: Mapping[str, Any]) -> str:
 
 
 def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Captions of figures and tables by name; for a figure that could not be drawn, the reason."""
+    """Return captions of figures and tables by name; for a figure that could not be drawn, the reason."""
     return {
         "scores": _scores(numbers),
         "map": _map(numbers),
@@ -64,7 +64,7 @@ def captions_of(numbers: Mapping[str, Any]) -> dict[str, str]:
 
 
 def foot_of(numbers: Mapping[str, Any]) -> str:
-    """The footer: versions and samples."""
+    """Return the footer: versions and samples."""
     versions, samples = numbers["manifest"].get("versions") or {}, numbers["samples"]
     return (
         f"Made by scar-hf {versions.get('scar-hf', '')}. SCAR: ACL 2025, arXiv 2406.10882. The ranker judges style, not "

@@ -25,15 +25,15 @@ COLOURS = {
     "g5": "#66707e",
 }
 _BINS = 60
-_WIDTH = 4.8  # inches: with 72 points each about as wide as a phone, so that text keeps its size there
+_WIDTH = 4.8  # inches of 72 points: about as wide as a phone, so that text keeps its size there
 _GROUP_COLOURS = ("g0", "g1", "g2", "g3", "g4", "g5")
 _MOST_NAME = 26
-# Before a name in a legend: matplotlib leaves out those that begin with an underscore.
+# Prefix of names in a legend, as matplotlib omits names that begin with an underscore.
 _SHOWN = "shown:"
 
 
 def check_matplotlib() -> None:
-    """Raise an `ImportError` that says what to install if there is no matplotlib."""
+    """Raise an `ImportError` with installation instructions if matplotlib is missing."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -45,12 +45,12 @@ def draw(numbers: Mapping[str, Any], image: str, figures: "Figures | None" = Non
     Draw every figure that the numbers allow.
 
     Args:
-        numbers (`Mapping`): of a report, or those of its parts that are known.
+        numbers (`Mapping`): numbers of a report, or of some of its parts.
         image (`str`): `"png"` or `"svg"`.
-        figures (`dict`, *optional*): name -> (whether there is data, what draws it); by default those of reports.
+        figures (`dict`, *optional*): by name, a function that checks for data and one that draws; defaults to those of reports.
 
     Returns:
-        `dict[str, bytes]`: the images by the names of the figures; the same numbers give the same bytes.
+        `dict[str, bytes]`: the images by figure name; the same numbers give the same bytes.
     """
     check_matplotlib()
     from matplotlib import rc_context
@@ -77,7 +77,7 @@ def draw(numbers: Mapping[str, Any], image: str, figures: "Figures | None" = Non
     }
     images = {}
     with rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in other scripts: the page has its own fonts
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names in other scripts; the page has its own fonts
         for name, (has_data, plot) in (FIGURES if figures is None else figures).items():
             if has_data(numbers):
                 images[name] = _rendered(plot(numbers), image)
@@ -89,8 +89,8 @@ def score_histogram(scores: np.ndarray, kept: np.ndarray | None = None) -> dict[
     Count scores in bins of equal width.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): NaN where a row has none.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept; by default all that have a score.
+        scores (`np.ndarray` of shape `(n,)`): scores; NaN for rows without one.
+        kept (`np.ndarray`, *optional*): row numbers of the rows kept; by default all rows with a score.
 
     Returns:
         `dict`: `edges` of the bins, rows `kept` and `others` in each, and the `threshold`, the lowest score kept.
@@ -183,7 +183,7 @@ def spreads_figure(numbers: Mapping[str, Any]) -> Any:
     """Change of the spread of each measure, with its interval."""
     rows = _changes(numbers)
     figure, axes = new_axes(1.0 + 0.26 * len(rows))
-    labels = ["random draws", "draws with the same lengths"]  # of the first marks of each kind
+    labels = ["random draws", "draws with the same lengths"]  # for the first mark of each kind
     for y, (_, row) in enumerate(reversed(rows)):
         if row.get("random"):
             low, high = (100 * max(-1.0, min(_MOST_CHANGE, row["random"][end])) for end in ("low", "high"))
@@ -248,7 +248,7 @@ def lengths_figure(numbers: Mapping[str, Any]) -> Any:
     return _shares(numbers["lengths"], numbers["counts"]["share"], "share kept (%), by words per response")
 
 
-# Beyond this a change of spread is drawn at the edge: the table has its number.
+# Larger changes of spread are drawn at the edge; the table has the numbers.
 _MOST_CHANGE = 1.0
 Figures = dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Mapping[str, Any]], Any]]]
 FIGURES: Figures = {
@@ -329,7 +329,7 @@ def add_legend(figure: Any, axes: Any) -> None:
     """Add a legend above the axes with everything that has a label."""
     handles = [artist for artist in (*axes.lines, *axes.collections, *axes.patches) if not artist.get_label().startswith("_")]
     labels = [artist.get_label().removeprefix(_SHOWN) for artist in handles]
-    # Names are set afterwards, as names between dollars would be read as formulas.
+    # Set names afterwards, as text between dollar signs would be parsed as a formula.
     legend = figure.legend(
         handles,
         ["x"] * len(labels),

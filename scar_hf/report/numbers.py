@@ -28,7 +28,7 @@ ENCODER_MISSING = "There is no map, because the ranker was only in memory. Pass 
 # Limits of response lengths in words, roughly doubling to suit both short and long sets.
 _LENGTHS = (0, 10, 25, 50, 100, 200, 400, 800)
 _GRID = 160
-# Characters of a reason, which may quote the data.
+# Most characters of a reason, which may quote the data.
 _MOST_REASON = 300
 # Measures in the table of examples, with their short names.
 SHOWN_MEASURES = {"words": "Words", "ttr": "TTR", "flesch": "Flesch", "surprisal": "Surprisal"}
@@ -88,7 +88,7 @@ def measure(seen: Seen, samples: Samples, language: str, lm: Any, progress: bool
 
 
 def shares_by_group(seen: Seen) -> list[dict[str, Any]]:
-    """Rows and rows kept for each value of the column: the most frequent separately, the others together."""
+    """Count rows and rows kept for each value of the column: frequent values separately, the others together."""
     rows, kept = seen.counts.rows, seen.counts.kept
     frequent = [name for name, _ in rows.most_common() if name != OTHERS]
     named, rest = frequent[:_MOST_GROUPS], [*frequent[_MOST_GROUPS:], *([OTHERS] if OTHERS in rows else [])]
@@ -100,7 +100,7 @@ def shares_by_group(seen: Seen) -> list[dict[str, Any]]:
 
 
 def shares_by_length(selected: Selected, samples: Samples, words: Mapping[int, float]) -> list[dict[str, Any]]:
-    """The same by words per response; counts from a sample are estimates, scaled up to all rows."""
+    """Count rows and rows kept by words per response; counts from a sample are scaled up to all rows."""
     sets = []
     for rows, total in ((samples.before, selected.explainer.counted), (samples.after, len(selected.indices))):
         values = [words[i] for i in rows.tolist() if i in words]
@@ -111,7 +111,7 @@ def shares_by_length(selected: Selected, samples: Samples, words: Mapping[int, f
 
 
 def form_map(selected: Selected, seen: Seen, samples: Samples, scorer: ScarScorer, progress: bool) -> dict[str, Any] | None:
-    """Positions of the mapped responses; `None` if there are fewer than three."""
+    """Return the positions of the mapped responses; `None` if there are fewer than three."""
     numbers = [i for i in samples.mapped.tolist() if seen.rows[i].problem is None and seen.rows[i].response.strip()]
     if len(numbers) < 3:
         return None
@@ -128,7 +128,7 @@ def form_map(selected: Selected, seen: Seen, samples: Samples, scorer: ScarScore
 def example_rows(
     selected: Selected, seen: Seen, samples: Samples, measures: Mapping[int, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
-    """Score, rank, decision, reason and measures of each example, without its texts."""
+    """Return score, rank, decision, reason and measures of each example, without its texts."""
     scores, explainer = selected.scored.scores, selected.explainer
     return [
         {
@@ -145,7 +145,7 @@ def example_rows(
 
 
 def counts_of(selected: Selected) -> dict[str, Any]:
-    """Number of rows by outcome; kept, below (the unscored among them), curated and skipped add up to all rows."""
+    """Count rows by outcome; kept, below (including unscored rows), curated and skipped add up to all rows."""
     scores = selected.scored.scores
     n, unscored = len(scores), int(np.count_nonzero(selected.scored.is_unscored))
     skipped = int(np.count_nonzero(np.isnan(scores))) - unscored
@@ -167,7 +167,7 @@ def counts_of(selected: Selected) -> dict[str, Any]:
 
 
 def reasons_of(selected: Selected) -> list[dict[str, Any]]:
-    """Why rows have no score, or were left out by curation, with counts, the most frequent first."""
+    """Count the reasons why rows have no score or were left out by curation, most frequent first."""
     kinds = Counter(("skipped", reason[:_MOST_REASON]) for reason in selected.scored.skipped.values())
     # The kind of a reason is the text before the colon or row number: "near-duplicate of row 17 (Jaccard 0.83)".
     kinds.update(("curated", kind_of_reason(reason)[:_MOST_REASON]) for reason in selected.curated.values())
@@ -175,19 +175,19 @@ def reasons_of(selected: Selected) -> list[dict[str, Any]]:
 
 
 def refusals_of(seen: Seen, samples: Samples) -> dict[str, Any]:
-    """Number of sampled rows kept whose responses refuse, deflect or say nothing, by kind."""
+    """Count the sampled rows kept whose responses refuse, deflect or say nothing, by kind."""
     kinds = count_refusals(seen.rows[i].response for i in samples.after.tolist())
     return {"rows": len(samples.after), "kinds": dict(kinds.most_common())}
 
 
 def form_vectors(scorer: ScarScorer, responses: Sequence[str], progress: bool = False) -> np.ndarray:
     """
-    Encode responses: the maximum over their tokens' vectors (paper, section 3).
+    Encode each response as the maximum over its tokens' vectors (paper, section 3).
 
     Args:
-        scorer ([`ScarScorer`]): its encoder is used.
+        scorer ([`ScarScorer`]): the scorer whose encoder is used.
         responses (`Sequence[str]`): n texts.
-        progress (`bool`, *optional*, defaults to `False`): whether to show a bar.
+        progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
 
     Returns:
         `np.ndarray` of shape `(n, H)`, float32.
@@ -242,7 +242,7 @@ def _dataset(seen: Seen, numbers: Iterable[int]) -> Dataset:
 
 
 def _densities(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Densities of surprisal by Gaussian kernels, each with Silverman's bandwidth, over the middle 99 % of both sets."""
+    """Compute densities of surprisal with Gaussian kernels and Silverman's bandwidth, over the middle 99 % of both sets."""
     sets = [values[np.isfinite(values)] for values in (before, after)]
     both = np.concatenate(sets)
     if not len(both):

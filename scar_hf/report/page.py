@@ -1,4 +1,4 @@
-"""The page of a report: one self-contained HTML file, with figures as compact SVG in its styles, colours and fonts."""
+"""The page of a report: one self-contained HTML file, with compact SVG figures in its styles, colours and fonts."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def render(numbers: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 
 def _as_data(content: Mapping[str, Any]) -> str:
-    """JSON that cannot end a script element or open a comment, whatever texts it contains."""
+    """Return JSON that cannot end a script element or open a comment, whatever texts it contains."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return (
         text.encode("utf-8", "replace")
@@ -55,13 +55,13 @@ def _as_data(content: Mapping[str, Any]) -> str:
 
 
 def policy_hash(text: str) -> str:
-    """The hash of an inline style or script for a Content-Security-Policy."""
+    """Return the hash of an inline style or script for a Content-Security-Policy."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 class StyleSheet:
     """
-    Collects the styles of figures as classes, which a page with a Content-Security-Policy can name by one hash.
+    Collects the styles of figures as classes, which a Content-Security-Policy can allow with one hash.
 
     Args:
         colours (`Mapping[str, str]`): colours by role, so that `#2a66c8` becomes `var(--kept)`.
@@ -72,7 +72,7 @@ class StyleSheet:
         self._classes: dict[str, str] = {}
 
     def name(self, style: str) -> str:
-        """The class name for a style."""
+        """Return the class name for a style."""
         rules = []
         for rule in style.split(";"):
             key, _, value = (part.strip() for part in rule.partition(":"))
@@ -81,7 +81,7 @@ class StyleSheet:
         return self._classes.setdefault(";".join(rules), f"f{len(self._classes)}")
 
     def css(self) -> str:
-        """The style sheet."""
+        """Return the style sheet."""
         return "\n".join(f".{name}{{{rules}}}" for rules, name in self._classes.items())
 
 

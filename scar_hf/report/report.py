@@ -1,4 +1,4 @@
-"""The report of a selection: rows kept and left out, and why, as a page, as images and as numbers."""
+"""Report on a selection: rows kept and left out, with reasons, as a page, images and numbers."""
 
 import json
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class SelectionReport:
     texts: list[tuple[str, str]] = field(default_factory=list, repr=False)
 
     def html(self) -> str:
-        """The page: one self-contained HTML file below 3 MB, which loads no external scripts, fonts or images."""
+        """Return the page: one self-contained HTML file below 3 MB, which loads no external scripts, fonts or images."""
         n = self.numbers
         names = ("name", "counts", "style", "groups", "lengths", "reasons", "notes", "group_by", "commands", "manifest")
         content = {name: n[name] for name in names}
@@ -117,7 +117,7 @@ def report_files(
 
     Raises:
         `ValueError`: as [`~scar_hf.runs.selected.Selected.from_files`] and [`report_selection`].
-        `ImportError`: without matplotlib.
+        `ImportError`: if matplotlib is not installed.
 
     Example:
 
@@ -149,16 +149,16 @@ def report_selection(
     progress: bool = True,
 ) -> SelectionReport:
     """
-    Report on a selection. Scores are counted over all rows, everything else over samples. So reporting on a million rows takes
+    Report on a selection. Scores cover all rows, everything else covers samples. Reporting on a million rows therefore takes
     little longer than reading them, and the page stays small. The numbers and the page state the sample sizes.
 
     Args:
         selected ([`~scar_hf.runs.selected.Selected`]): the selection, such as a [`~scar_hf.selection.Selection`].
-        scorer ([`ScarScorer`], *optional*): its encoder makes the map; by default the scorer of the selection.
-        group_by (`str`, *optional*): column, such as `source`, by whose values rows and rows kept are counted.
-        lm, language: as for [`~scar_hf.style.style_measures`]; without `lm` there is no surprisal.
-        sample (`int`, *optional*, defaults to 20000): number of rows to measure, each of all rows and of the rows kept.
-        lm_rows (`int`, *optional*, defaults to 400): number of rows that the language model reads, each of all rows and of the
+        scorer ([`ScarScorer`], *optional*): the scorer whose encoder makes the map; defaults to that of the selection.
+        group_by (`str`, *optional*): a column, such as `source`; rows and rows kept are counted by its values.
+        lm, language: as for [`~scar_hf.style.style_measures`]; without `lm`, surprisal is not measured.
+        sample (`int`, *optional*, defaults to 20000): number of rows to measure, both of all rows and of the rows kept.
+        lm_rows (`int`, *optional*, defaults to 400): number of rows that the language model reads, both of all rows and of the
             rows kept.
         map_rows (`int`, *optional*, defaults to 2000): number of rows on the map, half of them kept if there are enough.
         examples (`int`, *optional*, defaults to 300): number of rows in the table of examples; at most 300.
@@ -171,7 +171,7 @@ def report_selection(
 
     Raises:
         `ValueError`: if the data has no column `group_by`, or a number is out of range.
-        `ImportError`: without matplotlib.
+        `ImportError`: if matplotlib is not installed.
     """
     for name, value, most in (("sample", sample, 10**6), ("lm_rows", lm_rows, 10**5), ("map_rows", map_rows, 5000)):
         if not 2 <= value <= most:

@@ -1,4 +1,4 @@
-"""One pass over the rows: counts over all of them, and the texts of a sample."""
+"""Count all rows and read the texts of a sample in one pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from ..rows.counting import GroupCounts, clean
 from ..rows.pairs import RowPairs
 from ..runs.selected import Selected
 
-# Characters kept of a text: bounds memory, and nearly all texts stay whole.
+# Most characters kept of a text: this bounds memory and leaves nearly all texts whole.
 MOST_CHARACTERS = 20_000
 
 
@@ -57,10 +57,10 @@ def choose(selected: Selected, sample: int, examples: int, map_rows: int, lm_row
 
     Args:
         selected ([`Selected`]): the selection.
-        sample (`int`): maximum number of rows for measures, each of all rows and of the rows kept.
+        sample (`int`): maximum number of rows to measure, both of all rows and of the rows kept.
         examples (`int`): maximum number of rows in the table of examples.
         map_rows (`int`): maximum number of rows on the map.
-        lm_rows (`int`): maximum number of rows for the language model, each of all rows and of the rows kept.
+        lm_rows (`int`): maximum number of rows for the language model, both of all rows and of the rows kept.
         seed (`int`): seed of the draws.
 
     Returns:
@@ -94,7 +94,7 @@ def look(selected: Selected, samples: Samples, group_by: str | None) -> Seen:
 
     Args:
         selected ([`Selected`]): the selection.
-        samples ([`Samples`]): which rows to keep.
+        samples ([`Samples`]): the rows to keep.
         group_by (`str`, *optional*): a column whose values are counted over all rows.
 
     Returns:
@@ -133,6 +133,6 @@ def _bounded(row: RowPairs) -> RowPairs:
 
 
 def _draw(rng: np.random.Generator, numbers: np.ndarray | Sequence[int], most: int) -> np.ndarray:
-    """At most `most` of the numbers, drawn at random, ascending."""
+    """Draw at most `most` of the numbers at random, and return them in ascending order."""
     numbers = np.asarray(numbers, dtype=np.int64)
     return np.sort(rng.choice(numbers, size=max(0, most), replace=False)) if len(numbers) > most else np.sort(numbers)

@@ -1,4 +1,4 @@
-"""A page of tables and figures in the design of reports, without any script: comparisons of methods, and ablations."""
+"""A page of tables and figures in the design of reports, without scripts, for comparisons of methods and ablations."""
 
 import json
 from abc import ABC, abstractmethod
@@ -54,10 +54,10 @@ class Section:
     A part of a page.
 
     Args:
-        title (`str`): its heading.
+        title (`str`): the heading.
         words (`Sequence[str]`): sentences, as a list.
         caption (`str`): a paragraph.
-        tables (`Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]]`): heads and lines of tables.
+        tables (`Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]]`): header and rows of each table.
         figures (`Sequence[tuple[str, str]]`): names of figures with their captions.
     """
 
@@ -71,11 +71,11 @@ class Section:
 @dataclass
 class StaticPage:
     """
-    A page. All its texts are escaped.
+    A page. All texts are escaped.
 
     Args:
-        brand, title, lead, foot (`str`): its head and foot.
-        sections (`Sequence[Section]`): its parts.
+        brand, title, lead, foot (`str`): texts of the header and footer.
+        sections (`Sequence[Section]`): the sections.
         figures (`dict`): as for [`~scar_hf.report.figures.draw`].
     """
 
@@ -90,7 +90,7 @@ class StaticPage:
 @dataclass
 class StaticReport(ABC):
     """
-    Numbers that are shown on a page. Subclasses describe the page.
+    A report that shows its numbers on a page. Subclasses describe the page.
 
     Args:
         numbers (`dict`): everything that the page shows, JSON-compatible.
@@ -135,7 +135,7 @@ def _render(page: StaticPage, numbers: Mapping[str, Any]) -> str:
 
 
 def _row(tag: str, texts: Sequence[str], words: Sequence[bool]) -> str:
-    """A row of a table; columns of words are aligned left, those of numbers right."""
+    """Return a table row; columns of words are left-aligned, columns of numbers right-aligned."""
     marks = (' class="words"' if is_words else "" for is_words in words)
     return f"<tr>{''.join(f'<{tag}{mark}>{escape(text)}</{tag[:2]}>' for text, mark in zip(texts, marks, strict=True))}</tr>"
 

@@ -1,4 +1,4 @@
-"""Measures of style: linguistic form, instructional surprisal, and how consistent a set is in them."""
+"""Measure style, by linguistic form and instructional surprisal, and how consistent it is within a set."""
 
 from .baselines import BASELINES, Draws, draw_baselines
 from .change import Change, StyleChange, compare

@@ -8,7 +8,7 @@ from .rows import StyleMeasures
 
 BASELINES = {"random": "Random draw", "same_lengths": "Same lengths"}
 DRAWS = 200
-# Lengths are matched by quantile bins of the kept rows, a twentieth each.
+# Lengths are matched in this many quantile bins of the rows kept.
 _LENGTH_BINS = 20
 _LOW, _HIGH = 2.5, 97.5
 
@@ -33,14 +33,14 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
     Repeatedly draw the same number of rows as were kept, and measure how their spread differs from that of all rows.
 
     Args:
-        before ([`StyleMeasures`]): of n rows.
-        after ([`StyleMeasures`]): of the rows kept, at most n.
+        before ([`StyleMeasures`]): measures of n rows.
+        after ([`StyleMeasures`]): measures of the rows kept, at most n.
         seed (`int`, *optional*, defaults to 0): seed of the draws.
 
     Returns:
-        `dict[str, dict[str, Draws]]`: by `"random"` and `"same_lengths"` (rows whose numbers of words are distributed as those
-        of the rows kept), then by measure. Measures that are the same in all rows are left out, and `"same_lengths"` where
-        words are not measured; empty if more rows were kept than there were.
+        `dict[str, dict[str, Draws]]`: by baseline, `"random"` or `"same_lengths"` (the same distribution of word counts as in
+        the rows kept), then by measure. Measures that are the same in all rows are left out, and so is `"same_lengths"` if
+        words are not measured. Empty if `after` has more rows than `before`.
     """
     names = [name for name in before.values if name in after.values]
     if not 2 <= len(after) <= len(before) or not names:
@@ -67,7 +67,7 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
 
 
 def _bins(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The length bin of each row in `before` (-1: none), and the number of rows kept in each bin."""
+    """Return the length bin of each row in `before` (-1: none), and the number of rows kept in each bin."""
     kept = after[~np.isnan(after)]
     edges = np.unique(np.quantile(kept, np.linspace(0, 1, _LENGTH_BINS + 1))) if len(kept) else np.array([np.inf])
     inner = edges[1:-1]
@@ -78,7 +78,7 @@ def _bins(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Random rows: per bin, the number kept, or all rows of the bin if it has fewer."""
+    """Draw random rows: per bin, the number kept, or all rows of the bin if it has fewer."""
     order = np.lexsort((rng.random(len(bins)), bins))
     starts = np.searchsorted(bins[order], np.arange(len(counts) + 1))
     return np.concatenate(
@@ -87,7 +87,7 @@ def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray
 
 
 def _spreads(matrix: np.ndarray) -> np.ndarray:
-    """Standard deviations of centred columns, ignoring missing values; NaN for fewer than two values."""
+    """Return standard deviations of centred columns, ignoring missing values; NaN for fewer than two values."""
     present = ~np.isnan(matrix)
     values, n = np.where(present, matrix, 0), present.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

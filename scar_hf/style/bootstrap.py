@@ -1,11 +1,10 @@
-"""The bootstrap over rows: means and standard deviations of measures with their sampling variation."""
+"""Bootstrap means and standard deviations of measures over rows."""
 
 import numpy as np
 
-# Larger sets are split at random into this many groups, which are drawn instead of rows: the intervals are the same in
-# expectation, and a million rows take no longer.
+# Larger sets are split at random into this many groups to draw from: the same intervals in expectation, in bounded time.
 _MOST_UNITS = 20_000
-# Numbers that one block of draws holds.
+# Most numbers in one block of draws.
 _BLOCK = 2**22
 LOW, HIGH = 2.5, 97.5
 
@@ -17,18 +16,18 @@ def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, 
     Args:
         values (`np.ndarray` of shape `(n, m)`): m measures of n rows; NaN for missing values.
         samples (`int`): number of draws.
-        seed (`int`): of the draws. Sets of equally many rows share them, which is right for two responses to the same
-            instructions, and does no harm to sets that are not paired.
+        seed (`int`): seed of the draws. Sets with the same number of rows share their draws, which suits paired responses to
+            the same instructions and does no harm to other sets.
 
     Returns:
-        `tuple(np.ndarray)`: means and standard deviations, each of shape `(samples, m)`; NaN where a sample has less than one
-        row, or two, with the measure.
+        `tuple(np.ndarray)`: means and standard deviations, each of shape `(samples, m)`; NaN where a draw has no row with the
+        measure, or fewer than two for a standard deviation.
     """
     n, m = values.shape
     present = ~np.isnan(values)
     count = present.sum(axis=0)
     centre = np.where(present, values, 0).sum(axis=0) / np.maximum(count, 1)
-    centred = np.where(present, values - centre, 0)  # around zero, where sums of squares keep their digits
+    centred = np.where(present, values - centre, 0)  # around zero, so that sums of squares stay precise
     sums = np.concatenate([present, centred, centred**2], axis=1)
     rng = np.random.default_rng(seed)
     if n > _MOST_UNITS:
@@ -50,7 +49,7 @@ def bootstrap(values: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, 
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of draws of shape `(samples,)`; NaN if fewer than half of them are numbers."""
+    """Return the middle 95 % of draws of shape `(samples,)`; NaN if fewer than half of them are finite."""
     numbers = draws[np.isfinite(draws)]
     if 2 * len(numbers) < len(draws) or not len(numbers):
         return float("nan"), float("nan")

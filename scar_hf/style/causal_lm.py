@@ -1,4 +1,4 @@
-"""Load causal language models, and compute log-probabilities of tokens."""
+"""Load causal language models, and compute the losses of tokens."""
 
 import struct
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def load_causal_lm(
         `tuple`: the model and its tokenizer.
 
     Raises:
-        `ValueError`: if there is no model, several GGUF files, or one that is not causal.
+        `ValueError`: if there is no model or more than one GGUF file, or the weights are not those of a causal model.
         `ImportError`: if a GGUF file needs the package gguf.
     """
     source, options = _located(Path(lm)) if Path(lm).exists() else (str(lm), {})
@@ -68,7 +68,7 @@ def lm_identity(lm: str | Path, revision: str | None = None) -> str:
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
 
     Returns:
-        `str`: SHA-256 of a file or of the files of a folder; of a Hub id the commit that its revision means now.
+        `str`: SHA-256 of a file or of the files of a folder; for a Hub id, the commit that its revision points to.
 
     Raises:
         `ValueError`: if there is no such model.
@@ -106,7 +106,7 @@ def token_losses(model: PreTrainedModel, token_ids: Sequence[Sequence[int]], con
     Args:
         model (`PreTrainedModel`): a causal model.
         token_ids (`Sequence[Sequence[int]]`): B sequences.
-        contexts (`Sequence[int]`): number of first tokens of each that serve as context only, at least 1.
+        contexts (`Sequence[int]`): number of leading tokens of each sequence that are only context, at least 1.
 
     Returns:
         `np.ndarray` of shape `(B,)`, float64: negative log-likelihoods in nats, at least 0.
@@ -128,7 +128,7 @@ def token_losses(model: PreTrainedModel, token_ids: Sequence[Sequence[int]], con
 
 
 def _located(path: Path) -> tuple[str, dict[str, Any]]:
-    """The folder to load from, and the GGUF file in it if it holds the weights."""
+    """Return the folder to load from, and the GGUF file in it if it holds the weights."""
     if path.is_dir():
         if (path / "config.json").is_file():
             return str(path), {}

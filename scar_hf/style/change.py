@@ -1,4 +1,4 @@
-"""How a selection changes style."""
+"""Compare the style of two sets, such as before and after a selection."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ class Change:
         mean_low, mean_high (`float`): 95 % interval of the difference of the means.
         spread_before, spread_after (`float`): standard deviations over the rows.
         spread_change (`float`): spread after over spread before, minus 1: -0.2 is a fifth narrower. NaN if undefined.
-        low, high (`float`): 95 % interval of that; NaN if one of the sets has the same value in all rows.
+        low, high (`float`): 95 % interval of `spread_change`; NaN if one of the sets has the same value in all rows.
     """
 
     mean_before: float
@@ -56,7 +56,7 @@ class StyleChange(Shown):
         rows_before, rows_after (`int`): numbers of rows.
         notes (`list[str]`): notes on the measures.
         baselines (`dict[str, dict[str, Draws]]`):
-            What draws of `rows_after` rows do without a ranker, at random and with the same lengths; see
+            Changes in draws of `rows_after` rows without a ranker, at random and with the same lengths; see
             [`~scar_hf.style.draw_baselines`].
     """
 
@@ -70,7 +70,7 @@ class StyleChange(Shown):
         return self.changes[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields in JSON-compatible form, with `None` for missing numbers."""
+        """Return all fields in JSON-compatible form, with `None` for missing numbers."""
         measures: dict[str, dict[str, Any]] = {}
         for name, change in self.changes.items():
             measures[name] = {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(change))}
@@ -125,17 +125,17 @@ def compare(
 
     Args:
         before, after ([`~datasets.Dataset`], [`StyleMeasures`] or [`StyleConsistency`]):
-            The sets. If all rows are measured already, take `measures.select(ranking.indices(k))` for those kept. The
-            intervals hold for independent sets; for a selection from `before` they are somewhat too wide. Sets with the same
+            The sets. If all rows are already measured, pass `measures.select(ranking.indices(k))` for those kept. The
+            intervals hold for independent sets; for a selection from `before`, they are somewhat too wide. Sets with the same
             number of rows are treated as paired in their order.
-        kwargs: as for [`style_consistency`], for sets that are not measured yet.
+        kwargs: as for [`style_consistency`], for sets that have not been measured.
 
     Returns:
-        [`StyleChange`]: for the measures that both sets have. If `after` has at most as many rows as `before`, with what
-            draws of that many rows from `before` give.
+        [`StyleChange`]: the change of each measure that both sets have. If `after` has no more rows than `before`, it
+            includes the baselines: changes in draws of the same size from `before`.
 
     Raises:
-        `ValueError`: if they have no measure in common, and as [`style_consistency`].
+        `ValueError`: if the sets have no measure in common, and as [`style_consistency`].
 
     Example:
 
@@ -156,7 +156,7 @@ def compare(
         many = min(len(means_before), len(means_after))
         old, new = first[name], second[name]
         with np.errstate(invalid="ignore", divide="ignore"):
-            # A draw in which all rows happen to be equal has no ratio; what rounding leaves of its spread is not one.
+            # A draw of equal rows has no ratio, so treat a spread within rounding error as missing.
             varied = np.where(spreads_before[:many] > 1e-6 * old.spread, spreads_before[:many], np.nan)
             ratios = spreads_after[:many] / varied - 1
             change = float(np.divide(new.spread, old.spread)) - 1 if old.spread > 0 else float("nan")

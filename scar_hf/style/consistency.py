@@ -1,4 +1,4 @@
-"""How consistent the style of an instruction set is: the spread of each measure over its rows."""
+"""Measure how consistent the style of an instruction set is, by the spread of each measure over its rows."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ class Spread:
     One measure over the rows of a set.
 
     Args:
-        mean (`float`): mean over the rows that have the measure; NaN if none has.
+        mean (`float`): mean over the rows that have the measure; NaN if there are none.
         mean_low, mean_high (`float`): 95 % interval of the mean; NaN if all rows have the same value.
         spread (`float`): standard deviation, with n - 1; NaN for fewer than two rows.
         low, high (`float`): 95 % interval of the spread; NaN if all rows have the same value.
@@ -61,7 +61,7 @@ class StyleConsistency(Shown):
         return self.spreads[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields except the draws in JSON-compatible form, with `None` for missing numbers."""
+        """Return all fields except the draws in JSON-compatible form, with `None` for missing numbers."""
         measures = {
             name: {"title": MEASURES[name].title, "unit": MEASURES[name].unit, **without_nan(asdict(spread))}
             for name, spread in self.spreads.items()
@@ -88,10 +88,10 @@ def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed:
     Measure how consistent the style of an instruction set is (paper, section 2): a smaller spread is more consistent.
 
     Args:
-        ds ([`~datasets.Dataset`] or [`StyleMeasures`]): the rows, or what was measured of them.
+        ds ([`~datasets.Dataset`] or [`StyleMeasures`]): the rows, or their measures.
         samples (`int`, *optional*, defaults to 1000): number of bootstrap draws over rows.
         seed (`int`, *optional*, defaults to 0): seed of the bootstrap.
-        kwargs: as for [`style_measures`], `lm` among them.
+        kwargs: as for [`style_measures`], including `lm`.
 
     Returns:
         [`StyleConsistency`]: for each measure its mean and its standard deviation over the rows, each with a 95 % interval.
@@ -126,7 +126,7 @@ def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed:
         mean = float(values.mean()) if len(values) else float("nan")
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
         draws[name] = means[:, column], spreads[:, column]
-        # If all rows are equal, or there is one row, all draws are equal, but that is not certainty.
+        # With a single row or equal rows, all draws are equal, which does not mean certainty.
         varies = spread > 0
         mean_span = interval(means[:, column]) if varies else _NO_INTERVAL
         found[name] = Spread(mean, *mean_span, spread, *(interval(spreads[:, column]) if varies else _NO_INTERVAL), len(values))

@@ -13,14 +13,14 @@ def lexical_diversity(ids: np.ndarray, lengths: np.ndarray, window: int = MATTR_
     Measure the lexical diversity of T texts.
 
     Args:
-        ids (`np.ndarray` of shape `(W,)`, int64): numbers of all words, one text after the other, from 0.
-        lengths (`np.ndarray` of shape `(T,)`, int64): how many of them each text has.
-        window (`int`, *optional*, defaults to 50): window length of the moving average in words.
+        ids (`np.ndarray` of shape `(W,)`, int64): word numbers from 0, one text after the other.
+        lengths (`np.ndarray` of shape `(T,)`, int64): number of words in each text.
+        window (`int`, *optional*, defaults to 50): window length of the moving average, in words.
 
     Returns:
         `dict[str, np.ndarray]`, each float64 of shape `(T,)`: `ttr`, distinct words over words, in (0, 1]; `mattr`, the mean
-        TTR of all windows, NaN where a text has fewer words; `mtld`, words in which TTR stays above 0.72 (McCarthy and
-        Jarvis, 2010), at least 1. NaN where a text has no word.
+        TTR of all windows, NaN for shorter texts; `mtld`, the mean number of words in which TTR stays above 0.72 (McCarthy
+        and Jarvis, 2010), at least 1. NaN for a text without words.
     """
     before, after = _neighbours(ids)
     starts = np.cumsum(lengths) - lengths
@@ -36,8 +36,8 @@ def lexical_diversity(ids: np.ndarray, lengths: np.ndarray, window: int = MATTR_
 
 
 def _neighbours(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each word, the position of its previous (-1: none) and next (W: none) occurrence."""
-    small = ids.astype(np.uint16) if ids.size and ids.max() < 2**16 else ids  # these numpy sorts in linear time
+    """Return the position of the previous (-1: none) and next (W: none) occurrence of each word."""
+    small = ids.astype(np.uint16) if ids.size and ids.max() < 2**16 else ids  # numpy sorts uint16 in linear time
     order = np.argsort(small, kind="stable")
     same = ids[order[1:]] == ids[order[:-1]]
     before, after = np.full(len(ids), -1), np.full(len(ids), len(ids))
@@ -81,7 +81,7 @@ def _moving_average(
 
 
 def _mtld(before: np.ndarray, after: np.ndarray) -> float:
-    """Mean of both directions; positions are relative to the start of the text."""
+    """Return the mean of both directions; positions are relative to the start of the text."""
     n = len(before)
     if n == 0:
         return float("nan")
@@ -89,7 +89,7 @@ def _mtld(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _factors(before: list[int]) -> float:
-    """Number of factors: how often TTR falls to the threshold and restarts, plus a fraction for the rest at the end."""
+    """Count factors: how often TTR falls to the threshold and restarts, plus a fraction for the remainder."""
     start, factors, balance = 0, 0, 0
     for i, position in enumerate(before):
         if position < start:
@@ -102,5 +102,5 @@ def _factors(before: list[int]) -> float:
     if words:
         types = (balance + 18 * words) // 25
         partial = (1 - types / words) / _FACTOR_SHARE
-        return factors + partial or 1.0  # no word came twice: the whole text is one factor
+        return factors + partial or 1.0  # no word is repeated: the whole text is one factor
     return float(factors)

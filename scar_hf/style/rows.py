@@ -1,4 +1,4 @@
-"""Instruction sets -> measures of each row."""
+"""Measure the style of each row of an instruction set."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from .measures import SURPRISAL
 from .surprisal import Surprisal, as_surprisal
 
 logger = logging.getLogger(__name__)
-# Smaller with a language model, so that the progress bar moves more often.
+# Fewer with a language model, to update the progress bar more often.
 _ROWS_AT_ONCE, _ROWS_WITH_LM = 1000, 200
 
 
@@ -33,7 +33,7 @@ class StyleMeasures:
         values (`dict[str, np.ndarray]`): by the names of [`~scar_hf.style.MEASURES`], each float64 of shape `(n,)`; NaN where
             undefined and where a row was skipped.
         rows (`int`): n.
-        skipped (`dict[int, str]`): reasons of rows that were not measured, by row number.
+        skipped (`dict[int, str]`): reasons why rows were not measured, by row number.
         notes (`list[str]`): notes on the values: measures left out, rows skipped or truncated.
         language (`str`): the language code.
         lm (`str`, *optional*): the language model that measured surprisal.
@@ -54,7 +54,7 @@ class StyleMeasures:
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "StyleMeasures":
         """
-        Take some of the rows, as a selection keeps them, without measuring them again.
+        Return the measures of some rows, such as the rows kept, without measuring again.
 
         Args:
             rows (`Sequence[int]`): row numbers, or a mask of shape `(n,)`.
@@ -69,7 +69,7 @@ class StyleMeasures:
         return StyleMeasures(values, len(numbers), skipped, list(self.notes), self.language, self.lm)
 
     def to_dataset(self) -> Dataset:
-        """The values as a [`~datasets.Dataset`] of n rows with one column per measure, null for missing values."""
+        """Return the values as a [`~datasets.Dataset`] of n rows with one column per measure, null for missing values."""
         columns = {name: [None if np.isnan(v) else v for v in values.tolist()] for name, values in self.values.items()}
         return Dataset.from_dict(columns)
 
@@ -90,13 +90,13 @@ def style_measures(
     Measure the style of every row of an instruction set.
 
     Args:
-        ds ([`~datasets.Dataset`]): n rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
-        columns, turn, formatting_func, preference: as for [`~scar_hf.ScarScorer`]. With `turn="all"` linguistic form is
-            that of all responses of a conversation together, and surprisal the mean over them.
+        ds ([`~datasets.Dataset`]): n rows, in any format that [`~scar_hf.rows.pairs.PairReader`] reads.
+        columns, turn, formatting_func, preference: as for [`~scar_hf.ScarScorer`]. With `turn="all"`, linguistic form
+            covers all responses of a conversation together, and surprisal is the mean over them.
         language (`str`, *optional*, defaults to `"en"`): language of the responses; see [`linguistic_form`].
         lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`], *optional*):
-            With what to measure instructional surprisal; it is not measured without.
-        progress (`bool`, *optional*, defaults to `True`): whether to show a bar with rows per second.
+            The language model that measures instructional surprisal; without it, surprisal is not measured.
+        progress (`bool`, *optional*, defaults to `True`): whether to show a progress bar.
         kwargs: passed to [`Surprisal`].
 
     Returns:
@@ -104,7 +104,7 @@ def style_measures(
 
     Raises:
         `TypeError`: if `ds` is not a [`~datasets.Dataset`].
-        `ValueError`: if the columns fit no format, and as [`Surprisal.measure`].
+        `ValueError`: if the columns match no format, and as [`Surprisal.measure`].
     """
     check_dataset(ds, "style_measures")
     if lm is None and kwargs:
@@ -144,7 +144,7 @@ def style_measures(
 
 
 def _surprisal_of(rows: list[RowPairs], surprisal: Surprisal) -> tuple[dict[str, np.ndarray], int]:
-    """Surprisal per row, the mean over its pairs, and the number of truncated rows."""
+    """Return the surprisal of each row, the mean over its pairs, and the number of truncated rows."""
     pairs = [pair for row in rows for pair in row.pairs]
     found = surprisal.measure([x for x, _ in pairs], [y for _, y in pairs], log=False)
     row_of = np.repeat(np.arange(len(rows)), [len(row.pairs) for row in rows])

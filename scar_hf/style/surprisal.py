@@ -19,7 +19,7 @@ from .causal_lm import check_causal, load_causal_lm, token_losses
 from .measures import SURPRISAL
 
 logger = logging.getLogger(__name__)
-# On a CPU, larger batches are not faster; on a GPU, the probabilities over the vocabulary limit memory.
+# On a CPU, larger batches are not faster; on a GPU, the logits over the vocabulary limit the batch.
 _CPU_TOKENS, _GPU_TOKENS = 1024, 8192
 _ROWS_AT_ONCE = 1000
 
@@ -28,23 +28,22 @@ class Surprisal:
     """
     Measures instructional surprisal with a causal language model (paper, section 2). The model loads on first use.
 
-    A response y is read after its instruction x, and after none. If the tokenizer has a chat template, x is the user's turn
-    of it, and y alone comes after the same template with an empty user's turn; else x stands before y with an empty line
-    between, after the token that begins a text, and y alone comes after that token. So both perplexities are over the
-    same tokens, all those of y.
+    The model reads each response y twice, with and without its instruction x. With a chat template, x is the user turn, and y
+    alone follows the same template with an empty user turn. Without one, the text is the token that begins a text, x, an
+    empty line and y, and y alone directly follows that token. Both perplexities therefore cover the same tokens, those of y.
 
     Args:
         lm (`str`, `Path` or `PreTrainedModel`):
             A Hub id, a folder, a GGUF file, a folder with one GGUF file, or a model in memory.
         tokenizer (`PreTrainedTokenizerBase`, *optional*): tokenizer of a model in memory.
-        device (`str`, *optional*): by default a GPU if there is one, otherwise the CPU.
+        device (`str`, *optional*): the device; by default a GPU if there is one, otherwise the CPU.
         dtype (`str` or `torch.dtype`, *optional*, defaults to `"auto"`):
-            `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"` for bfloat16 where the device computes in it natively, which
-            changes a perplexity by up to some 2 %, and float32 elsewhere.
+            `"float32"`, `"bfloat16"`, `"float16"`, or `"auto"`: bfloat16 if the device supports it natively, which changes a
+            perplexity by up to about 2 %, otherwise float32.
         max_length (`int`, *optional*, defaults to 1024):
-            Tokens that are read: half of them at most of an instruction, then of its response what fits. The rest is cut,
-            and counted.
-        chat_template (`bool`, *optional*): whether to use the tokenizer's chat template; by default if it has one.
+            Most tokens to read: at most half of them for the instruction, the remaining ones for the response. Truncated
+            rows are counted.
+        chat_template (`bool`, *optional*): whether to use the tokenizer's chat template; by default, use it if there is one.
         tokens_per_batch (`int`, *optional*): maximum number of tokens in a batch, padding included.
         revision (`str`, *optional*): branch, tag or commit of a Hub id.
         trust_remote_code (`bool`, *optional*, defaults to `False`): whether code in the model's repository may run.
@@ -105,17 +104,17 @@ class Surprisal:
         Args:
             instructions (`Sequence[str]`): n instructions, which may be empty.
             responses (`Sequence[str]`): n responses, which must not be empty.
-            progress (`bool`, *optional*, defaults to `False`): whether to show a bar with rows per second.
+            progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar.
             log (`bool`, *optional*, defaults to `True`): whether to log the number of truncated rows.
 
         Returns:
             `dict[str, np.ndarray]`, each of shape `(n,)`, float64: `ppl` = PPL(y|x) and `ppl_alone` = PPL(y), at least 1;
             `ifd` = PPL(y|x) / PPL(y), above 0, below 1 where the instruction helps; `surprisal` = log PPL(y|x) in nats per
-            token; and, bool, `truncated`, whether something of the row was not read.
+            token; and `truncated`, bool, whether part of the row was not read.
 
         Raises:
-            `ValueError`: if the lengths differ, a text is missing or no string, a response is empty, the model is not
-            causal, or a perplexity comes out as no finite number.
+            `ValueError`: if the lengths differ, a text is missing or not a string, a response is empty, the model is not
+            causal, or a perplexity is not finite.
         """
         instructions, responses = list(instructions), list(responses)
         if len(instructions) != len(responses):
@@ -135,7 +134,7 @@ class Surprisal:
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """The settings without the model, which is reloaded; a model in memory cannot be sent anywhere."""
+        """Return the settings without the model, which is reloaded. A model in memory cannot be pickled."""
         if self.in_memory:
             raise TypeError("A language model in memory cannot be sent to other processes: save it, then pass its folder.")
         loaded = {"_model": None, "_tokenizer": None, "_is_ready": False, "_chat_template": self.chat_template}
@@ -175,7 +174,7 @@ class Surprisal:
         found["ifd"][rows] = np.exp(surprisal - surprisal_alone)
 
     def _context(self, instruction: str) -> tuple[list[int], bool]:
-        """The context tokens of a response, and whether the instruction was truncated."""
+        """Return the context tokens of a response, and whether the instruction was truncated."""
         tokenizer = self._tokenizer
         assert tokenizer is not None
         tokens = self._tokens(instruction)
@@ -220,15 +219,15 @@ def instructional_surprisal(
     instructions: Sequence[str], responses: Sequence[str], lm: str | Path | PreTrainedModel | Surprisal, **kwargs: Any
 ) -> dict[str, np.ndarray]:
     """
-    Measure responses once: `Surprisal(lm).measure(instructions, responses)`.
+    Measure responses in one call, as `Surprisal(lm).measure(instructions, responses)` does.
 
     Args:
         instructions, responses (`Sequence[str]`): as for [`Surprisal.measure`].
-        lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`]): as for [`Surprisal`], or one, whose own settings then hold.
+        lm (`str`, `Path`, `PreTrainedModel` or [`Surprisal`]): as for [`Surprisal`], or a [`Surprisal`] with its own settings.
         kwargs: as for [`Surprisal`].
 
     Returns:
-        `dict[str, np.ndarray]`: as [`Surprisal.measure`].
+        `dict[str, np.ndarray]`: as from [`Surprisal.measure`].
     """
     return as_surprisal(lm, **kwargs).measure(instructions, responses)
 

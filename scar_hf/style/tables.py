@@ -6,7 +6,7 @@ from typing import Any
 
 
 def number(value: float) -> str:
-    """A number with three significant digits; a dash for NaN."""
+    """Format a number with three significant digits; NaN becomes a dash."""
     if math.isnan(value):
         return "-"
     if abs(value) < 1e-9:
@@ -17,12 +17,12 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share as a signed percentage; a dash for NaN."""
+    """Format a share as a signed percentage; NaN becomes a dash."""
     return "-" if math.isnan(value) else f"{100 * value:+.1f} %"
 
 
 def span(low: float, high: float, form: Callable[[float], str] = number) -> str:
-    """An interval; a dash if there is none."""
+    """Format an interval; a missing one becomes a dash."""
     return "-" if math.isnan(low) else f"{form(low)} to {form(high)}"
 
 

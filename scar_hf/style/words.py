@@ -1,4 +1,4 @@
-"""Split texts into words, sentences and punctuation, in the same way as the published measures, and list function words."""
+"""Split texts into words, sentences and punctuation, as the published measures do, and list function words."""
 
 import re
 import string
@@ -46,7 +46,7 @@ _BEFORE_NOT = (
     *("wo", "would", "should", "could", "must", "might", "need"),
 )
 
-# Words as `lexical_words` gives them: it parts contractions at an ASCII apostrophe, and leaves them whole at a curly one.
+# Words as `lexical_words` returns them: it splits contractions at an ASCII apostrophe, but not at a curly one.
 FUNCTION_WORDS = frozenset(
     [
         *_FUNCTION_WORDS.split(),
@@ -59,7 +59,7 @@ FUNCTION_WORDS = frozenset(
 
 
 class _PunctuationMarks(dict):
-    """Whether a character is punctuation or a symbol, looked up in Unicode once."""
+    """Caches whether a character is punctuation or a symbol in Unicode."""
 
     def __missing__(self, character: str) -> bool:
         self[character] = found = unicodedata.category(character)[0] in "PS"
@@ -71,26 +71,26 @@ _marks = _PunctuationMarks()
 
 def lexical_words(text: str) -> list[str]:
     """
-    Words in lower case for measures of lexical diversity.
+    Split a text into lower-case words for measures of lexical diversity.
 
     Args:
         text (`str`): a response.
 
     Returns:
-        `list[str]`: pieces between blanks and ASCII punctuation, without digits and dashes.
+        `list[str]`: pieces between whitespace and ASCII punctuation, without digits and dashes.
     """
     return text.lower().translate(_LEXICAL).split()
 
 
 def readability_words(text: str) -> list[str]:
     """
-    Words in lower case for readability, rates and lengths.
+    Split a text into lower-case words for readability, rates and lengths.
 
     Args:
         text (`str`): a response.
 
     Returns:
-        `list[str]`: pieces between blanks, without punctuation; a contraction keeps its apostrophe.
+        `list[str]`: pieces between whitespace, without punctuation; a contraction keeps its apostrophe.
     """
     if "'" in text:
         text = _OTHER_APOSTROPHE.sub("", text)
@@ -99,14 +99,14 @@ def readability_words(text: str) -> list[str]:
 
 def count_sentences(text: str, language: str = "en") -> int:
     """
-    Count sentences: stretches that end in `.`, `!` or `?`, except those of one or two words.
+    Count sentences, which end in `.`, `!` or `?`; those of one or two words do not count.
 
     Args:
         text (`str`): a response.
         language (`str`, *optional*, defaults to `"en"`): for other languages, marks of other scripts also end a sentence.
 
     Returns:
-        `int`: 0 for an empty text, else at least 1.
+        `int`: 0 for an empty text, otherwise at least 1.
     """
     if not text:
         return 0
@@ -129,14 +129,14 @@ def count_punctuation(text: str) -> int:
 
 def number_words(texts: Iterable[list[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """
-    Map words to numbers, equal words to the same number.
+    Map words to numbers; equal words get the same number.
 
     Args:
-        texts (`Iterable[list[str]]`): the words of T texts, W in all.
+        texts (`Iterable[list[str]]`): the words of T texts, W in total.
 
     Returns:
-        `tuple`: numbers of all words in their order, int64 of shape `(W,)`; how many each text has, int64 of shape `(T,)`;
-        and the distinct words by number.
+        `tuple`: the numbers of all words in order, int64 of shape `(W,)`; the number of words in each text, int64 of shape
+        `(T,)`; and the distinct words by number.
     """
     numbers: defaultdict[str, int] = defaultdict(count().__next__)
     ids: list[int] = []
