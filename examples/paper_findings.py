@@ -1,10 +1,10 @@
 """
-The paper's finding on rows of your own: human answers spread more in style than an LLM's direct ones, and what SCAR keeps of a
-mixture of both spreads less than the mixture.
+Test the paper's finding on your rows: human answers spread more in style than an LLM's direct answers, and the rows that SCAR
+keeps of a mixture of both spread less than the mixture.
 
     python examples/paper_findings.py --data pairs.jsonl --lm FOLDER --out out
 
-`pairs.jsonl` has a row for each instruction: `instruction`, `human`, `direct` ({model: text}) and `source`.
+`pairs.jsonl` has one row per instruction: `instruction`, `human`, `direct` ({model: text}) and `source`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from datasets import Dataset
 from scar_hf import scar_rank
 from scar_hf.style import LINGUISTIC_FORM, MEASURES, SURPRISAL, StyleChange, StyleMeasures, Surprisal, compare, style_measures
 
-# Larger changes are drawn at the edge.
+# Larger changes are drawn at the edge of the figure.
 SHOWN_RATIOS = (1 / 16, 32)
 SHOWN = ("ttr", "mtld", "flesch", "sentence_length", "punctuation", "function_words", "surprisal", "ifd")
 
@@ -103,18 +103,18 @@ def main() -> None:
 
 
 def dataset(instructions: list[str], responses: list[str]) -> Dataset:
-    """Rows in the plain format."""
+    """Create a dataset in the plain format."""
     return Dataset.from_dict({"instruction": instructions, "response": responses})
 
 
 def only_surprisal(ds: Dataset, lm: Surprisal) -> StyleMeasures:
-    """Instructional surprisal of rows."""
+    """Measure the instructional surprisal of rows."""
     measured = style_measures(ds, lm=lm)
     return replace(measured, values={name: measured[name] for name in SURPRISAL})
 
 
 def within(measured: StyleMeasures, sources: np.ndarray) -> StyleMeasures:
-    """Subtract the mean of its source from each measure, which removes differences between topics."""
+    """Subtract the mean of a row's source from each measure, to remove differences between topics."""
     values = {}
     for name, column in measured.values.items():
         present = ~np.isnan(column)
@@ -127,7 +127,7 @@ def within(measured: StyleMeasures, sources: np.ndarray) -> StyleMeasures:
 
 
 def by_source(human: StyleMeasures, direct: StyleMeasures, sources: np.ndarray) -> dict[str, dict[str, float]]:
-    """Change of the spread of direct answers against human ones, for each source."""
+    """Compute the change in spread from human to direct answers, for each source."""
     found = {}
     for source in np.unique(sources):
         changes = compare(human.select(sources == source), direct.select(sources == source), samples=100).changes
@@ -137,7 +137,7 @@ def by_source(human: StyleMeasures, direct: StyleMeasures, sources: np.ndarray) 
 
 
 def spread_out(values: np.ndarray, numbers: np.ndarray, n: int) -> np.ndarray:
-    """Values of some rows among those of all."""
+    """Place the values of some rows in a column for all rows; the others are NaN."""
     column = np.full(n, np.nan)
     column[numbers] = values
     return column

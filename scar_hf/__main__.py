@@ -1,4 +1,4 @@
-"""The command `scar-hf`, also as `python -m scar_hf`."""
+"""The entry point of `scar-hf` and `python -m scar_hf`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from . import _interrupts
 
 
 def main() -> int:
-    """Run the command line; an interrupt, also while libraries are imported, ends it with status 130."""
+    """Run the command line. An interrupt, even during imports, ends it with status 130."""
     _interrupts.note_interrupts()
     try:
         from .cli import main as run

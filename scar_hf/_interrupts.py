@@ -1,4 +1,4 @@
-"""Remembers that the user has interrupted the process, as libraries turn an interrupt during their import into other errors."""
+"""Records interrupts by the user, because libraries turn an interrupt during their import into other errors."""
 
 import signal
 from types import FrameType
@@ -8,7 +8,7 @@ seen = False
 
 
 def note_interrupts() -> None:
-    """From now on, remember an interrupt before it is raised as usual."""
+    """Install a handler that records an interrupt and then raises it as usual."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _note)
 

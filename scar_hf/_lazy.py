@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first asked for, in the manner of transformers' `_LazyModule`."""
+"""Imports the names of a package on first access, like transformers' `_LazyModule`."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ def lazy_names(
     package: str, homes: Mapping[str, Sequence[str]], extra: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """
-    Make the `__getattr__` and the `__dir__` of a package.
+    Create the `__getattr__` and `__dir__` of a package.
 
     Args:
-        package (`str`): its name.
-        homes (`Mapping[str, Sequence[str]]`): modules, relative to the package, with the names that each defines.
-        extra (`Mapping[str, str]`, *optional*): libraries that may be missing, with the extra that installs each.
+        package (`str`): the name of the package.
+        homes (`Mapping[str, Sequence[str]]`): modules, relative to the package, and the names that each defines.
+        extra (`Mapping[str, str]`, *optional*): libraries that may be missing, and the extra that installs each.
 
     Returns:
         `tuple(Callable, Callable)`: the two functions.

@@ -1,4 +1,4 @@
-"""Options as fields of dataclasses, from which signatures, documentation, command line and trainer arguments are derived."""
+"""Defines options as dataclass fields and derives signatures, documentation, command line and trainer arguments from them."""
 
 import argparse
 import inspect
@@ -22,7 +22,7 @@ def option(
     **more: Any,
 ) -> Any:
     """
-    Make a dataclass field that is an option.
+    Create a dataclass field for an option.
 
     Args:
         default: the default value.
@@ -31,7 +31,7 @@ def option(
             only in Python.
         type_ (`str`, *optional*): the type, for documentation; by default the name of `parse`.
         repeated (`bool`, *optional*, defaults to `False`): whether the option takes several values.
-        const (*optional*): the value if the option is given without one.
+        const (*optional*): the value of the option if it is given without one.
         choices (`Sequence[str]`, *optional*): the allowed values.
         metavar (`str`, *optional*): the value's name in `--help`.
         more: further metadata.
@@ -42,15 +42,15 @@ def option(
 
 
 def parsed(fields: Iterable[Field]) -> tuple[Field, ...]:
-    """Return the fields that are options of the command line and of trainer arguments."""
+    """Return the fields that are available on the command line and as trainer arguments."""
     return tuple(found for found in fields if found.metadata.get("parse") is not None)
 
 
 def add_options(parser: Any, fields: Iterable[Field]) -> None:
-    """Add an option to the command line for each field that is one."""
+    """Add each field that is available on the command line to the parser."""
     for found in parsed(fields):
         meta, flag = found.metadata, f"--{found.name.replace('_', '-')}"
-        described = meta["help"].replace("%", "%%")  # argparse fills in values
+        described = meta["help"].replace("%", "%%")  # argparse expands % formats
         if meta["parse"] is bool:
             switch: Any = argparse.BooleanOptionalAction if found.default else "store_true"
             parser.add_argument(flag, action=switch, default=found.default, help=described)
@@ -63,14 +63,14 @@ def add_options(parser: Any, fields: Iterable[Field]) -> None:
 
 def prefixed_fields(prefix: str, fields: Iterable[Field]) -> list[tuple[str, Any, Field]]:
     """
-    Make fields for `dataclasses.make_dataclass` that `HfArgumentParser` can parse.
+    Create fields for `dataclasses.make_dataclass` that `HfArgumentParser` can parse.
 
     Args:
         prefix (`str`): prefix of the names, such as `"scar_"`.
         fields (`Iterable[Field]`): the options.
 
     Returns:
-        `list[tuple]`: name, type and field of each option of the command line.
+        `list[tuple]`: name, type and field of each option that is available on the command line.
     """
     made: list[tuple[str, Any, Field]] = []
     for found in parsed(fields):
@@ -87,7 +87,7 @@ def prefixed_fields(prefix: str, fields: Iterable[Field]) -> list[tuple[str, Any
 
 
 def extend_signature(function: Callable[..., Any], fields: Iterable[Field], catch_all: str) -> None:
-    """Add a keyword-only parameter for each field to a signature, in place of `**{catch_all}`; other such arguments stay."""
+    """Add a keyword-only parameter for each field to a signature, in place of `**{catch_all}`; other `**` parameters stay."""
     given = inspect.signature(function)
     kept = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
     rest = [p for p in given.parameters.values() if p.kind is p.VAR_KEYWORD and p.name != catch_all]

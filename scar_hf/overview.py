@@ -1,4 +1,4 @@
-"""What results show of themselves: one line in a shell, a small table with a sparkline in a notebook."""
+"""Compact displays of results: one line in a shell, a small table with a sparkline in a notebook."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .rows.source import RowSource
 _BARS = 48
 _MOST_LINES = 40
 _LONGEST = 160
-# In the colours of the notebook around it, light or dark, whatever its theme.
+# Inherits the colours of the notebook, so it works in light and dark themes.
 _CSS = (
     ".scar-hf{font-size:13px;line-height:1.4;max-width:60em;overflow-x:auto}"
     ".scar-hf table{border-collapse:collapse;margin:.4em 0}"
@@ -26,10 +26,10 @@ _CSS = (
 @dataclass(frozen=True)
 class Lines:
     """
-    A table.
+    A table in an overview.
 
     Args:
-        title (`str`): what it shows; empty for none.
+        title (`str`): the title; empty for none.
         head (`Sequence[str]`): titles of the columns.
         lines (`Sequence[Sequence[str]]`): one text per column. Only the first 40 are shown.
     """
@@ -42,14 +42,14 @@ class Lines:
 @dataclass(frozen=True)
 class Overview:
     """
-    What a result shows of itself. Nothing in it is markup: all texts are escaped, and long ones shortened.
+    The content of a result's display. All texts are escaped, and long ones are shortened.
 
     Args:
         name (`str`): the result's class.
         facts (`Sequence[tuple[str, str]]`): names and values.
-        scores (`np.ndarray`, *optional*): scores of all rows, for the sparkline; NaN where there is none.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept, which it shows dark.
-        tables (`Sequence[Lines]`): tables below.
+        scores (`np.ndarray`, *optional*): scores of all rows, for the sparkline; NaN for rows without a score.
+        kept (`np.ndarray`, *optional*): numbers of the kept rows, drawn dark.
+        tables (`Sequence[Lines]`): tables below the facts.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Overview:
     tables: Sequence[Lines] = ()
 
     def text(self) -> str:
-        """One line for a shell."""
+        """Return one line for a shell."""
         return f"{self.name}({'; '.join(f'{name}: {value}' for name, value in self.facts)})"
 
     def html(self) -> str:
-        """A fragment of HTML for a notebook, at most some tens of kilobytes."""
+        """Return a fragment of HTML for a notebook, at most some tens of kilobytes."""
         rows = "".join(f"<tr><th>{_short(name)}</th><td>{_short(value)}</td></tr>" for name, value in self.facts)
         parts = [f"<style>{_CSS}</style><table>{rows}</table>", sparkline(self.scores, self.kept), *map(_table, self.tables)]
         return f'<div class="scar-hf">{"".join(parts)}</div>'
@@ -88,7 +88,7 @@ def sparkline(scores: np.ndarray | None, kept: np.ndarray | None = None) -> str:
     Draw the distribution of scores.
 
     Args:
-        scores (`np.ndarray`, *optional*): NaN where there is none.
+        scores (`np.ndarray`, *optional*): NaN for rows without a score.
         kept (`np.ndarray`, *optional*): numbers of rows to draw dark; by default all.
 
     Returns:
@@ -97,7 +97,7 @@ def sparkline(scores: np.ndarray | None, kept: np.ndarray | None = None) -> str:
     found = np.empty(0) if scores is None else scores[np.isfinite(scores)]
     if scores is None or not len(found):
         return ""
-    # One extreme score would squeeze all others into one bar; the outermost per cent is drawn at the edges.
+    # One extreme score would squeeze all others into one bar, so the outermost per cent is drawn at the edges.
     low, high = (float(value) for value in np.percentile(found, (1, 99), method="nearest"))
     edges = np.linspace(low, high if high > low else low + 1, _BARS + 1)
     counts, dark = (
@@ -116,16 +116,16 @@ def sparkline(scores: np.ndarray | None, kept: np.ndarray | None = None) -> str:
 
 def best_and_worst(source: RowSource, scores: np.ndarray, count: int = 5) -> list[Lines]:
     """
-    Take the rows with the highest and the lowest scores.
+    Tabulate the rows with the highest and the lowest scores.
 
     Args:
         source ([`~scar_hf.rows.source.RowSource`]): n rows.
-        scores (`np.ndarray` of shape `(n,)`): NaN where there is none.
-        count (`int`, *optional*, defaults to 5): how many of each.
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
+        count (`int`, *optional*, defaults to 5): number of rows in each table.
 
     Returns:
-        `list[Lines]`: two tables, one if there are few rows, none if the rows are in files, which would
-            be read whole.
+        `list[Lines]`: two tables; one if there are few rows; none if the rows are in files, because
+            that would read the files completely.
     """
     if source.in_memory is None:
         return []

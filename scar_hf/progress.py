@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal or in a notebook only, and none where they are turned off."""
+"""Controls progress bars: they appear only on a terminal or in a notebook, unless they are turned off."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ _off = False
 
 
 def disable_progress_bars() -> None:
-    """Show no bars in this process, neither of scar-hf nor of the libraries that it calls."""
+    """Turn off the progress bars of scar-hf and of the libraries that it calls, in this process."""
     global _off
     _off = True
     import datasets
@@ -21,13 +21,13 @@ def disable_progress_bars() -> None:
 
 def hidden(progress: bool) -> bool | None:
     """
-    Say what `tqdm` takes for `disable`.
+    Return the value of `disable` for `tqdm`.
 
     Args:
         progress (`bool`): whether a bar is wanted.
 
     Returns:
-        `bool` or `None`: `True` for no bar; `None` for one where there is a terminal or a notebook to show it.
+        `bool` or `None`: `True` for no bar; `None` for a bar if there is a terminal or a notebook to show it.
     """
     return None if progress and not _off else True
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .report import SelectionReport
 
 _OF_A_STREAM = "ds.filter(scar_filter(k=0.1), batched=True)"
-# Number of selections that a ranking caches.
+# Maximum number of selections that a ranking caches.
 _REMEMBERED = 4
 DatasetOrDict = TypeVar("DatasetOrDict", Dataset, DatasetDict)
 
@@ -46,7 +46,8 @@ class ScarRanking(Shown):
         truncated (`np.ndarray` of shape `(n,)`, bool): whether a text of the row was longer than `max_length`.
         settings (`dict`): the scorer's settings.
         source (`tuple(str, list[dict])`): the data's name and identity.
-        only_for, prefilter (*optional*): with a prefilter, the only criteria to select by, and its scores and account.
+        only_for, prefilter (*optional*): with a prefilter, the only criteria that the ranking selects by, and the prefilter's
+            scores and description.
         scorer ([`ScarScorer`], *optional*): the scorer; `diversity` needs it to compare rows by their vectors.
         progress (`bool`, *optional*, defaults to `False`): whether to show a progress bar during that comparison.
     """
@@ -92,12 +93,12 @@ class ScarRanking(Shown):
 
         Args:
             k ([`~scar_hf.selecting.criteria.Criteria`], `float` or `int`, *optional*):
-                A share in (0, 1] or a count >= 1 of the best rows, or complete criteria. Ties go to the earlier row.
+                A share in (0, 1] or a count >= 1 of the best rows, or a complete set of criteria. Ties go to the earlier row.
             {criteria}
 
         Returns:
-            [`~scar_hf.selection.Selection`]: it has fewer rows than requested only if too few rows, or too few in the
-            listed groups, have a score.
+            [`~scar_hf.selection.Selection`]: it has fewer rows than requested only if too few rows, or too few rows of
+            the listed groups, have a score.
 
         Raises:
             `ValueError`: if the criteria are out of range, name a column that does not exist, or need a scorer and the
@@ -125,7 +126,7 @@ class ScarRanking(Shown):
         return self.remember(wanted, kept, wanted.describe(), curated)
 
     def remember(self, criteria: Criteria, kept: np.ndarray, options: dict[str, Any], curated: Mapping[int, str]) -> Selection:
-        """Cache a selection that another process made by these criteria."""
+        """Cache a selection that another process made with these criteria."""
         scored = self._scored()
         counts = describe_selection(scored, kept) | ({"dropped": len(curated)} if options.get("curation") else {})
         manifest = describe_run(*self.source, None, self.settings, options) | {"selection": counts}
@@ -205,7 +206,7 @@ class ScarRanking(Shown):
         **kwargs: Any,
     ) -> "SelectionReport":
         """
-        Report what a selection keeps and why, on an HTML page that opens offline.
+        Report which rows a selection keeps and why, on an HTML page that opens offline.
 
         Args:
             path (`str` or `Path`, *optional*): the page to write; by default none is written.
@@ -266,7 +267,7 @@ def scar_rank(
     Args:
         ds ([`~datasets.Dataset`]): the rows, in any format that [`~scar_hf.rows.pairs.PairReader`] reads.
         model (`str` or [`ScarScorer`], *optional*, defaults to `"scar-ranker"`):
-            The name of the bundled ranker, a folder, a Hub id, or a scorer, which brings its own settings.
+            The name of the bundled ranker, a folder, a Hub id, or a scorer, whose settings are then used.
         method (`str` or `Mapping`, *optional*, defaults to `"scar"`):
             Method to rank by instead of SCAR: `"random"`, `"longest"`, `"perplexity"`, `"ifd"`, `"diversity"` or a numeric
             column (higher is better); or several with weights, `{"scar": 1, "ifd": 0.5}`. See docs/methods.md.
@@ -348,7 +349,7 @@ def scar_select(
     ```python
     >>> SFTTrainer(model, train_dataset=scar_select(ds, k=0.1, sft_format=True))
     >>> scar_select(ds, k=0.1, stratify_by="source", diversity=0.3)  # keeps source shares, avoids near-duplicates
-    >>> scar_select(ds, k=0.01, prefilter=0.1)  # scores only the most promising tenth, and says what may be missing
+    >>> scar_select(ds, k=0.01, prefilter=0.1)  # scores only the most promising tenth, and reports what may be missing
     ```
     """
     criteria, kwargs = Criteria.take(k, kwargs, default=0.1)

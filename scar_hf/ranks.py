@@ -1,4 +1,4 @@
-"""Ranks of scores, equal scores sharing their mean rank."""
+"""Computes ranks of scores. Equal scores share their mean rank."""
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,10 @@ def mean_ranks(scores: np.ndarray) -> np.ndarray:
     Rank scores.
 
     Args:
-        scores (`np.ndarray` of shape `(n,)`): NaN where there is none.
+        scores (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
 
     Returns:
-        `np.ndarray` of shape `(n,)`, float64: 1 for the lowest score; NaN where there is none.
+        `np.ndarray` of shape `(n,)`, float64: 1 for the lowest score; NaN for rows without a score.
     """
     return pd.Series(scores).rank().to_numpy()
 
@@ -22,10 +22,10 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     Compute Spearman's rank correlation over the rows that have both scores.
 
     Args:
-        first, second (`np.ndarray` of shape `(n,)`): NaN where there is none.
+        first, second (`np.ndarray` of shape `(n,)`): NaN for rows without a score.
 
     Returns:
-        `float`: in [-1, 1]; NaN for fewer than three such rows, or if one of both has only equal scores.
+        `float`: in [-1, 1]; NaN for fewer than three such rows, or if all scores in one of the arrays are equal.
     """
     both = np.isfinite(first) & np.isfinite(second)
     ranks = np.stack([mean_ranks(first[both]), mean_ranks(second[both])])

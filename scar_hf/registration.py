@@ -1,8 +1,8 @@
 """
-Makes the ranker known to the Auto classes without loading them: `import scar_hf` loads neither transformers nor torch.
+Registers the ranker with the Auto classes without loading them: `import scar_hf` loads neither transformers nor torch.
 
-The config is registered as soon as transformers has loaded its Auto classes, the model and the pipeline when the first
-config is made, as every `from_pretrained` does.
+The config is registered as soon as transformers has loaded its Auto classes. The model and the pipeline are registered when
+the first config is created, which every `from_pretrained` does.
 """
 
 import sys
@@ -25,7 +25,7 @@ def register_when_needed() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the module of the Auto classes where it is, and has the config registered once it is loaded."""
+    """Finds the module of the Auto classes as usual, and registers the config once the module is loaded."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != _AUTO_CLASSES:
@@ -75,7 +75,7 @@ def _register_model() -> None:
     AutoModel.register(ScarConfig, ScarModel, exist_ok=True)
     AutoModel.register(ScarStaticConfig, ScarStaticEncoder, exist_ok=True)
     PIPELINE_REGISTRY.register_pipeline(PIPELINE_TASK, pipeline_class=ScarRankingPipeline, pt_model=AutoModel, type="text")
-    # Set from outside: the files that travel with the weights know nothing of cards.
+    # Set here, because the code that is copied next to the weights must not depend on cards.
     ScarModel.uploader = _upload
 
 

@@ -90,7 +90,7 @@ class Selection(Shown, Selected):
 
     def report(self, path: str | Path | None = None, *, group_by: str | None = None, **kwargs: Any) -> "SelectionReport":
         """
-        Report what was kept and why, on an HTML page that opens offline.
+        Report which rows were kept and why, on an HTML page that opens offline.
 
         Args:
             path (`str` or `Path`, *optional*): the page to write; by default none is written.
@@ -113,18 +113,18 @@ class Selection(Shown, Selected):
 
     def push_to_hub(self, repo_id: str, *, card: Mapping[str, Any] | None = None, **kwargs: Any) -> "PushReport":
         """
-        Upload the rows kept to the Hub, as a dataset with manifest, card and pictures, in one commit.
+        Upload the kept rows to the Hub in one commit, as a dataset with manifest, card and figures.
 
         Args:
-            repo_id (`str`): where to, like `"me/dolly-scar-10pct"`.
-            card (`Mapping`, *optional*): what the card says, as for [`~scar_hf.hub_cards.selection_card`], such as `license`.
-            kwargs: as for [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
+            repo_id (`str`): the repository, such as `"me/dolly-scar-10pct"`.
+            card (`Mapping`, *optional*): arguments of [`~scar_hf.hub_cards.selection_card`], such as `license`.
+            kwargs: see [`~scar_hf.hub_cards.push`]: `private`, `revision`, `token`, `message`, `dry_run`, `overwrite`.
 
         Returns:
             [`~scar_hf.hub_cards.PushReport`].
 
         Raises:
-            `ValueError`, `OSError`: as [`~scar_hf.hub_cards.push`].
+            `ValueError`, `OSError`: see [`~scar_hf.hub_cards.push`].
         """
         from .hub_cards import push, ranking_contents
 
@@ -135,10 +135,11 @@ class Selection(Shown, Selected):
 
     def save(self, folder: str | Path) -> None:
         """
-        Save all rows (`Dataset.save_to_disk`), their scores, what was kept and the manifest, for [`Selection.load`].
+        Save all rows (`Dataset.save_to_disk`), their scores, the numbers of the kept rows and the manifest, for
+        [`Selection.load`].
 
         Args:
-            folder (`str` or `Path`): where to; created if it does not exist.
+            folder (`str` or `Path`): the output folder, created if needed.
         """
         folder = Path(folder)
         self.all_rows.save_to_disk(str(folder))
@@ -153,11 +154,11 @@ class Selection(Shown, Selected):
     @classmethod
     def load(cls, folder: str | Path, scorer: ScarScorer | None = None) -> "Selection":
         """
-        Load what [`Selection.save`] wrote.
+        Load a selection that [`Selection.save`] wrote.
 
         Args:
             folder (`str` or `Path`): the folder.
-            scorer ([`ScarScorer`], *optional*): what scored the rows, for the map of a report.
+            scorer ([`ScarScorer`], *optional*): the scorer; required for the map in a report.
 
         Returns:
             [`Selection`].
@@ -186,7 +187,7 @@ class Selection(Shown, Selected):
         return cls(RowSource(all_rows, reader, name=name), scored, indices, manifest, reasons[1], scorer=scorer)
 
     def overview(self) -> Overview:
-        """Describe what was kept, for shells and notebooks."""
+        """Describe the selection, for shells and notebooks."""
         scores = self.scored.scores
         return Overview("Selection", self._facts(), scores, self.indices, best_and_worst(self.rows, scores))
 

@@ -1,13 +1,15 @@
 """
-The shape of the code in numbers, as a Markdown table: python tools/architecture.py [CHECKOUT ...] [--trace]
+Measure the structure of the code, as a Markdown table: python tools/architecture.py [CHECKOUT ...] [--trace]
 
-Prints modules, lines, import arrows and circles of one checkout (by default this one) or of several side by side:
+Prints the numbers of modules, lines, imports between modules and import cycles of one checkout (by default this one), or of
+several side by side:
 
     git worktree add ../before 2622d99 && python tools/architecture.py ../before . --trace
 
-Imports inside functions count, those for type checkers do not. `--trace` selects from a small file on the command line and with
-`ds.filter(scar_filter(k=.5))`. A module holds a text if a local variable, an argument, or a returned or yielded value of one of
-its functions contains the text of a row: as a string, in a list, dictionary or Arrow table, or in an object of `scar_hf.rows`.
+Imports inside functions count; imports for type checkers do not. `--trace` selects from a small file, on the command line and
+with `ds.filter(scar_filter(k=.5))`. A module holds a text if a local variable, an argument, or a returned or yielded value of
+one of its functions contains the text of a row: as a string, in a list, dictionary or Arrow table, or in an object of
+`scar_hf.rows`.
 Numbers that were computed from a text, such as token ids and scores, do not count.
 """
 
@@ -77,7 +79,7 @@ print(json.dumps([sorted(holding), sorted(running)]))
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Every module by its dotted name, mapped folders included."""
+    """Return the modules by dotted name, including those in mapped folders."""
     config = configparser.ConfigParser()
     config.read(root / "setup.cfg")
     found = {}
@@ -90,7 +92,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(name: str, file: Path, known: dict[str, Path]) -> set[str]:
-    """The modules of the package that one imports, inside functions too."""
+    """Return the modules of the package that a module imports, including imports inside functions."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     typed = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     skipped = {id(child) for node in typed for child in ast.walk(node)}
@@ -108,7 +110,7 @@ def imports(name: str, file: Path, known: dict[str, Path]) -> set[str]:
 
 
 def circles(arrows: dict[str, set[str]]) -> int:
-    """The groups of modules that import each other in a loop."""
+    """Count the groups of modules that import each other in a cycle."""
     reached = {}
     for start in arrows:
         seen, waiting = set(), [start]
@@ -121,7 +123,7 @@ def circles(arrows: dict[str, set[str]]) -> int:
 
 
 def entered(root: Path, way: str) -> tuple[list[str], list[str]]:
-    """The modules that hold a row's text on one way, and those of which any function runs."""
+    """Return the modules that hold a row's text on one path through the code, and those that run any function on it."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.jsonl"
         rows = [{"instruction": f"What do {MARKER} eat?", "response": f"{n} of the {MARKER} eat nectar."} for n in range(4)]
@@ -148,7 +150,7 @@ def code_lines(file: Path) -> int:
 
 
 def measure(root: Path, trace: bool) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """The numbers of a checkout, and the modules that a text enters on each way."""
+    """Return the measurements of a checkout, and the modules that hold a text on each path."""
     known = modules(root)
     arrows = {name: imports(name, file, known) for name, file in known.items()}
     lines = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in known.items()}

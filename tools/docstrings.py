@@ -1,4 +1,4 @@
-"""Docstrings in the manner of transformers -> docstrings that mkdocstrings reads; an extension of griffe."""
+"""Converts docstrings in the style of transformers to ones that mkdocstrings reads; an extension of griffe."""
 
 import re
 from typing import Any
@@ -12,14 +12,14 @@ _SECTIONS = ("Args:", "Attributes:", "Returns:", "Raises:", "Yields:")
 
 def readable(text: str) -> str:
     """
-    Convert a docstring: references to names, types without markup, one entry for each name, and one line for each thing that is
-    returned or raised.
+    Convert a docstring: references become names, types lose their markup, each name gets a separate entry, and each returned or
+    raised object gets one line.
 
     Args:
         text (`str`): a docstring.
 
     Returns:
-        `str`: the same for griffe's parser of Google style.
+        `str`: the docstring in Google style, for griffe's parser.
     """
     section = ""
     lines: list[str] = []
@@ -39,7 +39,7 @@ def readable(text: str) -> str:
                 lines += [f"{start}{name.strip('*')}{typed}: {line[found.end() :].strip()}" for name in names.split(", ")]
             else:
                 lines.append(f"{' ' * 8}{line.strip()}" if line.strip() else line)
-        elif len(lines) == began or re.match(r"\s*`", line):  # the type that is returned or raised
+        elif len(lines) == began or re.match(r"\s*`", line):  # the returned or raised type
             head, colon, rest = line.partition(": ")
             lines.append(f"{head.replace('`', '')}{colon}{rest}" if colon else line)
         elif line.strip():
@@ -50,7 +50,7 @@ def readable(text: str) -> str:
 
 
 def _plain(kind: str) -> str:
-    """The words of a type: `str`, *optional*, defaults to `"auto"` -> str, optional, defaults to "auto"."""
+    """Return a type without markup: `str`, *optional*, defaults to `"auto"` -> str, optional, defaults to "auto"."""
     return kind.replace("`", "").replace("*optional*", "optional")
 
 

@@ -1,9 +1,9 @@
 """
 Build the documentation: python tools/site_pages.py [--pages FOLDER] [--site FOLDER]
 
-Gathers the pages (docs/, README.md as the first one, the files of the repository that they link to, the help of each command),
-builds them with Zensical, and checks every link of the result without a network. Exits with 1 if there is a warning, a link
-leads nowhere, or anything is loaded from elsewhere.
+Gathers the pages (docs/, README.md as the first page, linked files of the repository, the help of each command), builds them
+with Zensical, and checks every link of the site offline. Exits with status 1 on a warning, a broken link, or a resource that is
+loaded from another host.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Pages:
         self.missing: list[str] = []
 
     def gather(self) -> None:
-        """Write all pages: those of docs/, and what they link to."""
+        """Write all pages: those of docs/ and the files that they link to."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for path in sorted((ROOT / "docs").rglob("*")):
             if path.is_file():
@@ -42,7 +42,7 @@ class Pages:
             self.add(name)
 
     def add(self, name: str) -> None:
-        """Write the page of a file of the repository, once, and those that it links to."""
+        """Write the page of a file of the repository, once, and the pages that it links to."""
         if name in self.written:
             return
         self.written.add(name)
@@ -56,7 +56,7 @@ class Pages:
             shutil.copyfile(source, target)
 
     def convert(self, text: str, name: str) -> str:
-        """Convert a page from GitHub's Markdown: links to pages of the site, lists as Python-Markdown reads them."""
+        """Convert a page from GitHub's Markdown: point links at pages of the site, and format lists for Python-Markdown."""
         if text.startswith("---\n"):  # the metadata of a card
             text = text.split("\n---\n", 1)[1]
         lines, fenced, before = [], False, ""
@@ -76,7 +76,7 @@ class Pages:
         return "\n".join(lines) + "\n"
 
     def link(self, text: str, target: str, name: str) -> str:
-        """Point a link at the page of its target; a folder without a README has none and stays a text."""
+        """Point a link at the page of its target. A folder without a README has no page, so the link becomes plain text."""
         path, _, fragment = target.partition("#")
         if not path or urlsplit(target).scheme:
             return f"{text}({target})"
@@ -93,7 +93,7 @@ class Pages:
 
 
 def page_of(name: str) -> str:
-    """The place in the site of a file of the repository: docs/ is the top, README.md its first page, source code a page."""
+    """Return the path of a file's page in the site: docs/ is the root, README.md the first page, and source code a page."""
     if name == "README.md":
         return "index.md"
     if name.startswith("docs/"):
@@ -108,7 +108,7 @@ def _listing(source: Path, name: str) -> str:
 
 
 def link_package(folder: Path) -> None:
-    """Lay out the package as it is installed, where mkdocstrings looks for it: with the folders that setup.cfg maps into it."""
+    """Lay out the package as if installed, with the folders that setup.cfg maps into it, where mkdocstrings looks for it."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "scar_hf").mkdir(parents=True)
     mapped = [ROOT / name for name in ("hub_cards", "modeling", "trainer_callbacks")]
@@ -131,7 +131,7 @@ def write_commands(folder: Path) -> None:
 
 
 class _Links(HTMLParser):
-    """The addresses that a page names, what it loads by itself, and the places in it that a link can name."""
+    """The links of a page, the resources that it loads, and its anchors."""
 
     def __init__(self):
         super().__init__()
@@ -140,7 +140,7 @@ class _Links(HTMLParser):
         self.places: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take the addresses of one tag."""
+        """Collect the addresses in one tag."""
         found = dict(attrs)
         self.places |= {value for key in ("id", "name") if (value := found.get(key))}
         if tag == "a" and found.get("href"):
@@ -153,13 +153,13 @@ class _Links(HTMLParser):
 
 def check_links(site: Path) -> list[str]:
     """
-    Check the links of a site without a network.
+    Check the links of a site offline.
 
     Args:
         site (`Path`): a folder of HTML pages.
 
     Returns:
-        `list[str]`: one line for each link that leads nowhere, and each thing that is loaded from elsewhere.
+        `list[str]`: one line for each broken link and each resource that is loaded from another host.
     """
     pages: dict[Path, _Links] = {}
     for path in sorted(site.rglob("*.html")):
@@ -167,7 +167,7 @@ def check_links(site: Path) -> list[str]:
         pages[path].feed(path.read_text(encoding="utf-8"))
     wrong = []
     for path, page in pages.items():
-        if path.name == "404.html":  # whose addresses begin at the root of a server
+        if path.name == "404.html":  # its addresses begin at the root of a server
             continue
         shown = path.relative_to(site)
         for address in [*page.links, *page.loaded]:

@@ -1,6 +1,6 @@
 """
-Build mixed_styles.jsonl from Dolly's human answers and a language model's answers to other prompts of Dolly. No instruction
-occurs twice, so no two rows answer the same question.
+Build mixed_styles.jsonl from Dolly's human answers and a language model's answers to other prompts of Dolly. Each instruction
+occurs once, so no two rows answer the same question.
 
 Example:
 
@@ -22,20 +22,20 @@ from scar_hf.files import read_json_rows
 
 OUTPUT = Path(__file__).parent / "mixed_styles.jsonl"
 ROWS = 1000
-# Shares of the rows; the others are human.
+# Shares of the rows; the remaining rows are human.
 DIRECT, REFERENCED = 0.3, 0.15
-# Words of an instruction at most, and of a human response.
+# Maximum number of words of an instruction, and of a human response.
 INSTRUCTION = 40
 RESPONSE = range(12, 101)
 
 
 def key_of(instruction: str) -> str:
-    """The key of an instruction: its words, ignoring case and spaces."""
+    """Return the key of an instruction: its words, ignoring case and spaces."""
     return " ".join(instruction.lower().split())
 
 
 def most_frequent_model(triples: Sequence[Mapping[str, Any]]) -> str:
-    """The model with the most responses; on ties, the first by name."""
+    """Return the model with the most responses; on ties, the first by name."""
     counts = Counter(model for triple in triples for kind in ("direct", "referenced") for model in triple.get(kind) or {})
     if not counts:
         raise ValueError("The triples have no direct or referenced response; give the file that `scar-hf synthesize` wrote.")
@@ -46,21 +46,21 @@ def mixed_rows(
     dolly: Sequence[Mapping[str, Any]], triples: Sequence[Mapping[str, Any]], model: str | None = None, rows: int = ROWS
 ) -> list[dict[str, str]]:
     """
-    Choose the rows: the same ones for the same input.
+    Choose the rows. The same input always gives the same rows.
 
     Args:
         dolly (`Sequence[Mapping]`): rows with `instruction` and `response`.
-        triples (`Sequence[Mapping]`): rows with `instruction`, and `direct` and `referenced`, each `{model: text}`. Those whose
-            instruction is not in `dolly` are left out, and so are responses that refuse, deflect or say nothing.
-        model (`str`, *optional*): whose responses to take; by default those of the model that gave the most.
-        rows (`int`, *optional*, defaults to 1000): how many rows are wanted. Where the triples have fewer responses than the
-            shares ask for, there are fewer of all kinds.
+        triples (`Sequence[Mapping]`): rows with `instruction`, and `direct` and `referenced`, each `{model: text}`. Triples
+            whose instruction is not in `dolly` are left out, and so are refusals, deflections and empty phrases.
+        model (`str`, *optional*): the model whose responses to use; by default the one with the most responses.
+        rows (`int`, *optional*, defaults to 1000): the requested number of rows. If the triples have too few responses for the
+            shares, the result has fewer rows of each kind.
 
     Returns:
         `list[dict]`: `instruction`, `response` and `source`, one of `"human"`, `"direct"` and `"referenced"`, in random order.
 
     Raises:
-        `ValueError`: if nothing can be made of the input.
+        `ValueError`: if no rows can be built from the input.
     """
     rng = random.Random(13)
     model = model or most_frequent_model(triples)
@@ -76,7 +76,7 @@ def mixed_rows(
         fine = {kind: text for kind, text in texts.items() if text and refusal_reason(text) is None}
         if fine and key_of(triple["instruction"]) in humans:
             given.setdefault(key_of(triple["instruction"]), fine)
-    # Prompts that have both serve as referenced first: there are fewer of those.
+    # Prompts with both kinds are used as referenced first, because there are fewer of these.
     prompts = sorted(given)
     rng.shuffle(prompts)
     referenced = [key for key in prompts if "referenced" in given[key]][: round(REFERENCED * rows)]

@@ -20,12 +20,12 @@ from scar_hf.distributed import score_shards_on_ray
 from scar_hf.runs import select_files
 
 DATA = Path(__file__).resolve().parent.parent / "mixed_styles" / "mixed_styles.jsonl"
-ACTOR = b"ray::MapWorker(MapBatches(ScoringActor)).submit"  # what Ray calls the process of an actor that is at work
+ACTOR = b"ray::MapWorker(MapBatches(ScoringActor)).submit"  # name that Ray gives to the process of a working actor
 SHARDS, COPIES = 6, 3
 
 
 def write_shards(folder: Path) -> None:
-    """Write the demo's rows as Parquet files; copies get a number, as equal texts are scored once."""
+    """Write the demo's rows as Parquet files; copies get a number, because equal texts are scored only once."""
     rows = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
     many = [
         {**row, "instruction": f"{row['instruction']} ({i})" if i else row["instruction"]}
@@ -47,7 +47,7 @@ def start_cluster() -> Cluster:
 
 
 def actors_at_work(cluster: Cluster) -> list[tuple[int, int]]:
-    """The scoring actors of the cluster that hold rows: process and node (that is, its raylet's process)."""
+    """Return process and node (that is, its raylet's process) of each scoring actor that holds rows."""
     raylets = {process.process.pid for node in cluster.list_all_nodes() for process in node.all_processes["raylet"]}
     found = []
     for folder in Path("/proc").iterdir():
@@ -56,7 +56,7 @@ def actors_at_work(cluster: Cluster) -> list[tuple[int, int]]:
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 found += [(int(folder.name), parent)] if parent in raylets else []
         except OSError:
-            continue  # it has ended
+            continue  # the process has ended
     return found
 
 
@@ -66,19 +66,19 @@ def watch(cluster: Cluster, seen: dict[str, set[int]], stop: threading.Event) ->
         for pid, node in actors_at_work(cluster):
             seen["nodes"].add(node)
             if not seen["killed"]:
-                time.sleep(0.2)  # for it to be in the middle of something
+                time.sleep(0.2)  # so that it is in the middle of its work
                 os.kill(pid, signal.SIGKILL)
                 seen["killed"].add(pid)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """All files of a folder."""
+    """Read all files of a folder."""
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def main() -> int:
-    """Run both, and report whether they agree."""
-    # Started again after the kill, an actor loads its libraries anew; one thread each is what a node of one CPU has.
+    """Run both engines, and report whether they agree."""
+    # An actor that restarts after the kill loads its libraries again; use one thread each, because a node has one CPU.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory(prefix="scar-hf-ray-") as name:
         root = Path(name)
@@ -93,7 +93,7 @@ def main() -> int:
         print(f"  {result.rows:,} rows, {result.kept:,} kept, {time.perf_counter() - started:.1f} s", flush=True)
 
         print("Ray, two nodes ...", flush=True)
-        os.environ["SCAR_HF_CACHE"] = str(root / "cache-ray")  # no scores of the other run are found
+        os.environ["SCAR_HF_CACHE"] = str(root / "cache-ray")  # keeps the runs from sharing cached scores
         cluster, stop = start_cluster(), threading.Event()
         seen: dict[str, set[int]] = {"nodes": set(), "killed": set()}
         try:

@@ -52,7 +52,7 @@ Alpaca, and others. At most {MAX_ROWS:,} rows are read; <code>scar-hf select</co
 
 @lru_cache(maxsize=2)
 def scorer_for(columns: tuple[str, str] | None) -> ScarScorer:
-    """Load the ranker once for each of the last choices of columns."""
+    """Load the ranker, cached for recent choices of columns."""
     return ScarScorer.from_pretrained(RANKER, columns=columns)
 
 
@@ -143,7 +143,7 @@ def _select(scored: view.Scored, share: float, count: float | None, options: Seq
 
 
 def control(option: Field) -> gr.components.Component:
-    """Make the control of a criterion."""
+    """Create the control of a criterion."""
     title, help_ = option.name.replace("_", " ").capitalize(), option.metadata["help"]
     looks: dict[str, Any] = {"label": title, "info": help_, "elem_id": option.name}
     if option.metadata["parse"] is bool:
@@ -261,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     args = parser.parse_args()
-    scorer_for(None)  # fail early if the ranker cannot be loaded, and do not make the first visitor wait
+    scorer_for(None)  # fails early if the ranker cannot be loaded, and spares the first visitor the wait
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         system = ["system-ui", "sans-serif"]

@@ -18,7 +18,7 @@ EXAMPLE = ("mixed_styles.jsonl", "README.md", "LICENSE")
 def pack(folder: Path) -> None:
     """
     Fill a new folder, ready for `hf upload`. A Space installs only what its requirements.txt lists, which cannot refer to
-    files next to it. Therefore scar-hf is copied as plain packages, and its requirements go into requirements.txt.
+    files next to it. Therefore, scar-hf is copied as plain packages, and its requirements go into requirements.txt.
 
     Args:
         folder (`Path`): the output folder; must not exist.
@@ -57,12 +57,12 @@ def pack(folder: Path) -> None:
 
 
 def wanted(need: Requirement) -> bool:
-    """Whether the Space needs a requirement. It installs gradio itself, in the version that its README names."""
+    """Return whether the Space needs a requirement. Spaces install gradio themselves, in the version that the README names."""
     return need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("report", "curation"))
 
 
 def extras(need: Requirement) -> str:
-    """The extras of a requirement, in brackets."""
+    """Return the extras of a requirement, in brackets."""
     return f"[{','.join(sorted(need.extras))}]" if need.extras else ""
 
 

@@ -1,4 +1,4 @@
-"""The contents of the page. Rows are read, measured and mapped once, so that other criteria need no scoring."""
+"""Builds the contents of the page. Rows are read, measured and mapped once, so new criteria need no scoring."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,7 @@ from scar_hf.selecting.criteria import Criteria
 from scar_hf.selection import Selection
 from scar_hf.style import BASELINES, StyleConsistency, StyleMeasures, compare, style_consistency, style_measures
 
-# The criteria that have a control on the page: all of them.
-# The page scores all rows before it asks for criteria.
+# The criteria with a control. The page scores all rows first, so criteria that decide which rows are scored have none.
 OPTIONS = [found for found in CRITERIA if not found.metadata.get("decides_scoring")]
 MAP_ROWS = 500
 _EXAMPLES = 4
@@ -45,10 +44,10 @@ class Scored:
     Args:
         ranking ([`~scar_hf.ScarRanking`]): n rows with their scores.
         scorer ([`~scar_hf.ScarScorer`]): the scorer.
-        samples ([`~scar_hf.report.sampling.Samples`]): the rows that are measured, and those on the map.
+        samples ([`~scar_hf.report.sampling.Samples`]): the measured rows, and the rows on the map.
         seen ([`~scar_hf.report.sampling.Seen`]): the texts and groups of all rows with a score.
-        measures ([`~scar_hf.style.StyleMeasures`]): of all rows.
-        before ([`~scar_hf.style.StyleConsistency`]): of all rows with a score.
+        measures ([`~scar_hf.style.StyleMeasures`]): the measures of all rows.
+        before ([`~scar_hf.style.StyleConsistency`]): the consistency of all rows with a score.
         points (`dict`, *optional*): the map; `None` if there are fewer than three responses.
         group_by (`str`, *optional*): the column by which rows are counted.
     """
@@ -78,7 +77,7 @@ def measured(ranking: ScarRanking, scorer: ScarScorer) -> Scored:
 
 def criteria_of(share: float, count: float | None, options: Sequence[Any]) -> Criteria:
     """
-    Make the criteria that the controls stand for.
+    Create the criteria from the values of the controls.
 
     Args:
         share (`float`): the share of rows to keep, unless a count or a threshold is given.
@@ -86,12 +85,12 @@ def criteria_of(share: float, count: float | None, options: Sequence[Any]) -> Cr
         options (`Sequence`): a value for each of `OPTIONS`, in their order.
     """
     given = {found.name: value for found, value in zip(OPTIONS, options, strict=True) if value not in (None, "", [])}
-    k = int(count) if count else float(share)  # the slider's end comes as the integer 1, which would be a count
+    k = int(count) if count else float(share)  # the end of the slider is the integer 1, which would be a count
     return Criteria.from_options(None if "threshold" in given else k, given)
 
 
 def numbers_at(scored: Scored, selection: Selection) -> dict[str, Any]:
-    """The numbers of the figures and tables of a selection, as a report has them."""
+    """Compute the numbers for the figures and tables of a selection, as in a report."""
     kept, is_kept = selection.indices, selection.explainer.is_kept
     samples, seen = replace(scored.samples, after=kept), scored.seen
     if scored.group_by is not None:
@@ -112,7 +111,7 @@ def numbers_at(scored: Scored, selection: Selection) -> dict[str, Any]:
 
 
 def tiles(numbers: Mapping[str, Any]) -> str:
-    """The numbers above the figures."""
+    """Render the numbers above the figures."""
     counts, words = numbers["counts"], numbers["style"]["measures"].get("words")
     threshold = counts["threshold"]
     cells = [
@@ -135,7 +134,7 @@ def tiles(numbers: Mapping[str, Any]) -> str:
 
 
 def figures(numbers: Mapping[str, Any]) -> str:
-    """The figures of a report, in the page's colours."""
+    """Render the figures of a report, in the page's colours."""
     sheet, captions, parts = StyleSheet(COLOURS), captions_of(numbers), []
     if numbers["map"] is not None:
         captions["map"] = (
@@ -153,7 +152,7 @@ def figures(numbers: Mapping[str, Any]) -> str:
 
 
 def style_table(numbers: Mapping[str, Any]) -> str:
-    """Means and spreads before and after."""
+    """Render a table of means and spreads before and after."""
     head = ("Measure", "Mean, all", "Mean, kept", "Spread, all", "Spread, kept", "Change of spread", *BASELINES.values(), "")
     lines = []
     for row in numbers["style"]["measures"].values():
@@ -172,7 +171,7 @@ def style_table(numbers: Mapping[str, Any]) -> str:
 
 
 def examples(scored: Scored, selection: Selection) -> str:
-    """Rows from both ends and from both sides of the threshold, as text and never as markup."""
+    """Render rows from both ends and from both sides of the threshold, always as text and never as markup."""
     explainer = selection.explainer
     order = [i for i in scored.ranking.order().tolist() if i in scored.seen.rows]
     kept, left = ([i for i in order if explainer.is_kept[i] == side] for side in (True, False))
@@ -204,7 +203,7 @@ def _text(text: str, most: int) -> str:
 
 
 def _groups_in(ranking: ScarRanking, scorer: ScarScorer) -> str | None:
-    """The first column with a few different texts, such as `source`."""
+    """Return the first column with a few distinct texts, such as `source`."""
     names = ranking.dataset.column_names
     needed = set(scorer.reader.needed(names) or names)
     for name in names:

@@ -46,9 +46,9 @@ _COMMANDS = {
     "compare": compare,
     "ablate": ablate,
 }
-# These parse the remaining arguments themselves: their options are dataclass fields, known only once torch is loaded.
+# These commands parse the remaining arguments themselves: their options are dataclass fields, known only after torch is loaded.
 _TAKING_THE_REST = ("train", "sft")
-# Values of options that are names of files, for the completion of a shell.
+# Metavars of options that take file names, for shell completion.
 _PATHS = ("DATA", "OUT", "FILE", "FOLDER", "PAGE", "TRIPLES", "SOURCE", "HUMAN", "CHECKPOINT", "AFTER")
 
 
@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv (`Sequence[str]`, *optional*): the arguments, by default `sys.argv[1:]`.
 
     Returns:
-        `int`: the exit status: 0 if all went well, 2 if the command was called wrongly, 1 for all other errors, and for a
-        `verify` that failed.
+        `int`: the exit status: 0 for success, 2 for wrong usage, 1 for all other errors and for a failed `verify`.
     """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)

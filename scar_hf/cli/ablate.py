@@ -1,4 +1,4 @@
-"""`scar-hf ablate`: does the selection help?"""
+"""`scar-hf ablate`: test whether the selection helps."""
 
 import argparse
 from dataclasses import fields
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what is missing of the grid, write the page and print what was found."""
+    """Run the missing cells of the grid, write the page and print the findings."""
     from ..ablation import AblationSettings, ablate
     from ..files import read_dataset
     from ..synthesis.judge_from_files import read_triples

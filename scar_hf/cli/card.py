@@ -39,7 +39,7 @@ def add_card_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def is_ranker(source: str) -> bool:
-    """Whether a source is a ranker rather than a selection."""
+    """Return whether a source is a ranker rather than a selection."""
     from ..scoring.settings import BUNDLED_RANKERS
 
     return source in BUNDLED_RANKERS or (Path(source) / "config.json").is_file()
@@ -61,7 +61,7 @@ def ranker_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def selection_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Convert the arguments to options of a selection's card; count and measure the data if it is available."""
+    """Convert the arguments to options of a selection's card; count and measure the rows if the data is available."""
     from ..hub_cards.contents import count_groups, selection_manifest
 
     _, manifest = selection_manifest(args.source)

@@ -78,7 +78,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser, k: list[float], methods: list[str], more: str = "") -> None:
-    """Add `-k` and `--methods`, with these defaults, for commands that compare what several methods keep."""
+    """Add `-k` and `--methods`, with these defaults, for commands that compare the selections of several methods."""
     listed = " ".join(f"{share:g}" for share in k), " ".join(methods)
     parser.add_argument(
         "-k", type=number, nargs="+", default=k, metavar="K", help=f"shares or counts to keep (default: {listed[0]})"
@@ -88,7 +88,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser, k: list[float], me
 
 
 def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
-    """Load the ranker first, so that errors in it or in the options show before the data is read."""
+    """Load the ranker first, so that errors in it or in the options appear before the data is read."""
     from ..methods import method_scorer
     from ..scoring.scorer import ScarScorer
 
@@ -100,7 +100,7 @@ def load_scorer(args: argparse.Namespace, **method: Any) -> Any:
             if getattr(args, "engine", "local") != "local":
                 raise ValueError(f"The method {method['method']!r} runs in this process only: leave out --engine.")
             return method_scorer(**method, **settings)
-        ScarScorer(**settings)  # which loads nothing, and refuses settings that contradict each other
+        ScarScorer(**settings)  # loads nothing, but rejects settings that contradict each other
     return ScarScorer.from_pretrained(**settings)
 
 

@@ -1,4 +1,4 @@
-"""`scar-hf compare`: what different methods keep."""
+"""`scar-hf compare`: compare the selections of different methods."""
 
 import argparse
 from dataclasses import fields

@@ -69,7 +69,7 @@ def evaluate_on(args: argparse.Namespace, triples: list[Any]) -> int:
         with usage():
             triples = spread_rows(triples, args.max_rows)
     settings: dict[str, Any] = {name: getattr(args, name) for name in _SETTINGS}
-    # Load all rankers first, so that a wrong name fails before the others have scored for minutes.
+    # Load all rankers first, so that a wrong name fails before minutes of scoring.
     scorers = {model: ScarScorer.from_pretrained(model, **settings) for model in models}
     evaluations = {
         model: evaluate(scorer, triples, progress=True, samples=args.samples, seed=args.seed)

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..training.evaluation import METRICS, Evaluation
 from ..training.intervals import Measure, difference
 
-_WIDTH = 160  # if the output is not a terminal
+_WIDTH = 160  # used if the output is not a terminal
 _NOTE = (
     "Shares in [0, 1], higher is better, ties counting half, with 95 % intervals from a bootstrap over instructions. "
     "* differs from the first ranker: the interval of the difference excludes 0."
@@ -23,8 +23,8 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], by: str = "source",
     Print rankers side by side: a table for all rows, one for the mean over sources, and one for each source or domain.
 
     Args:
-        evaluations (`Mapping[str, Evaluation]`): of the same rows, by ranker.
-        by (`str`, *optional*, defaults to `"source"`): `"source"`, `"domain"`, or `"all"` for the first tables alone.
+        evaluations (`Mapping[str, Evaluation]`): evaluations on the same rows, by ranker.
+        by (`str`, *optional*, defaults to `"source"`): `"source"`, `"domain"`, or `"all"` for the overall tables only.
         markdown (`bool`, *optional*, defaults to `False`): whether to print Markdown.
     """
     console = Console(soft_wrap=False)
@@ -45,13 +45,13 @@ def print_evaluations(evaluations: Mapping[str, Evaluation], by: str = "source",
 
 def differences(evaluations: Mapping[str, Evaluation]) -> dict[str, Any]:
     """
-    Compare rankers with the first one, draw by draw of the same bootstrap.
+    Compare rankers with the first one, draw by draw on the same bootstrap samples.
 
     Args:
-        evaluations (`Mapping[str, Evaluation]`): of the same rows, by ranker.
+        evaluations (`Mapping[str, Evaluation]`): evaluations on the same rows, by ranker.
 
     Returns:
-        `dict`: for each ranker but the first, `all` and `mean` with `[difference, low, high]` by metric.
+        `dict`: for each ranker except the first, `all` and `mean`, each with `[difference, low, high]` by metric.
     """
     (_, first), *others = evaluations.items()
     return {

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the ranker and copy it, with the code to load it where scar-hf is not installed."""
+    """Check the ranker and copy it, with the code that loads it without scar-hf."""
     import shutil
     from pathlib import Path
 

@@ -15,7 +15,7 @@ from ..training.trainer import ScarTrainingArguments
 from . import evaluate, judge, synthesize
 
 SECTIONS = ("synthesis", "judge", "evaluation", "card")
-# How models are reached and what a run may cost do not affect their answers.
+# Access to the models and the budget do not affect the answers.
 _NO_EFFECT = ("base_url", "provider", "key_variable", "concurrency", "timeout", "max_requests", "max_total_tokens")
 _CARD_OPTIONS = ("license", "language", "licences")
 # The settings that affect the ranker, unlike those for hardware and logging.
@@ -108,7 +108,7 @@ def _parse(name: str, module: ModuleType, section: Mapping[str, Any]) -> argpars
 
 
 def _section(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a section's options, which may be written with - or _."""
+    """Return a section's options, whose names may be written with - or _."""
     found = sections.get(name) or {}
     if not isinstance(found, dict):
         raise ValueError(f"The section `{name}` of the recipe must map options to values, got {found!r}.")
@@ -136,7 +136,7 @@ def _command_stage(name: str, module: ModuleType, section: dict[str, Any], data:
 
 
 def _has_missing(counts: Any) -> bool:
-    """Whether a manifest counts responses or ratings that are still missing."""
+    """Return whether a manifest counts responses or ratings that are still missing."""
     if not isinstance(counts, dict):
         return False
     return any((name == "missing" and bool(value)) or _has_missing(value) for name, value in counts.items())

@@ -18,7 +18,7 @@ from ..style import BASELINES, MEASURES, StyleMeasures, compare
 from ..style.tables import number, percent
 from .terminal import printable
 
-# Names of the run's measures -> names in `scar_hf.style`.
+# Maps the names of the run's measures to names in `scar_hf.style`.
 _NAMES = dict(zip((name for name, _ in OBSERVED), ("words", "ttr"), strict=True))
 
 

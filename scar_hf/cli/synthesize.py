@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(result: Any) -> str:
-    """Summarise the results for rows and responses, line by line."""
+    """Summarise the results for rows and responses, one line each."""
     lines = []
     for kind, models in result.counts.items():
         for model, counts in models.items():

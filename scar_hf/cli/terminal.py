@@ -1,4 +1,4 @@
-"""What commands and their users tell each other: mistakes in a call, and text that is safe to print."""
+"""Usage errors of commands, and text that is safe to print."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u2
 
 
 class UsageError(ValueError):
-    """Options that contradict each other, or a value that no option takes: the command ends with status 2."""
+    """Raised if options contradict each other or a value is invalid; the command exits with status 2."""
 
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Take what is wrong with values as a mistake in the options that they come from."""
+    """Convert a `ValueError` to a [`UsageError`], because the values come from options."""
     try:
         yield
     except ValueError as error:
@@ -29,7 +29,7 @@ def printable(text: object) -> str:
         text: any object, converted with `str`.
 
     Returns:
-        `str`: with a visible escape for each terminal control character, and U+FFFD for lone surrogates.
+        `str`: the text, with a visible escape for each terminal control character, and U+FFFD for lone surrogates.
     """
     plain = str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", plain)
