@@ -1,4 +1,4 @@
-"""Find rows that overlap with an evaluation set: a long shared run of words, or the same short instruction."""
+"""Find rows that share a long run of words or a short instruction with an evaluation set."""
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
@@ -10,23 +10,23 @@ from ..rows.pairs import RowPairs
 from .row_step import RowStep
 from .texts import batches_of, hash_ngrams, parts_of, places_of, words_of
 
-# Short instructions are hashed with a different seed, so that none is mistaken for a run of words.
+# Short instructions are hashed with a different seed, so that they cannot match a run of words.
 _WHOLE_SEED = 1
 
 
 class Contamination(RowStep):
     """
-    Finds rows that overlap with evaluation sets: with `ngram` words in a row in common, in lower case and without
-    punctuation, or with the same instruction where that is shorter, in lower case but to the letter.
+    Finds rows that overlap with evaluation sets: rows that share a run of `ngram` words, ignoring case and punctuation, or
+    the same shorter instruction, ignoring only case and whitespace.
 
-    Runs of words that more than `max_rows` rows of the evaluation sets share are part of a template and ignored.
+    Runs of words that occur in more than `max_rows` rows of the evaluation sets are ignored as parts of a template.
 
     Args:
         evaluation (`Mapping[str, Iterable[RowPairs]]`): rows of each evaluation set by name; takes 20 bytes per word.
         ngram (`int`, *optional*, defaults to 13): number of shared consecutive words that counts as overlap, at least 2.
-        max_rows (`int`, *optional*, defaults to 10): ignore runs of words that occur in more rows of the evaluation sets.
+        max_rows (`int`, *optional*, defaults to 10): ignore runs of words that occur in more evaluation rows than this.
         on (`str`, *optional*, defaults to `"both"`):
-            What of the rows is compared: instruction and response, each with each, `"instruction"` or `"response"`.
+            Parts of the rows to compare: `"instruction"`, `"response"`, or both, each with each.
 
     Raises:
         `ValueError`: if a setting is out of range, or no evaluation set has a readable row.
@@ -70,7 +70,7 @@ class Contamination(RowStep):
         super().__init__()
 
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the result, for a manifest."""
+        """Return the settings that determine the result, for a manifest (`dict`)."""
         counts = np.diff(self._starts).tolist()
         evaluation = dict(zip(self._names, counts, strict=True))
         return {
@@ -83,7 +83,7 @@ class Contamination(RowStep):
         }
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair count but are ignored."""
         for batch in batches_of(rows):
             hashes, owners, texts = self._runs(batch)
             at, known = places_of(hashes, self._hashes)
@@ -98,7 +98,7 @@ class Contamination(RowStep):
             self._count += len(batch)
 
     def _runs(self, rows: list[RowPairs]) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
-        """Hashes of the rows, the row of each hash from 0, and a function from the position of a hash to its words."""
+        """Return the hashes of the rows, the row of each hash, and a function from the position of a hash to its words."""
         parts = self._parts
         texts = [words_of(row.text(part)) for row in rows for part in parts]
         hashes, offsets = hash_ngrams(texts, self.ngram)
@@ -122,13 +122,13 @@ class Contamination(RowStep):
         return np.concatenate([hashes, whole]), every, words
 
     def _name(self, row: int) -> str:
-        """The evaluation set and row for a row number over all sets."""
+        """Return the evaluation set and its row for a row number over all sets."""
         place = int(np.searchsorted(self._starts, row, side="right")) - 1
         return f"row {row - self._starts[place]} of {self._names[place]}"
 
 
 def _index(hashes: np.ndarray, rows: np.ndarray, max_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The hashes that occur in at most `max_rows` rows, sorted, and the first row of each."""
+    """Return the sorted hashes that occur in at most `max_rows` rows, and the first row of each."""
     order = np.lexsort((rows, hashes))
     hashes, rows = hashes[order], rows[order]
     is_new = np.ones(len(hashes), dtype=bool)

@@ -1,4 +1,4 @@
-"""Apply curation steps to datasets: rows kept, and reasons for the rows dropped."""
+"""Apply curation steps to datasets, and give a reason for each dropped row."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ Formatting = Callable[[dict[str, Any]], Any] | None
 
 class Curation:
     """
-    Several steps over the same rows, each over what those before it left: give those that choose among rows,
-    [`ExactDuplicates`] and [`NearDuplicates`], after those that judge each row by itself.
+    Applies several steps in order, each to the rows that earlier steps kept. Place steps that choose among rows
+    ([`ExactDuplicates`], [`NearDuplicates`]) after steps that judge each row separately.
 
     Args:
         steps (`Sequence[Step]`): the steps in order.
@@ -33,28 +33,28 @@ class Curation:
         self.steps = list(steps)
 
     def settings(self) -> list[dict[str, Any]]:
-        """The settings of each step that determine the result, for a manifest."""
+        """Return the settings of each step that determine the result, for a manifest (`list[dict]`)."""
         return [step.settings() for step in self.steps]
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Add rows (`Iterable[RowPairs]`), a thousand at a time; numbering continues."""
+        """Add rows (`Iterable[RowPairs]`), read a thousand at a time; numbering continues."""
         for batch in batches_of(rows):
             for step in self.steps:
                 step.add(batch)
 
     def dropped(self, scores: np.ndarray | None = None) -> dict[int, str]:
         """
-        Say which rows to drop.
+        Return the rows to drop.
 
         Args:
             scores (`np.ndarray` of shape `(n,)`, *optional*):
-                NaN where a row has none. Of duplicates the best-scored row stays; without scores the earliest.
+                NaN for missing scores. The best-scored of duplicate rows is kept; without scores, the earliest.
 
         Returns:
-            `dict[int, str]`: the reason by the row's number, ascending; of several steps the first one's.
+            `dict[int, str]`: reasons by row number, ascending; each reason is that of the first step that drops the row.
 
         Raises:
-            `ValueError`: if there is not one score for each row.
+            `ValueError`: if the number of scores differs from the number of rows.
         """
         dropped: dict[int, str] = {}
         for step in self.steps:
@@ -68,8 +68,8 @@ class Curated:
     The result of curating a dataset.
 
     Args:
-        dataset ([`~datasets.Dataset`]): the rows kept, in their order, all columns.
-        dropped (`dict[int, str]`): reason of each dropped row, by row number in the input, ascending.
+        dataset ([`~datasets.Dataset`]): the remaining rows in their original order, with all columns.
+        dropped (`dict[int, str]`): reasons of the dropped rows by row number in the input, ascending.
     """
 
     dataset: Dataset
@@ -86,23 +86,23 @@ def curate(
     formatting_func: Formatting = None,
 ) -> Curated:
     """
-    Leave out rows by one or more steps, each over the rows that those before it left. A row without a readable instruction and
-    response stays: scoring skips it, and says so.
+    Drop rows with one or more steps, each applied to the rows that earlier steps kept. Rows without a readable instruction
+    and response are kept: scoring skips and reports them.
 
     Args:
-        ds ([`~datasets.Dataset`]): the rows, of any format that [`~scar_hf.rows.pairs.PairReader`] knows.
-        steps (`Sequence[Step]`): such as [`Languages`], [`Contamination`], [`ExactDuplicates`] and [`NearDuplicates`].
+        ds ([`~datasets.Dataset`]): the rows, in any format that [`~scar_hf.rows.pairs.PairReader`] supports.
+        steps (`Sequence[Step]`): steps such as [`Languages`], [`Contamination`], [`ExactDuplicates`] and [`NearDuplicates`].
         scores (`str` or `Sequence[float]`, *optional*):
-            Which of duplicates stays: the best by this column, or by these numbers, one a row; of equally good ones the
-            earliest. By default the column `scar_score` where the data has it, else the earliest row stays.
-        columns, turn, formatting_func: as for [`~scar_hf.rows.pairs.PairReader`].
+            Name of a column with scores, or one score per row: the best-scored of duplicate rows is kept, on ties the
+            earliest. By default the column `scar_score` if the data has it; without scores, the earliest row is kept.
+        columns, turn, formatting_func: see [`~scar_hf.rows.pairs.PairReader`].
 
     Returns:
-        [`Curated`]: with reasons such as "duplicate of row 17", "near-duplicate of row 17 (Jaccard 0.83)", "language: de
-        (0.98)".
+        [`Curated`]: the remaining rows, and reasons such as "duplicate of row 17", "near-duplicate of row 17 (Jaccard 0.83)"
+        or "language: de (0.98)".
 
     Raises:
-        `ValueError`: if the columns fit no format, or the scores are not one number a row.
+        `ValueError`: if the columns match no format, or the scores are not one number per row.
         `TypeError`: if `ds` is not a [`~datasets.Dataset`].
 
     Example:
@@ -130,12 +130,12 @@ def curate(
 
 def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Columns = None, **settings: Any) -> Contamination:
     """
-    Make a step that drops rows that overlap with evaluation sets.
+    Create a step that drops rows that overlap with evaluation sets.
 
     Args:
-        evaluation ([`~datasets.Dataset`] or `Mapping[str, Dataset]`): one set, or several by their names.
-        columns (`dict` or `tuple`, *optional*): as for [`~scar_hf.rows.pairs.PairReader`], of the evaluation sets.
-        settings: `ngram`, `max_rows` and `on`, as for [`Contamination`].
+        evaluation ([`~datasets.Dataset`] or `Mapping[str, Dataset]`): one set, or several by name.
+        columns (`dict` or `tuple`, *optional*): columns of the evaluation sets; see [`~scar_hf.rows.pairs.PairReader`].
+        settings: `ngram`, `max_rows` and `on`; see [`Contamination`].
 
     Returns:
         [`Contamination`].
@@ -159,8 +159,8 @@ def contamination_of(evaluation: Dataset | Mapping[str, Dataset], *, columns: Co
 
 
 def contamination_of_files(paths: Sequence[str]) -> Contamination:
-    """The same for files, folders, or datasets on the Hub."""
-    # Reasons contain the name of the set and not its path, because they are published with the selection.
+    """Create the step of [`contamination_of`] from files, folders, or datasets on the Hub."""
+    # Reasons name the set without its path, because they are published with the selection.
     names = [Path(path).name if Path(path).exists() else path for path in paths]
     names = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names, start=1)]
     shards = {name: open_shards(path) for name, path in zip(names, paths, strict=True)}
@@ -169,7 +169,7 @@ def contamination_of_files(paths: Sequence[str]) -> Contamination:
 
 
 def _numbers(ds: Dataset, scores: str | Sequence[float] | None) -> np.ndarray | None:
-    """The scores as an array, NaN for missing ones."""
+    """Return the scores as an array, NaN for missing ones; `None` without scores."""
     if scores is None and SCORE_COLUMN in ds.column_names:
         scores = SCORE_COLUMN
     if isinstance(scores, str):

@@ -33,18 +33,18 @@ class ExactDuplicates:
         self._count = 0
 
     def fresh(self) -> "ExactDuplicates":
-        """The same step without rows."""
+        """Return a step with the same settings and no rows."""
         return ExactDuplicates()
 
     def __len__(self) -> int:
         return self._count
 
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the result, for a manifest."""
+        """Return the settings that determine the result, for a manifest (`dict`)."""
         return {"step": "duplicates"}
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair count but are ignored."""
         for batch in batches_of(rows):
             self._hashes.append(np.array([short_hash(row) for row in batch], dtype=np.uint64))
             self._unreadable += [self._count + i for i, row in enumerate(batch) if row.problem is not None]
@@ -52,17 +52,17 @@ class ExactDuplicates:
 
     def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
         """
-        Say which rows to drop: all but the best-scored of equal ones, as for [`NearDuplicates.dropped`].
+        Return the rows to drop: all but the best-scored of equal rows, on ties all but the earliest.
 
         Args:
-            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN for missing scores. Without it, the earliest row stays.
+            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN for missing scores. Without it, the earliest row is kept.
             without (`Collection[int]`, *optional*): rows already dropped.
 
         Returns:
-            `dict[int, str]`: the reason by the row's number, ascending.
+            `dict[int, str]`: reasons by row number, ascending.
 
         Raises:
-            `ValueError`: if there is not one score for each row.
+            `ValueError`: if the number of scores differs from the number of rows.
         """
         check_scores(scores, len(self))
         hashes = np.concatenate([np.empty(0, dtype=np.uint64), *self._hashes])

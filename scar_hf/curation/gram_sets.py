@@ -1,4 +1,4 @@
-"""Sets of word n-grams of many rows in a temporary file, and the similarity of pairs of sets."""
+"""Store sets of word n-grams in a temporary file, and compute the similarity of pairs of sets."""
 
 import tempfile
 import weakref
@@ -21,7 +21,7 @@ class Scratch:
     """
 
     def __init__(self, dtype: Any) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, it stays open for as long as this object lives
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, open until this object is deleted
         weakref.finalize(self, self._file.close)
         self._dtype, self._count = dtype, 0
 
@@ -31,7 +31,7 @@ class Scratch:
         self._count += numbers.size
 
     def mapped(self) -> np.ndarray:
-        """All numbers so far as a memory-mapped array."""
+        """Return all numbers appended so far as a memory-mapped array."""
         self._file.flush()
         # An empty file cannot be mapped.
         if not self._count:
@@ -40,7 +40,7 @@ class Scratch:
 
 
 class GramSets:
-    """One set of n-grams per row, in a temporary file of 4 bytes per n-gram."""
+    """One set of n-grams per row, in a temporary file with 4 bytes per n-gram."""
 
     def __init__(self) -> None:
         self._scratch = Scratch(np.uint32)
@@ -49,7 +49,7 @@ class GramSets:
     def add(self, hashes: np.ndarray, offsets: np.ndarray) -> None:
         """Add the n-grams of m rows, as returned by [`~scar_hf.curation.texts.hash_ngrams`]."""
         count = len(offsets) - 1
-        # Combine row and n-gram in one number: np.unique then sorts and deduplicates the n-grams of each row.
+        # Combine row and n-gram in one number, so that np.unique sorts and deduplicates the n-grams of each row.
         owners = np.repeat(np.arange(count, dtype=np.uint64), np.diff(offsets))
         grams = np.unique((owners << _HALF) | (hashes >> _HALF))
         self._scratch.append(grams)
@@ -63,13 +63,13 @@ class GramSets:
 
     def similarities(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """
-        Count how similar pairs of rows are.
+        Compute the Jaccard similarities of pairs of rows: shared n-grams over all n-grams.
 
         Args:
-            left, right (`np.ndarray` of shape `(m,)`, int64): numbers of rows.
+            left, right (`np.ndarray` of shape `(m,)`, int64): row numbers.
 
         Returns:
-            `np.ndarray` of shape `(m,)`, float64: Jaccard similarities, shared n-grams over all; two empty sets have 0.
+            `np.ndarray` of shape `(m,)`, float64: similarities; that of two empty sets is 0.
         """
         parts = [np.empty(0)]
         for start in range(0, len(left), _PAIRS):

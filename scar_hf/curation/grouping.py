@@ -1,4 +1,4 @@
-"""Join pairs of rows to groups, and choose the row of each group that stays."""
+"""Join pairs of rows into groups, and choose the row of each group to keep."""
 
 from collections.abc import Collection
 
@@ -17,13 +17,13 @@ class Groups:
         self._parents = np.arange(count)
 
     def labels(self) -> np.ndarray:
-        """The number of the first row of each row's group, int64."""
+        """Return the number of the first row of each row's group, int64."""
         while not np.array_equal(parents := self._parents[self._parents], self._parents):
             self._parents = parents
         return self._parents
 
     def apart(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Whether the rows of each pair are still in different groups, bool."""
+        """Return whether the rows of each pair are still in different groups, bool."""
         labels = self.labels()
         return labels[left] != labels[right]
 
@@ -48,20 +48,20 @@ def best_of_groups(
     labels: np.ndarray, scores: np.ndarray | None = None, without: Collection[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Choose the row of each group that stays: the one with the best score, on ties the earliest.
+    Choose the row of each group to keep: the one with the best score, on ties the earliest.
 
     Args:
-        labels (`np.ndarray` of shape `(n,)`, int): rows of equal labels are of one group.
+        labels (`np.ndarray` of shape `(n,)`, int): rows with equal labels form a group.
         scores (`np.ndarray` of shape `(n,)`, *optional*): NaN for missing scores, which rank below any score.
         without (`Collection[int]`, *optional*): rows that belong to no group.
 
     Returns:
-        `(rows, stays)`: the rows that do not stay, ascending, and for each the row that stays instead.
+        `(rows, stays)`: the rows to drop, ascending, and for each the row that is kept instead.
     """
     members = np.ones(len(labels), dtype=bool)
     members[list(without)] = False
     rows = np.flatnonzero(members)
-    # NaN sorts last, also among negated scores; lexsort is stable, so ties keep the earlier row first.
+    # NaN sorts last, even when negated; lexsort is stable, so on ties the earlier row comes first.
     keys = (labels[rows],) if scores is None else (-np.asarray(scores, dtype=np.float64)[rows], labels[rows])
     rows = rows[np.lexsort(keys)]
     is_first = np.ones(len(rows), dtype=bool)

@@ -1,4 +1,4 @@
-"""Detect the language of rows: drop rows in other languages, or count those that a ranker was not trained on."""
+"""Detect the language of rows, to drop rows in other languages or count those that a ranker was not trained on."""
 
 import logging
 import re
@@ -26,22 +26,22 @@ _MARKED = re.compile(
     r"|\\begin\{(\w+\*?)\}.*?\\end\{\1\}|\\\w+|https?://\S+|\S+@\S+|</?\w[^<>\n]{0,300}>",
     re.DOTALL,
 )
-# Signs of a line of code that sentences do not have.
+# Signs of a line of code that do not occur in sentences.
 _CODE_LINE = re.compile(
     r"[;{}]\s*$|^\s*(?:[#@}$>]|//|/\*|--|def |class |import |from \w+ import|return\b|elif |else:|SELECT |INSERT |CREATE )"
     r"|[=!<>+]=|->|=>|::|&&|\|\||\w\(\w*\)|\w\[\w*\]|\w\.\w+\(|^\s*\w+\s*=\s*\S|\w_\w"
 )
-# Characters of a text that are read.
+# Number of characters to read from a text.
 _READ = 2000
 # A character of an unspaced script counts as this many letters.
 _UNSPACED_WEIGHT = 3
-# A line whose items between commas have at least this many words on average is prose; otherwise it is a list, perhaps of names.
+# A line is prose if its comma-separated items have more words than this on average; otherwise it is a list, as of names.
 _WORDS_IN_ITEM = 2
-# Labels of the library that count as English.
+# Labels of the library that are mapped to another language.
 _ALIASES = {"pcm": "en"}
 # At most this many rows are examined to count languages, evenly spread over the data.
 _SAMPLE = 2000
-# Languages that are not written in Latin script. If a ranker knows one of them, the script of a row tells nothing.
+# Languages not written in Latin script. If a ranker knows one of them, the script of a row is not informative.
 _NON_LATIN_CODES = (
     "am ar as be bg bn dz el fa gu he hi hy ja ka kk km kn ko ky lo mk ml mn mr my ne or pa ps ru si sr ta te tg th ug uk ur zh"
 )
@@ -53,20 +53,20 @@ _LETTERS = 20
 
 class Languages(RowStep):
     """
-    Finds rows in other languages than those wanted, by the library py3langid, which has its model within. Code, formulas,
-    addresses and lists of names are taken away first. What remains must have enough letters and the library be sure
-    enough; else the language is undetermined, and the row stays. The response says what language a row is in; where it is
-    undetermined, instruction and response together.
+    Finds rows in languages other than the given ones with the library py3langid, which bundles its model. Code, formulas,
+    addresses and lists of names are removed first. If too few letters remain or the confidence is too low, the language is
+    undetermined and the row is kept. The response determines the language of a row; if it is undetermined, instruction and
+    response together.
 
     Args:
         languages (`Sequence[str]`): ISO 639-1 codes of the languages to keep, such as `["en", "de"]`.
         confidence (`float`, *optional*, defaults to 0.8): minimum confidence of the library, in (0, 1].
         letters (`int`, *optional*, defaults to 20):
-            How many letters of prose are needed; one of Chinese, Japanese, Thai and the like counts as three.
+            Minimum number of letters of prose; a character of Chinese, Japanese, Thai and similar scripts counts as three.
 
     Raises:
-        `ImportError`: without `pip install "scar-hf[curation]"`.
-        `ValueError`: if a setting is out of range, or a language is not one that the library knows.
+        `ImportError`: if py3langid is not installed: `pip install "scar-hf[curation]"`.
+        `ValueError`: if a setting is out of range, or the library does not know a language.
 
     Example:
 
@@ -99,7 +99,7 @@ class Languages(RowStep):
         super().__init__()
 
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the result, for a manifest."""
+        """Return the settings that determine the result, for a manifest (`dict`)."""
         return {
             "step": "languages",
             "languages": self.languages,
@@ -110,14 +110,14 @@ class Languages(RowStep):
 
     def identify(self, *texts: str) -> tuple[str, float] | None:
         """
-        Tell the language of the first text that it can be told of.
+        Detect the language of the first text whose language can be determined.
 
         Args:
-            texts (`str`): of each, the first 2,000 characters of prose are read.
+            texts (`str`): texts, of each of which the first 2,000 characters of prose are read.
 
         Returns:
-            `(language, confidence)`: an ISO 639-1 code (639-3 where there is none) and a number in [0, 1]; `None` if it is
-            undetermined.
+            `(language, confidence)`: an ISO 639-1 code (or 639-3 if there is none) and a number in [0, 1]; `None` if the
+            language is undetermined.
 
         Example:
 
@@ -138,7 +138,7 @@ class Languages(RowStep):
         return None
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair count but are ignored."""
         for batch in batches_of(rows):
             for number, row in enumerate(batch, self._count):
                 found = self.identify(row.text("response"), row.text())
@@ -149,12 +149,12 @@ class Languages(RowStep):
 
 class LanguageCoverage:
     """
-    Watches rows as they are scored, examines a sample of them, and counts those in other languages. [`Languages`] detects
-    the language if its library is installed; otherwise only the script is checked, which does not tell German from English.
+    Counts rows in other languages in a sample of the rows being scored. [`Languages`] detects the language if its library is
+    installed; otherwise only the script is checked, which cannot distinguish German from English.
 
     Args:
         languages (`Sequence[str]`):
-            ISO 639-1 codes of the languages that the ranker was trained on; if empty, nothing is counted.
+            ISO 639-1 codes of the languages that the ranker was trained on; if empty, no rows are counted.
     """
 
     columns = ()
@@ -172,7 +172,7 @@ class LanguageCoverage:
 
     @classmethod
     def of(cls, scorer: ScarScorer) -> Self:
-        """The coverage of a scorer ([`ScarScorer`]), by the card of its ranker."""
+        """Create the coverage for a scorer ([`ScarScorer`]), with the languages from the card of its ranker."""
         if scorer.in_memory:
             return cls([])
         return cls(ranker_languages(resolve_checkpoint(scorer.model_name), scorer.settings.revision))
@@ -209,7 +209,7 @@ class LanguageCoverage:
         )
 
     def _other(self, row: RowPairs) -> str | None:
-        """Return the language of a row if it is another one."""
+        """Return the language of a row if the ranker was not trained on it, otherwise `None`."""
         if self._identifier is not None:
             found = self._identifier.identify(row.text("response"), row.text())
             return found[0] if found is not None and found[0] not in self.languages else None
@@ -220,7 +220,7 @@ class LanguageCoverage:
 
 def report_languages(scorer: ScarScorer, rows: Iterable[RowPairs]) -> None:
     """
-    Log how many of the first rows are in languages that the ranker was not trained on, where rows are scored elsewhere.
+    Log how many of the first rows are in languages that the ranker was not trained on, for rows that are scored elsewhere.
 
     Args:
         scorer ([`ScarScorer`]): the scorer.
@@ -243,10 +243,10 @@ def score_watched(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm)
         bar (`tqdm`): a progress bar that counts rows.
 
     Returns:
-        `list[ScoredRows]`: one for each shard, row numbers counted over all of them.
+        `list[ScoredRows]`: one per shard, with row numbers counted over all shards.
     """
     kept = scorer.cache() if cache and not scorer.in_memory else None
-    if any(shard.numbers is not None for shard in source.shards):  # languages were counted before some rows were picked
+    if any(shard.numbers is not None for shard in source.shards):  # languages were counted before rows were picked
         return score_each(scorer, source, kept, bar)
     coverage = LanguageCoverage.of(scorer)
     source.watchers.append(coverage)
@@ -257,8 +257,8 @@ def score_watched(scorer: ScarScorer, source: RowSource, cache: bool, bar: tqdm)
 
 def prose_of(text: str) -> str:
     """
-    Take away what says nothing about a text's language: code, formulas, addresses, tags, and lines that are lists. Where most
-    of the lines that are left are code outside of fences, the others are its comments, and none is prose.
+    Remove code, formulas, addresses, tags, and lines that are lists, none of which show the language of a text. If most of
+    the remaining lines are unfenced code, return an empty text, because the other lines are probably its comments.
     """
     lines = [line for line in _MARKED.sub(" ", text).splitlines() if line.strip()]
     plain = [line for line in lines if not _CODE_LINE.search(line)]

@@ -12,36 +12,36 @@ from .gram_sets import GramSets, Scratch
 from .grouping import Groups, best_of_groups, check_scores
 from .texts import MIXER, batches_of, hash_ngrams, parts_of, places_of, words_of
 
-# Share of pairs exactly at the threshold that share a band.
+# Minimum probability that a pair exactly at the threshold shares a band.
 _RECALL = 0.98
-# Rows of a band with the same key are compared with this many neighbours: with all, unless boilerplate joins thousands of rows.
+# Number of neighbours to compare each row with among rows with the same key; limits comparisons of boilerplate.
 _NEIGHBOURS = 8
 
 
 class NearDuplicates:
     """
-    Finds rows that are nearly the same in near-linear time. Rows are compared by the Jaccard similarity of their sets of
-    word n-grams: shared n-grams over all n-grams. Bands of MinHash signatures (by the library rensa) say which rows may be
-    similar, and the similarity of those is then counted exactly. Near-duplicates of near-duplicates are of one group.
+    Finds nearly identical rows in near-linear time. The similarity of two rows is the Jaccard similarity of their sets of
+    word n-grams: shared n-grams over all n-grams. Bands of MinHash signatures (from the library rensa) find candidate pairs,
+    whose similarity is then computed exactly. Near-duplicates of near-duplicates belong to the same group.
 
-    Two questions about one long passage share nearly all of their text, and are no duplicates: their answers differ. So
-    responses that have less than `response_threshold` in common keep their rows apart.
+    Two questions about one long passage share nearly all of their text, but are not duplicates, because their answers differ.
+    Rows are therefore not linked if the similarity of their responses is below `response_threshold`.
 
-    Bands and n-grams lie in temporary files, at most 2 bytes for each of `num_perm` and 8 for each word of a row; in memory
-    are some 60 bytes a row. The same rows and seed give the same groups in every process.
+    Bands and n-grams are stored in temporary files, with at most 2 bytes per row for each of `num_perm` and 8 bytes per word;
+    memory use is about 60 bytes per row. The same rows and seed give the same groups in every process.
 
     Args:
-        threshold (`float`, *optional*, defaults to 0.8): the lowest similarity, in (0, 1], of near-duplicates.
+        threshold (`float`, *optional*, defaults to 0.8): minimum similarity of near-duplicates, in (0, 1].
         num_perm (`int`, *optional*, defaults to 256): size of a signature; larger ones miss fewer pairs near the threshold.
-        ngram (`int`, *optional*, defaults to 3): words in an n-gram; a shorter text is one n-gram.
+        ngram (`int`, *optional*, defaults to 3): number of words in an n-gram; a shorter text is one n-gram.
         seed (`int`, *optional*, defaults to 0): seed of the hashes.
         on (`str`, *optional*, defaults to `"both"`):
-            What is compared: instruction and response together, `"instruction"` or `"response"`.
+            Part of the rows to compare: `"instruction"`, `"response"`, or both together.
         response_threshold (`float`, *optional*):
-            With `on="both"`, the lowest similarity of the responses alone, in [0, 1]. By default a quarter of `threshold`.
+            With `on="both"`, minimum similarity of the responses alone, in [0, 1]. By default a quarter of `threshold`.
 
     Raises:
-        `ImportError`: without `pip install "scar-hf[curation]"`.
+        `ImportError`: if rensa is not installed: `pip install "scar-hf[curation]"`.
         `ValueError`: if a setting is out of range.
 
     Example:
@@ -89,7 +89,7 @@ class NearDuplicates:
         self._groups: Groups | None = None
 
     def fresh(self) -> "NearDuplicates":
-        """The same step without rows."""
+        """Return a step with the same settings and no rows."""
         found = {name: getattr(self, name) for name in ("num_perm", "ngram", "seed", "on", "response_threshold")}
         return NearDuplicates(self.threshold, **found)
 
@@ -97,7 +97,7 @@ class NearDuplicates:
         return sum(self._batches)
 
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the result, for a manifest."""
+        """Return the settings that determine the result, for a manifest (`dict`)."""
         return {
             "step": "near-duplicates",
             "threshold": self.threshold,
@@ -111,11 +111,11 @@ class NearDuplicates:
 
     def add(self, rows: Iterable[RowPairs]) -> None:
         """
-        Take in more rows, numbered on from those before.
+        Add rows; numbering continues.
 
         Args:
-            rows (`Iterable[RowPairs]`): read a thousand at a time; those without a readable pair or without a word count,
-                and have no near-duplicates.
+            rows (`Iterable[RowPairs]`): rows, read a thousand at a time. Rows without a readable pair or any word are
+                numbered, but have no near-duplicates.
         """
         self._groups = None
         for batch in batches_of(rows):
@@ -135,7 +135,7 @@ class NearDuplicates:
         Find the groups of near-duplicates among all rows so far.
 
         Returns:
-            `np.ndarray` of shape `(n,)`, int64: for each row the number of the first row of its group.
+            `np.ndarray` of shape `(n,)`, int64: the number of the first row of each row's group.
         """
         if self._groups is None:
             self._compared.open()
@@ -146,18 +146,18 @@ class NearDuplicates:
 
     def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
         """
-        Say which rows to drop: of each group all but the best-scored one, of equally good ones all but the earliest.
+        Return the rows to drop: all but the best-scored row of each group, on ties all but the earliest.
 
         Args:
-            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN where a row has none, which is below any score. Without
-                it the earliest row of each group stays.
-            without (`Collection[int]`, *optional*): rows already dropped, which neither stay nor appear in reasons.
+            scores (`np.ndarray` of shape `(n,)`, *optional*): NaN for missing scores, which rank below any score. Without
+                it, the earliest row of each group is kept.
+            without (`Collection[int]`, *optional*): rows already dropped, which are ignored.
 
         Returns:
-            `dict[int, str]`: the reason by the row's number, ascending; it names the row that stays instead.
+            `dict[int, str]`: reasons by row number, ascending; each names the row that is kept instead.
 
         Raises:
-            `ValueError`: if there is not one score for each row.
+            `ValueError`: if the number of scores differs from the number of rows.
         """
         check_scores(scores, len(self))
         rows, stays = best_of_groups(self.groups(), scores, without)
@@ -172,13 +172,13 @@ class NearDuplicates:
     def _link(self) -> Groups:
         sizes = self._compared.sizes
         groups = Groups(len(sizes))
-        # Pairs already found to be different, which may meet again in other bands.
+        # Pairs already found to be different, which may be candidates again in other bands.
         different = np.empty(0, dtype=np.int64)
         order = np.flatnonzero(sizes)
         keys_of_all = self._keys.mapped()
         for band in range(self._bands):
             keys = self._keys_of_band(keys_of_all, band)
-            # Sorting the previous band's order stably keeps rows next to each other that also shared the previous key.
+            # A stable sort of the previous band's order keeps rows adjacent that also shared the previous key.
             order = order[np.argsort(keys[order], kind="stable")]
             keys = keys[order]
             found = [different]
@@ -198,9 +198,9 @@ class NearDuplicates:
         return groups
 
     def _alike(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Whether pairs of rows are near-duplicates, bool."""
+        """Return whether pairs of rows are near-duplicates, bool."""
         sizes = self._compared.sizes
-        # The ratio of the set sizes bounds their similarity.
+        # The ratio of the set sizes is an upper bound of their similarity.
         alike = np.minimum(sizes[left], sizes[right]) >= self.threshold * np.maximum(sizes[left], sizes[right])
         alike[alike] = self._compared.similarities(left[alike], right[alike]) >= self.threshold
         if self._responses is not None:
@@ -208,7 +208,7 @@ class NearDuplicates:
         return alike
 
     def _band_keys(self, signatures: np.ndarray) -> np.ndarray:
-        """One key per band and signature, of shape `(bands, rows)`."""
+        """Compute one key per band and signature, of shape `(bands, rows)`."""
         bands = signatures[:, : self._bands * self._band_rows].reshape(len(signatures), self._bands, self._band_rows)
         keys = np.zeros(bands.shape[:2], dtype=np.uint64)
         for column in range(self._band_rows):
@@ -217,7 +217,7 @@ class NearDuplicates:
         return np.ascontiguousarray(keys.T)
 
     def _keys_of_band(self, keys_of_all: np.ndarray, band: int) -> np.ndarray:
-        """The keys of all rows in a band; each batch wrote its own keys, band by band."""
+        """Return the keys of all rows in a band; each batch was written band by band."""
         keys, start = [np.empty(0, dtype=np.uint64)], 0
         for size in self._batches:
             begin = start * self._bands + band * size
@@ -227,7 +227,7 @@ class NearDuplicates:
 
 
 def _band_rows(threshold: float, num_perm: int) -> int:
-    """The widest band with which pairs at the threshold are still found."""
+    """Return the largest number of rows per band that still finds pairs at the threshold."""
     found = [rows for rows in range(1, num_perm + 1) if 1 - (1 - threshold**rows) ** (num_perm // rows) >= _RECALL]
     return max(found, default=1)
 

@@ -1,4 +1,4 @@
-"""Phrases of responses that refuse, deflect or say nothing: patterns for sentences prepared by `refusals`."""
+"""Patterns of phrases that refuse, deflect or say nothing, for sentences normalised by `refusals`."""
 
 import re
 
@@ -46,7 +46,7 @@ _CANNOT = r"(?:i|we) (?:must |have to )?" + _any(
     r"|willing|going|in a position|prepared)(?: to| of| with)?",
 )
 _NOT_HELPING = r"(?! (?:but|myself|it|wonder\w*|notic\w*|think\w*|feel\w*))"
-# Actions of somebody who was asked for something.
+# Actions that a response may refuse to perform.
 _SERVE = _any(
     rf"(?:help|assist)(?:ing)?\b{_NOT_HELPING}",
     r"(?:fulfil+|comply|facilitate|condone|endorse|promote|engage in|engage with|participate in|take part in|provide|generate"

@@ -29,15 +29,15 @@ from .refusal_phrases import (
 from .row_step import RowStep
 from .texts import batches_of
 
-# Characters to read: a refusal comes first, and a response that answers nothing is short.
+# Characters to read: refusals come at the beginning, and responses without an answer are short.
 _READ = 800
-# Number of first sentences in which a refusal may follow its reason.
+# Number of sentences at the beginning in which a refusal may follow its reason.
 _OPENING = 3
-# Number of words after "I cannot ..., but" that make an answer.
+# Minimum number of words after "I cannot ..., but" that count as an answer.
 _ANSWER_WORDS = 6
 # Maximum length in characters of a refusal with reasons; a longer response is an answer with a reservation.
 _LONGEST_REFUSAL = 1200
-# Characters of a response that a reason quotes.
+# Number of characters of a response quoted in a reason.
 _SHOWN = 60
 # Kind of a sentence that says nothing by itself and does not rule out an answer.
 _NEITHER = "neither"
@@ -78,12 +78,12 @@ def refusal_reason(response: str) -> str | None:
     Detect whether a response refuses, deflects or says nothing. It does not judge whether an answer is right.
 
     Args:
-        response (`str`): plain text or Markdown, in English; of other languages only a few fixed openings are known.
+        response (`str`): plain text or Markdown in English; in other languages, only a few fixed openings are detected.
 
     Returns:
-        `str`: `"refusal"`; `"deflection"` if it asks back, sends the reader elsewhere or does not know; `"empty phrase"`, also
-        for an empty text; `"AI disclaimer"` if it begins like "As an AI language model", whether or not an answer follows.
-        `None` for an answer, even if it states its limits first.
+        `str`: `"refusal"`; `"deflection"` if the response asks back, refers the reader elsewhere or does not know;
+        `"empty phrase"`, also for an empty text; `"AI disclaimer"` if it begins like "As an AI language model", whether or
+        not an answer follows; `None` for an answer, even if it states its limits first.
 
     Example:
 
@@ -130,15 +130,14 @@ def count_refusals(responses: Iterable[str]) -> Counter[str]:
         responses (`Iterable[str]`): texts.
 
     Returns:
-        `Counter[str]`: how many there are of each kind that [`refusal_reason`] knows; empty if there are none.
+        `Counter[str]`: number of responses by kind, as returned by [`refusal_reason`]; empty if there are none.
     """
     return Counter(kind for kind in map(refusal_reason, responses) if kind is not None)
 
 
 class Refusals(RowStep):
     """
-    A step of a curation that finds rows whose response refuses, deflects, says nothing, or begins like "As an AI language
-    model". Of a row with several responses one is enough.
+    Finds rows with at least one response that refuses, deflects, says nothing, or begins like "As an AI language model".
 
     Example:
 
@@ -154,11 +153,11 @@ class Refusals(RowStep):
     """
 
     def settings(self) -> dict[str, Any]:
-        """The settings that determine the result, for a manifest."""
+        """Return the settings that determine the result, for a manifest (`dict`)."""
         return {"step": "refusals"}
 
     def add(self, rows: Iterable[RowPairs]) -> None:
-        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair are numbered but ignored."""
+        """Add rows (`Iterable[RowPairs]`); numbering continues, and rows without a readable pair count but are ignored."""
         for batch in batches_of(rows):
             for number, row in enumerate(batch, self._count):
                 for _, response in () if row.problem is not None else row.pairs:
@@ -169,7 +168,7 @@ class Refusals(RowStep):
 
 
 def _kind(sentence: str) -> tuple[str | None, bool]:
-    """The kind of a sentence, `None` if it states something, and whether it decides the kind of the response."""
+    """Return the kind of a sentence (`None` if it states something), and whether it decides the kind of the response."""
     if NEUTRAL.fullmatch(sentence):
         return _NEITHER, False
     if EMPTY.fullmatch(sentence):
@@ -197,7 +196,7 @@ def _turns_to_answer(rest: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """The beginning of a text in lower case, without Markdown, labels, code and quotations."""
+    """Return the beginning of a text in lower case, without Markdown, labels, code and quotations."""
     text = text[:_READ].translate(_CHARACTERS).strip()
     if len(text) > 2 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
         text = text[1:-1]
@@ -208,7 +207,7 @@ def _plain(text: str) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """The sentences of a plain text in normalised spelling; those without a letter or digit are left out."""
+    """Yield the sentences of a plain text in normalised spelling, except those without a letter or digit."""
     for part in _SENTENCE_END.split(text):
         if any(map(str.isalnum, part)):
             for pattern, words in _SPELLINGS:

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 def words_of(text: str) -> list[str]:
     """
-    Split a text into words: runs of letters and digits in lower case, and single characters of Chinese, Japanese, Thai and
-    others that put no spaces between words. Punctuation is none.
+    Split a text into words: runs of letters and digits in lower case, and single characters of scripts without spaces
+    between words, such as Chinese, Japanese and Thai. Punctuation is dropped.
     """
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
@@ -34,14 +34,14 @@ def count_unspaced(text: str) -> int:
 
 
 def parts_of(on: str) -> tuple[str, ...]:
-    """The parts of a row that `on` names; raises a `ValueError` if it names none."""
+    """Return the parts of a row that `on` selects; raise a `ValueError` if it is unknown."""
     if on not in ("both", "instruction", "response"):
         raise ValueError(f"`on` must be 'both', 'instruction' or 'response', got {on!r}.")
     return ("instruction", "response") if on == "both" else (on,)
 
 
 def batches_of(rows: Iterable[T]) -> Iterator[list[T]]:
-    """Split a stream into lists of at most a thousand."""
+    """Split a stream into lists of at most 1,000 items."""
     stream = iter(rows)
     while batch := list(islice(stream, _BATCH)):
         yield batch
@@ -53,15 +53,15 @@ def hash_ngrams(texts: Sequence[Sequence[str]], n: int, seed: int = 0, whole: bo
 
     Args:
         texts (`Sequence[Sequence[str]]`): the words of m texts.
-        n (`int`): words in a run.
+        n (`int`): number of words in a run.
         seed (`int`, *optional*, defaults to 0): seed of the hashes, which are the same in every process.
-        whole (`bool`, *optional*, defaults to `False`): whether a text of fewer than n words is one run; otherwise it has none.
+        whole (`bool`, *optional*, defaults to `False`): whether a text shorter than n words is one run; otherwise it has none.
 
     Returns:
-        `(hashes, offsets)`: uint64, and int64 of shape `(m + 1,)`; those of text i are `hashes[offsets[i]:offsets[i + 1]]`.
+        `(hashes, offsets)`: uint64, and int64 of shape `(m + 1,)`; text i has `hashes[offsets[i]:offsets[i + 1]]`.
 
     Raises:
-        `ImportError`: if xxhash is missing, which comes with datasets.
+        `ImportError`: if xxhash, a dependency of datasets, is missing.
     """
     from xxhash import xxh3_64_intdigest
 
@@ -78,13 +78,13 @@ def hash_ngrams(texts: Sequence[Sequence[str]], n: int, seed: int = 0, whole: bo
 
 
 def spread(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The positions `starts[i], starts[i] + 1, ...`, `counts[i]` of them, for each i in turn."""
+    """Return the `counts[i]` positions `starts[i], starts[i] + 1, ...` for each i in turn."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
 
 
 def places_of(values: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of values in a sorted array, and whether they are present, bool; ignore the position of an absent value."""
+    """Return positions of values in a sorted array, and whether they are present; ignore the positions of absent ones."""
     if not len(among):
         return np.zeros(len(values), dtype=np.int64), np.zeros(len(values), dtype=bool)
     at = np.minimum(np.searchsorted(among, values), len(among) - 1)
