@@ -26,6 +26,7 @@ from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging as transformers_logging
 
 from scar_hf import ScarConfig, ScarModel, ScarScorer
+from scar_hf.style.causal_lm import lm_identity
 from scar_hf.training import (
     ScarTrainer,
     ScarTrainingArguments,
@@ -180,7 +181,7 @@ def run_cells(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     parts = split_by_prompt(triples, (0.75, 0.25), seed=0)
     if not all(parts):
         raise ValueError(f"{len(triples)} rows are too few to train and to test on.")
-    data = sha256(repr(triples).encode()).hexdigest()
+    data, encoder = sha256(repr(triples).encode()).hexdigest(), lm_identity(args.encoder)
     rated = any(triple.ratings for triple in triples)
     out: dict[str, list[dict[str, Any]]] = {}
     for name in args.only or EXPERIMENTS:
@@ -193,7 +194,7 @@ def run_cells(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
             continue
         out[name] = []
         for seed in args.seeds:
-            what = json.dumps([args.encoder, settings, dict(experiment.options), seed, data], sort_keys=True)
+            what = json.dumps([encoder, settings, dict(experiment.options), seed, data], sort_keys=True)
             path = args.output / f"{name}-{seed}-{sha256(what.encode()).hexdigest()[:10]}.json"
             if not path.exists():
                 cell = {"experiment": name, **run_cell(experiment, seed, args.encoder, settings, parts)}
