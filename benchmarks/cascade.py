@@ -1,6 +1,6 @@
 """
-Measure what the cascade misses and how long it takes: recall, bound and time by selection and share, over repeated audits. The
-ranker and the fast ranker score the texts once; audits repeat with these scores. See README.md next to this file.
+Measure the recall and the time of the cascade, and how often its bound on recall holds, by selection and share. The ranker and
+the fast ranker score the texts once; audits are repeated with these scores. See README.md next to this file.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SELECTIONS, SHARES, TARGETS = (0.007, 0.01, 0.05, 0.1, 0.25), (0.1, 0.2, 0.3, 0.
 
 
 class Replay:
-    """Returns scores that were computed before instead of scoring."""
+    """Replays precomputed scores instead of scoring."""
 
     def __init__(self, exact: np.ndarray, fast: np.ndarray):
         self.exact, self.fast = exact.astype(np.float32), fast.astype(np.float32)
@@ -42,7 +42,7 @@ class Replay:
         self.shard = Shard("texts", None, Dataset.from_dict({"instruction": [""] * len(exact), "response": [""] * len(exact)}))
 
     def run(self, criteria: Criteria) -> tuple[dict[str, Any], float]:
-        """Select; return the account in the manifest and the true recall."""
+        """Select, and return the prefilter report of the manifest and the true recall."""
         exact = top_indices(self.exact, criteria.k)
         scored = join(score_for(Choice(RowSource([self.shard], self.scorer.reader), criteria), self.scorer, self._engine))
         assert scored.prefilter is not None
@@ -96,12 +96,12 @@ def main() -> None:
 
 
 def rates(texts: Sequence[Text], fast: ScarScorer) -> dict[str, float]:
-    """Rows per second of processor time, tokenisation included, which other work on the machine changes less than the clock."""
+    """Return rows per second of processor time, including tokenisation, as elapsed time depends more on other load."""
     sides = [[getattr(text, side) for text in texts] for side in ("instruction", "response")]
     found = {}
     for name, scorer, repeats in (("exact", ScarScorer.from_pretrained("scar-ranker", device="cpu"), 1), ("fast", fast, 10)):
         scorer.score(*([side[0]] * 8 for side in sides))
-        # No text twice, as equal texts are encoded once.
+        # Make all texts distinct, as equal texts are encoded once.
         timed = [[f"{text} {i}" for i in range(repeats) for text in side] for side in sides]
         begin = time.process_time()
         scorer.score(*timed)
@@ -110,7 +110,7 @@ def rates(texts: Sequence[Text], fast: ScarScorer) -> dict[str, float]:
 
 
 def measure(replay: Replay, options: dict[str, Any], k: float, audits: int, rate: dict[str, Any]) -> dict[str, Any]:
-    """Repeat a selection with other audits, and compare what each says with the truth."""
+    """Repeat a selection with different audit seeds, and compare each audit with the true recall."""
     runs = [replay.run(Criteria(k, audit_seed=seed, **options)) for seed in range(audits)]
     n = len(replay.exact)
     recalls = np.array([recall for _, recall in runs])

@@ -1,6 +1,6 @@
 """
-Near-duplicates: recall and precision on rows with planted copies, time a row as the rows grow tenfold, and the same rows given
-to the deduplication of the research code scar-tool. The rows are made of the sentences of `--data`, mixed anew.
+Measure near-duplicate detection: recall and precision on rows with planted copies, and time per row as rows grow tenfold.
+Compare it with the deduplication of the research code scar-tool. Rows are random mixtures of sentences of `--data`.
 """
 
 import argparse
@@ -30,8 +30,7 @@ _TWIN_EVERY = 10
 _LOWEST, _HIGHEST = 0.4, 0.95
 _BIN = 0.05
 _WORD = re.compile(r"\w+")
-# The program for scar-tool's Python: its unmodified function on texts from stdin. NLTK's word_tokenize needs data that must be
-# downloaded; if it is missing, the same tokenizer runs without splitting sentences first.
+# Runs in scar-tool's Python: its unmodified function on texts from stdin. Without NLTK's data, sentences are not split first.
 _SCAR_TOOL = """
 import contextlib, json, os, sys, time
 from functools import partial
@@ -54,11 +53,11 @@ print(json.dumps({"seconds": seconds, "clusters": [sorted(map(int, cluster)) for
 @dataclass
 class Planted:
     """
-    Rows with twins among them.
+    Rows that include planted twins.
 
     Args:
-        rows (`list[RowPairs]`): in random order.
-        pairs (`list[tuple[int, int, float]]`): the numbers of each twin and its original, and their Jaccard similarity.
+        rows (`list[RowPairs]`): the rows in random order.
+        pairs (`list[tuple[int, int, float]]`): the row numbers of each original and its twin, and their Jaccard similarity.
     """
 
     rows: list[RowPairs]
@@ -66,13 +65,13 @@ class Planted:
 
 
 def ngrams(row: RowPairs) -> set[tuple[str, ...]]:
-    """The word n-grams of a row, computed without the hashes under test."""
+    """Return the word n-grams of a row, without using the hashes under test."""
     words = _WORD.findall(f"{row.instruction}\n{row.response}".lower())
     return {tuple(words[i : i + NGRAM]) for i in range(max(1, len(words) - NGRAM + 1))}
 
 
 def jaccard(left: RowPairs, right: RowPairs) -> float:
-    """Shared n-grams of two rows over all."""
+    """Return the number of shared n-grams of two rows, divided by the number of all their n-grams."""
     a, b = ngrams(left), ngrams(right)
     return len(a & b) / len(a | b)
 
@@ -93,7 +92,7 @@ def read_sentences(path: str) -> tuple[list[str], list[str]]:
 
 
 def plant(count: int, instructions: Sequence[str], sentences: Sequence[str], seed: int) -> Planted:
-    """Make rows of random sentences, one in ten the twin of another, at similarities from 0.4 to 0.95."""
+    """Make rows of random sentences; one in ten has a twin, at a similarity from 0.4 to 0.95."""
     rng = random.Random(seed)
     vocabulary = [word for sentence in rng.choices(sentences, k=2000) for word in sentence.split()]
     rows, twins = [], []
@@ -158,7 +157,7 @@ def measure(planted: Planted, threshold: float, seed: int) -> dict[str, Any]:
 
 
 def run_scar_tool(python: str, planted: Planted, threshold: float, timeout: float) -> dict[str, Any]:
-    """Give the rows to scar-tool in its own Python; raises `RuntimeError` with its last words if it fails."""
+    """Run scar-tool on the rows in its own Python. Raise a `RuntimeError` with the end of its output if it fails."""
     texts = [f"{row.instruction}\n{row.response}" for row in planted.rows]
     try:
         done = subprocess.run(
@@ -235,7 +234,7 @@ def main() -> None:
     # Warm up, so that loading and compiling are not counted.
     measure(plant(1000, instructions, sentences, args.seed), 0.8, args.seed)
     sets = [plant(count, instructions, sentences, args.seed) for count in args.rows]
-    # Alternate sizes, so that all see the same machine load; use the fastest of several runs.
+    # Alternate sizes, so that all see a similar machine load, and use the fastest of several runs.
     results = [
         min(
             (measure(planted, threshold, args.seed) for _ in range(args.repeats)),

@@ -1,8 +1,8 @@
 """
-Cost and effect of `diversity`: time, scores and near-duplicates kept, compared with selection by score alone and at random.
+Measure cost and effect of `diversity`: time, scores and near-duplicates kept, compared with selection by score and at random.
 
-    python benchmarks/diversity.py --rows 100000                          # made-up vectors: how the choice scales
-    python benchmarks/diversity.py --data FILE.jsonl --rows 5000          # real rows, with twins planted among them
+    python benchmarks/diversity.py --rows 100000                          # synthetic vectors: how selection scales
+    python benchmarks/diversity.py --data FILE.jsonl --rows 5000          # real rows with planted twins
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def made_up(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, vectors and the number of each row's twin (-1: none): topics with rows around them, twins close together."""
+    """Make scores, vectors and the number of each row's twin (-1: none), with rows around topics and twins close together."""
     rng = np.random.default_rng(seed)
     twins = planted(rows, rng)
     centres = rng.normal(size=(_TOPICS, 2, _WIDTH)).astype(np.float32)
@@ -83,7 +83,7 @@ def made_up(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def planted(rows: int, rng: np.random.Generator) -> np.ndarray:
-    """The number of each row's twin, -1 where it has none; of two twins the later one is the copy."""
+    """Return the number of each row's twin, -1 for none; the later of two twins is the copy."""
     twins = np.full(rows, -1)
     pairs = np.arange(rows // _TWIN_EVERY * _TWIN_EVERY).reshape(-1, _TWIN_EVERY)[:, :2]
     twins[pairs[:, 0]], twins[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
@@ -91,7 +91,7 @@ def planted(rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def real(data: str, rows: int, model: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[set[str]]]:
-    """The same for real rows, scored and encoded, and the words of each."""
+    """Return scores, vectors and twins of real rows, and the words of each row."""
     rng = random.Random(seed)
     ds, reader = read_dataset(data), PairReader()
     found = [row for row in rows_of(ds, reader) if row.problem is None]
@@ -112,7 +112,7 @@ def real(data: str, rows: int, model: str, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def replaced(text: str, vocabulary: list[str], rng: random.Random) -> str:
-    """A text with some words replaced."""
+    """Replace some words of a text."""
     return " ".join(rng.choice(vocabulary) if rng.random() < _REPLACED else word for word in text.split()) or text
 
 
@@ -134,7 +134,7 @@ def quality(
 
 
 def nearest(space: np.ndarray, block: int = 4096) -> np.ndarray:
-    """The cosine of each row to the nearest other."""
+    """Return the cosine of each row to its nearest neighbour."""
     best = np.empty(len(space), dtype=np.float32)
     for start in range(0, len(space), block):
         cosines = space[start : start + block] @ space.T
@@ -144,7 +144,7 @@ def nearest(space: np.ndarray, block: int = 4096) -> np.ndarray:
 
 
 def shared(words: list[set[str]]) -> list[bool]:
-    """Whether a row has half of its words in common (Jaccard) with any other, counted without any vectors."""
+    """Return whether each row shares half of its words (Jaccard) with another row, without using vectors."""
     result = [False] * len(words)
     for i, a in enumerate(words):
         for j in range(i):

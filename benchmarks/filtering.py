@@ -1,4 +1,4 @@
-"""Whether `ds.filter(scar_filter(k))` keeps what `scar_select(ds, k)` keeps, at each num_proc, cached and not."""
+"""Check that `ds.filter(scar_filter(k))` keeps the same rows as `scar_select(ds, k)`, by num_proc, with and without cache."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from scar_hf.files import read_dataset
 
 
 def main() -> int:
-    """Select once, filter in every way, compare."""
+    """Select once, filter in each configuration, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="an instruction set that scar-hf reads")
     parser.add_argument("--rows", type=int, default=5000, help="(default: %(default)s)")

@@ -1,11 +1,11 @@
 """
-Tokens per second of the ways to run a GGUF model on a CPU: llama.cpp, OpenVINO GenAI and transformers.
+Compare the tokens per second of llama.cpp, OpenVINO GenAI and transformers for a GGUF model on a CPU.
 
     python benchmarks/generation.py MODEL.gguf --ways llama.cpp openvino transformers -o generation.json
 
-Each way answers the same prompts with the same number of new tokens, in a process of its own, one after the other, so that
-all of them run on the same machine in the same hour. llama.cpp answers one prompt at a time, the others all at once. Prints
-one line for each way and its ratio to the first.
+Each library answers the same prompts with the same number of new tokens. They run in separate processes, one after the other,
+on the same machine. llama.cpp answers one prompt at a time, the others all at once. Prints one line for each, with its ratio
+to the first.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PROMPTS = [
 
 
 def with_llama_cpp(path: str, prompts: list[str], tokens: int, threads: int) -> tuple[int, float]:
-    """Tokens and seconds of llama.cpp, one prompt at a time."""
+    """Return tokens and seconds of llama.cpp, one prompt at a time."""
     from llama_cpp import Llama
 
     model = Llama(path, n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
@@ -42,7 +42,7 @@ def with_llama_cpp(path: str, prompts: list[str], tokens: int, threads: int) -> 
 
 
 def with_openvino(path: str, prompts: list[str], tokens: int, threads: int) -> tuple[int, float]:
-    """Tokens and seconds of OpenVINO GenAI's continuous batching."""
+    """Return tokens and seconds of OpenVINO GenAI's continuous batching."""
     import openvino_genai as genai
 
     scheduler = genai.SchedulerConfig()
@@ -57,7 +57,7 @@ def with_openvino(path: str, prompts: list[str], tokens: int, threads: int) -> t
 
 
 def with_transformers(path: str, prompts: list[str], tokens: int, threads: int) -> tuple[int, float]:
-    """Tokens and seconds of transformers in bfloat16, all prompts in one batch."""
+    """Return tokens and seconds of transformers in bfloat16, all prompts in one batch."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -81,7 +81,7 @@ WAYS = {"llama.cpp": with_llama_cpp, "openvino": with_openvino, "transformers": 
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The options of the command."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="GGUF file")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="in the order in which they run")
@@ -95,7 +95,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Time each way in a process of its own, and print the table."""
+    """Time each library in a separate process, and print the results."""
     args = parse()
     interpreters = dict(pair.split("=", 1) for pair in args.python)
     results: list[dict[str, float | str]] = []

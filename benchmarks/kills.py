@@ -1,4 +1,4 @@
-"""Kill a selection at random moments a given number of times, and compare its output with that of an undisturbed run."""
+"""Kill a selection repeatedly at random times, and compare its output with that of an undisturbed run."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run, kill, run on, compare."""
+    """Run, kill, resume, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="an instruction set that scar-hf reads")
     parser.add_argument("--kills", type=int, default=20, help="(default: %(default)s)")
@@ -46,7 +46,7 @@ def main() -> int:
             if process.returncode:
                 print(f"a run ended with status {process.returncode}")
                 return process.returncode
-            # The run finished before it was killed: compare, and start again, so that the next kill interrupts something.
+            # The run finished before it was killed: compare, and start from scratch, so that the next kill interrupts work.
             finished += 1
             if not _same(quiet, disturbed):
                 print("the output is not the same")
@@ -67,7 +67,7 @@ def _run(data: str, folder: Path, output: str, options: list[str]) -> subprocess
 
 
 def _same(quiet: Path, disturbed: Path) -> bool:
-    """Whether both wrote the same files with the same bytes, ignoring hidden files that a kill left behind."""
+    """Return whether both wrote the same files with the same bytes, ignoring hidden files that a kill left behind."""
     found = []
     for folder in (quiet / "out", disturbed / "out"):
         files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]

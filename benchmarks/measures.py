@@ -1,4 +1,4 @@
-"""Reference values for measured times: the machine's matrix-multiply peak, the operations per text, a rank correlation."""
+"""Compute reference values: the machine's matrix-multiply peak, the operations per text, and a rank correlation."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-# The shape of MiniLM's largest layers' product: rows of tokens, width in, width out.
+# Widths of MiniLM's largest matrix products, and rows of tokens.
 _WIDTH = 1536
 _CPU_ROWS, _GPU_ROWS = 4096, 65_536
 
@@ -17,11 +17,11 @@ def matmul_peak(dtype: str, device: str, seconds: float = 2.0) -> float | None:
 
     Args:
         dtype (`str`): `"float32"`, `"bfloat16"`, `"float16"` or `"int8"`.
-        device (`str`): where.
-        seconds (`float`, *optional*, defaults to 2.0): how long to repeat it; the best repetition counts.
+        device (`str`): the device.
+        seconds (`float`, *optional*, defaults to 2.0): how long to repeat; the fastest repetition counts.
 
     Returns:
-        `float`: operations per second, two for each multiply-add; `None` where torch cannot multiply this type.
+        `float`: operations per second, two for each multiply-add; `None` if torch cannot multiply this type.
     """
     rows = _GPU_ROWS if device.startswith("cuda") else _CPU_ROWS
     synchronize = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
@@ -55,8 +55,8 @@ def encoder_operations(lengths: Sequence[int], parameters: int, hidden_size: int
 
     Args:
         lengths (`Sequence[int]`): tokens of each text.
-        parameters (`int`): the encoder's, in matrix multiplications.
-        hidden_size, layers (`int`): the encoder's, for attention: 4 x length x width for a token in a layer.
+        parameters (`int`): the encoder's parameters in matrix multiplications.
+        hidden_size, layers (`int`): the encoder's sizes, for attention: 4 x length x width per token and layer.
 
     Returns:
         `float`: operations, two for each multiply-add.

@@ -1,4 +1,4 @@
-"""Peak memory of selecting from a Parquet folder, by its number of rows."""
+"""Measure the peak memory of selecting from a Parquet folder, by number of rows."""
 
 import argparse
 import json
@@ -61,13 +61,13 @@ def main() -> int:
 
 
 def _reader(shard: Shard) -> PairReader:
-    """Rows with a human response next to others are read as that response."""
+    """Return a reader for a shard; if there is a column of human responses, it reads those."""
     names = next((list(columns_of(batch)) for batch in shard.batches()), [])
     return PairReader(("instruction", "human") if "human" in names else None)
 
 
 def _write(folder: Path, texts: list[tuple[str, str]], rows: int) -> Path:
-    """Distinct rows, so that no score is in the cache and no text is encoded twice."""
+    """Write distinct rows, so that no score is cached and no text is encoded twice."""
     folder.mkdir()
     for shard, start in enumerate(range(0, rows, _SHARD_ROWS)):
         table = [_variation(texts, i) for i in range(start, min(rows, start + _SHARD_ROWS))]
@@ -76,7 +76,7 @@ def _write(folder: Path, texts: list[tuple[str, str]], rows: int) -> Path:
 
 
 def _variation(texts: list[tuple[str, str]], i: int) -> dict:
-    """A text with a number in the instruction, and a few words of the response left out."""
+    """Return a text with a number in the instruction, and a few words of the response left out."""
     instruction, response = texts[i % len(texts)]
     repeat = i // len(texts)
     words = response.split(" ")
@@ -86,7 +86,7 @@ def _variation(texts: list[tuple[str, str]], i: int) -> dict:
 
 
 def _small_ranker(folder: Path) -> Path:
-    """A ranker with random weights that reads 32 tokens: apart from the encoder, all work is as with a real one."""
+    """Save a ranker with random weights that reads 32 tokens; only the encoder differs from a real ranker's work."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
     encoder = BertConfig(
@@ -99,7 +99,7 @@ def _small_ranker(folder: Path) -> Path:
 
 
 def _measure(arguments: list[str], cache: Path) -> tuple[float, float]:
-    """Seconds and peak resident megabytes of a command in a separate process."""
+    """Return the seconds and peak resident megabytes of a command in a separate process."""
     code = (
         "import json, resource, sys\nfrom scar_hf.cli import main\nstatus = main(sys.argv[1:])\n"
         "print(json.dumps([status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))"

@@ -1,4 +1,4 @@
-"""Precision and recall of `Refusals` on labelled responses, and its time a row."""
+"""Measure precision and recall of `Refusals` on labelled responses, and its time per row."""
 
 import argparse
 import time

@@ -1,6 +1,6 @@
 """
-Compare the speed of scar-hf, of the research code scar-tool and of a sentence-transformers CrossEncoder: same encoder
-weights, same texts, same length, in turns in one run. See README.md next to this file.
+Compare the speed of scar-hf, the research code scar-tool and a sentence-transformers CrossEncoder, with the same encoder
+weights, texts and maximum length, in turns within one run. See README.md next to this file.
 """
 
 import argparse
@@ -33,9 +33,9 @@ from scar_hf.rows.pairs import PairReader
 
 BASELINE, REFERENCE = "scar-tool", "scar-hf-fp32"
 MAX_LENGTH = 512
-# scar-tool's own default.
+# The default of scar-tool.
 _TOOL_BATCH = 32
-# Name on the command line -> what the table calls it, the function in worker.py, and its settings.
+# By name on the command line: the name in the table, and the function in worker.py with its settings.
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     BASELINE: ("scar-tool", {"system": "scar_tool"}),
     "cross-encoder": ("CrossEncoder, default", {"system": "cross_encoder"}),
@@ -54,7 +54,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass
 class Worker:
-    """A system in its process, and its measurements, one entry per round."""
+    """A system in a separate process, with its measurements, one entry per round."""
 
     name: str
     process: subprocess.Popen
@@ -78,8 +78,8 @@ class Worker:
         return SYSTEMS[self.name][1]["system"] == "cross_encoder"
 
     def receive(self) -> dict[str, Any]:
-        """Read one answer; raises `RuntimeError` with the system's own words if it failed."""
-        # Without a timeout, a system that hangs would block this run forever.
+        """Read one answer. Raise a `RuntimeError` with the system's own message if it failed."""
+        # A hanging system must not block this run forever.
         timer = threading.Timer(self.timeout, self.process.kill)
         timer.start()
         line = self.process.stdout.readline()  # type: ignore[union-attr]
@@ -101,7 +101,7 @@ class Worker:
         return self.receive()
 
     def stop(self) -> None:
-        """End the process, at once if it does not end by itself."""
+        """Close the process, and kill it if it does not exit."""
         try:
             self.process.stdin.close()  # type: ignore[union-attr]
             self.process.wait(timeout=20)
@@ -140,7 +140,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_pairs(path: str, count: int) -> tuple[list[str], list[str], int]:
-    """Return the first `count` pairs that can be scored, as instructions and responses, and how many rows were skipped."""
+    """Return the instructions and responses of the first `count` scorable pairs, and the number of skipped rows."""
     ds = read_dataset(path)
     reader, pairs, skipped = PairReader(), [], 0
     for start in range(0, len(ds), 1000):
@@ -157,10 +157,10 @@ def read_pairs(path: str, count: int) -> tuple[list[str], list[str], int]:
 
 
 def start_worker(name: str, python: str, options: dict[str, Any], folder: Path, timeout: float) -> Worker:
-    """Start a system's process; it loads while others are started."""
+    """Start a system's process, without waiting for it to load."""
     log = folder / f"{name}.log"
     command = [python, str(Path(__file__).with_name("worker.py")), json.dumps(options | SYSTEMS[name][1])]
-    # Everything is in local folders, and attempts to reach a hub would only cost time.
+    # Everything is local, and attempts to reach the Hub would only cost time.
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     if python != sys.executable:
         # Another environment must not see this one's packages.
@@ -175,7 +175,7 @@ def start_worker(name: str, python: str, options: dict[str, Any], folder: Path, 
 def start_workers(
     args: argparse.Namespace, options: dict[str, Any], folder: Path, stack: ExitStack
 ) -> tuple[list[Worker], list[str]]:
-    """Start all systems asked for, one after the other, and warm them up; those that cannot run become notes."""
+    """Start and warm up the requested systems one by one; add a note for each that cannot run."""
     workers, notes = [], []
     for name in args.systems:
         if name == BASELINE and not args.scar_tool_python:
@@ -196,7 +196,7 @@ def start_workers(
 
 
 def run_rounds(workers: list[Worker], args: argparse.Namespace, console: Console) -> list[tuple[int, int]]:
-    """Let all systems score a block, round after round, each round beginning with the next system; return the blocks."""
+    """Let all systems score a block per round, starting each round with the next system, and return the blocks."""
     blocks = []
     for number in range(args.rounds):
         start = number % (args.rows // args.block) * args.block
@@ -218,7 +218,7 @@ def run_rounds(workers: list[Worker], args: argparse.Namespace, console: Console
 
 
 def count_lengths(instructions: list[str], responses: list[str]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Return each pair's tokens, special ones included: as two texts, what a ranker reads, and as CrossEncoder's one."""
+    """Count each pair's tokens, including special tokens, as two texts (rankers) and as one text (CrossEncoder)."""
     tokenizer = AutoTokenizer.from_pretrained(str(RANKER))
     settings = {"truncation": True, "max_length": MAX_LENGTH}
     x, y = tokenizer(instructions, **settings)["input_ids"], tokenizer(responses, **settings)["input_ids"]
@@ -233,7 +233,7 @@ def summarize(
     lengths: list[tuple[int, ...]],
     peaks: dict[str, float | None],
 ) -> dict[str, Any]:
-    """Turn a system's measurements into the numbers of its line."""
+    """Summarize a system's measurements for its line of the table."""
     config = ranker_config().encoder_config
     shape = (matmul_parameters(config), config.hidden_size, config.num_hidden_layers)
     texts = [[n for pair in lengths[start:stop] for n in pair] for start, stop in blocks]
@@ -327,7 +327,7 @@ def main() -> None:
         dtypes = sorted({worker.dtype for worker in workers})
         peaks = {dtype: matmul_peak(dtype, args.device) for dtype in dtypes}
         blocks = run_rounds(workers, args, log)
-        # Once more at the end: the better one is less likely to have shared the machine.
+        # Measure again at the end; the better value is less likely to be affected by other load.
         peaks = {dtype: value and max(value, matmul_peak(dtype, args.device) or 0) for dtype, value in peaks.items()}
     by_name = {worker.name: worker for worker in workers}
     results = {
@@ -340,7 +340,7 @@ def main() -> None:
     for name, result in results.items():
         expected = round(result["real_tokens_per_pair"] * args.block * args.rounds)
         counted = result["encoder_tokens"] and result["encoder_tokens"]["real"]
-        # scar-hf encodes equal texts once, so that fewer are right there; any other difference is an unequal comparison.
+        # scar-hf encodes equal texts once, so it may read fewer tokens; any other difference makes the comparison unfair.
         if counted and (counted > expected or (counted < expected and SYSTEMS[name][1]["system"] != "scar_hf")):
             notes.append(f"{name}: its encoder read {counted} tokens where {expected} were expected")
         if by_name[name].is_pairwise:

@@ -1,6 +1,6 @@
 """
-Where the time of `scar-hf select` goes: processor time per row of tokenizing, encoding, heads, cache, and all the rest.
-Processor time counts all threads, and other work on the machine changes it less than the clock. See README.md beside this file.
+Measure the processor time per row of each stage of `scar-hf select`: tokenizing, encoding, heads, cache, and the rest.
+Processor time counts all threads and depends less on other load than elapsed time. See README.md next to this file.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def sample(path: Path, rows: int, folder: Path) -> Path:
-    """Write some of the rows to a file of their own."""
+    """Write some of the rows to a new file."""
     ds = read_dataset(path)
     ds = ds.select(range(0, len(ds), max(1, len(ds) // rows))).select(range(min(rows, len(ds))))
     write_dataset(ds, folder / "sample.jsonl")
@@ -55,7 +55,7 @@ def sample(path: Path, rows: int, folder: Path) -> Path:
 
 
 def measure(path: Path, model: str, dtype: str) -> dict[str, float]:
-    """Milliseconds of each stage per row; `rest` is what a whole run takes beyond the other stages."""
+    """Return milliseconds per row of each stage; `rest` is the time of a whole run beyond the other stages."""
     rows = list(RowSource(list(open_shards(path)), PairReader()).rows())
     scorer = ScarScorer.from_pretrained(model, dtype=dtype, device="cpu")
     scorer.score(["a"] * 8, [f"warm up {i}" for i in range(8)])
@@ -83,7 +83,7 @@ def through_cache(scorer: ScarScorer, rows: Sequence[RowPairs]) -> None:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Processor time of some work, in seconds."""
+    """Return the processor time of some work, in seconds."""
     begin = time.process_time()
     work()
     return time.process_time() - begin

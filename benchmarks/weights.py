@@ -1,4 +1,4 @@
-"""The bundled ranker's encoder in the layouts that the other systems load."""
+"""Write the bundled ranker's encoder in the formats that the other systems load."""
 
 import json
 import shutil
@@ -29,16 +29,16 @@ def ranker_config() -> ScarConfig:
 def write_weights(folder: Path) -> dict[str, str]:
     """
     Write the bundled ranker's encoder as an encoder folder and as a scar-tool checkpoint, both in float32. The heads of the
-    checkpoint are random: scar-tool has the paper's, which do not take the bundled ranker's products and differences.
+    checkpoint are random: scar-tool has the paper's heads, which do not take the bundled ranker's products and differences.
 
     Args:
-        folder (`Path`): where the two folders go.
+        folder (`Path`): parent of the two folders.
 
     Returns:
         `dict`: `encoder_weights` and `scar_tool_weights`, the paths of the two folders.
 
     Raises:
-        `ValueError`: if the bundled ranker is not what this conversion was written for.
+        `ValueError`: if this conversion does not support the bundled ranker.
     """
     config = ranker_config()
     if config.use_pooler or config.encoder_config.model_type != "bert":
@@ -51,7 +51,7 @@ def write_weights(folder: Path) -> dict[str, str]:
 
     encoder_folder, tool_folder = folder / "encoder", folder / "scar-tool"
     encoder = AutoModel.from_config(config.encoder_config).float()
-    # Strict: a name that fits nothing would leave random weights in its place.
+    # Load strictly, as a name that does not match would leave random weights in its place.
     encoder.load_state_dict({name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)})
     encoder.save_pretrained(encoder_folder)
 

@@ -1,7 +1,6 @@
 """
-One system under test in a process of its own: `scoring.py` starts it, with the Python of that system, and asks it to score
-rows. Requests and answers are lines of JSON on stdin and stdout. Needs torch, NumPy and
-the system's own package, nothing else.
+Run one system under test in a separate process. `scoring.py` starts it with the system's own Python and asks it to score
+rows. Requests and answers are lines of JSON on stdin and stdout. Needs only torch, NumPy and the system's own package.
 """
 
 import json
@@ -25,12 +24,12 @@ class TokenCounter:
 
     Args:
         encoder (`torch.nn.Module`, *optional*):
-            Called with `input_ids` and, where there is padding, an `attention_mask`. Without it all that OpenVINO infers in
-            this process is counted.
+            Called with `input_ids` and, if there is padding, an `attention_mask`. Without an encoder, all OpenVINO
+            inference in this process is counted.
     """
 
     def __init__(self, encoder: torch.nn.Module | None = None):
-        # A list, because appending is safe where a system calls its encoder from several threads.
+        # A list, because appending is thread-safe, and a system may call its encoder from several threads.
         self.calls: list[tuple[int, int | torch.Tensor]] = []
         if encoder is None:
             self._watch_openvino()
@@ -55,30 +54,30 @@ class TokenCounter:
             setattr(owner, name, watched(getattr(owner, name)))
 
     def _count_arrays(self, inputs: Any) -> None:
-        """Count what OpenVINO is given: by name, or ids and mask in this order; other ways of passing it are not seen."""
+        """Count the inputs of OpenVINO, passed by name or as ids and mask in this order; other forms are not counted."""
         if isinstance(inputs, (list, tuple)):
             inputs = dict(zip(("input_ids", "attention_mask"), inputs, strict=False))
         if not isinstance(inputs, dict) or "input_ids" not in inputs:
             return
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         size = math.prod(ids.shape)
-        # An openvino.Tensor shows its numbers as `data`, as does an array.
+        # An openvino.Tensor has its numbers in `data`, like an array.
         self.calls.append((size, size if mask is None else int(np.asarray(mask.data).sum())))
 
     def _count(self, module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        # The sum stays a tensor: reading it here would make a GPU wait.
+        # Keep the sum a tensor, as reading it here would synchronize a GPU.
         self.calls.append((ids.numel(), ids.numel() if mask is None else mask.sum()))
 
     def take(self) -> dict[str, int]:
-        """Return the tokens since the last call, all and without padding; nothing if the encoder was not seen."""
+        """Return the tokens since the last call, with and without padding; empty if the encoder was not called."""
         calls, self.calls = self.calls, []
         return {"computed": sum(n for n, _ in calls), "real": sum(int(n) for _, n in calls)} if calls else {}
 
 
 def scar_tool(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """scar-tool's own loading and scoring functions, with their defaults; its `rank_and_filter` is made of just these two."""
+    """Load scar-tool with its own loading and scoring functions and defaults, the two parts of its `rank_and_filter`."""
     from style_ranker.rank import load_ranker, score_pairs  # pyright: ignore[reportMissingImports]
 
     model, tokenizer = load_ranker(options["scar_tool_weights"], device=options["device"])
@@ -92,7 +91,7 @@ def scar_tool(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
 
 def cross_encoder(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """A CrossEncoder on the same encoder weights with a random head: only its speed is meaningful, not its scores."""
+    """Load a CrossEncoder with the same encoder weights and a random head: its speed is meaningful, its scores are not."""
     from sentence_transformers import CrossEncoder
     from transformers import PreTrainedModel
 
@@ -115,7 +114,7 @@ def cross_encoder(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
 
 def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """`ScarScorer` with a bundled ranker and the given settings; by default only device and length."""
+    """Load a `ScarScorer` with a bundled ranker and the given settings; by default only device and length."""
     from scar_hf import ScarScorer
 
     asked = {name: options[name] for name in ("dtype", "backend") if name in options}
@@ -129,7 +128,7 @@ def scar_hf(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
 
 
 def cascade(options: dict) -> tuple[Score, TokenCounter, str, list[str]]:
-    """A selection with a prefilter, apart from reading and writing: rows that only the fast ranker scores have no score."""
+    """Load a selection with a prefilter, without reading and writing; rows scored only by the fast ranker have no score."""
     from datasets import Dataset
 
     from scar_hf import ScarScorer, scar_rank
@@ -151,7 +150,7 @@ SYSTEMS = {"scar_tool": scar_tool, "cross_encoder": cross_encoder, "scar_hf": sc
 
 def serve(options: dict, answer: Callable[[dict], None]) -> None:
     """
-    Load a system, say so, then answer requests `{"start": a, "stop": b}` until stdin ends.
+    Load a system, report that it is ready, then answer requests `{"start": a, "stop": b}` until stdin ends.
 
     Args:
         options (`dict`): `system`, `data`, `device`, `threads`, `max_length`, folders of weights, and the system's settings.

@@ -1,10 +1,10 @@
 """
-The paper's ablations on your own data: the contribution of each part of the training and of the style representation.
+Run the paper's ablations on your own data: measure what each part of the training and of the style representation adds.
 
     python recipes/ablations.py --data_dir data --files pairs.jsonl triples_rewrites.jsonl --encoder ENCODER -o out/ablations
 
-Trains a small ranker for each experiment and seed, all from the same instructions, and measures them on the same held-out
-ones. Each is a JSON file of its own, so that a run that was stopped goes on where it was. Writes `ablations.md`, a table, and
+Trains a small ranker for each experiment and seed, all on the same instructions, and measures them on the same held-out
+instructions. Each result is a separate JSON file, so that an interrupted run can resume. Writes `ablations.md`, a table, and
 `ablations.png`.
 """
 
@@ -48,7 +48,7 @@ COLUMNS = (
     "refusal_below_llm",
 )
 IN_FIGURE = ("llm_human", "length_matched", "cross_instruction")
-# The paper's form of the ranker, with optimiser settings for few rows on a CPU. --config overrides any of them.
+# The paper's architecture, with optimiser settings for few rows on a CPU. --config overrides any of them.
 RANKER: dict[str, Any] = {"use_pooler": False, "max_length": 256}
 TRAINING: dict[str, Any] = {
     "num_train_epochs": 1,
@@ -83,15 +83,15 @@ class SurprisalOnly(ScarModel):
 @dataclass(frozen=True)
 class Experiment:
     """
-    What is taken away.
+    An experiment, which usually removes one part.
 
     Args:
-        title (`str`): its name in the table.
-        options (`dict`): of the ranker's config.
-        model (`type`): the class of the ranker.
-        without (`str`, *optional*): the kind of response that is not trained on.
-        domain (`str`, *optional*): the only domain that is trained on.
-        needs_ratings (`bool`): whether it differs from the whole only where rows have ratings.
+        title (`str`): name in the table.
+        options (`dict`): options of the ranker's config.
+        model (`type`): class of the ranker.
+        without (`str`, *optional*): a kind of response to leave out of training.
+        domain (`str`, *optional*): the only domain to train on.
+        needs_ratings (`bool`): whether the experiment only has an effect if rows have ratings.
     """
 
     title: str
@@ -102,7 +102,7 @@ class Experiment:
     needs_ratings: bool = False
 
     def rows(self, triples: Iterable[Triple]) -> list[Triple]:
-        """The rows to train on."""
+        """Return the rows to train on."""
         kept = []
         for triple in triples:
             responses = {kind: texts for kind, texts in triple.responses.items() if kind != self.without}
@@ -124,7 +124,7 @@ EXPERIMENTS = {
 
 
 def read_rows(files: Sequence[Path], rows: int) -> list[Triple]:
-    """At most `rows` rows, evenly from all sources, complete triples first. All domains but code are called open."""
+    """Read at most `rows` rows, evenly from all sources, complete triples first. All domains but code count as open."""
     by_source: dict[str, list[Triple]] = defaultdict(list)
     for path in files:
         for triple in load_triples(path):
@@ -136,7 +136,7 @@ def read_rows(files: Sequence[Path], rows: int) -> list[Triple]:
 
 
 def read_settings(config: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of the rankers and of their training, those of a YAML file among them."""
+    """Return the settings of the rankers and of their training, including those of a YAML file."""
     given = yaml.safe_load(config.read_text(encoding="utf-8")) if config else {}
     if not isinstance(given, dict):
         raise ValueError(f"{config} must map options to values, got {type(given).__name__}.")
@@ -156,7 +156,7 @@ def run_cell(
     settings: tuple[Mapping[str, Any], Mapping[str, Any]],
     parts: Sequence[Sequence[Triple]],
 ) -> dict[str, Any]:
-    """Train and measure one ranker; the ranker itself is discarded."""
+    """Train and measure one ranker, without keeping it."""
     train, test = experiment.rows(parts[0]), list(parts[1])
     started = time.perf_counter()
     set_seed(seed)
@@ -164,7 +164,7 @@ def run_cell(
     model = experiment.model.from_encoder(encoder, ScarConfig(**{**settings[0], **experiment.options}))
     for module in model.encoder.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0  # a CPU trains three times faster without
+            module.p = 0.0  # training on a CPU is three times faster without dropout
     with TemporaryDirectory(prefix="scar-hf-") as folder:
         arguments = ScarTrainingArguments(folder, seed=seed, **settings[1])
         trainer = ScarTrainer(model, arguments, TripleDataset(train, seed=seed), processing_class=tokenizer)
@@ -175,7 +175,7 @@ def run_cell(
 
 
 def run_cells(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Run missing cells; return the cells of each experiment, one per seed."""
+    """Run the missing cells, and return the cells of each experiment, one per seed."""
     settings = read_settings(args.config)
     triples = read_rows([args.data_dir / name for name in args.files], args.rows)
     parts = split_by_prompt(triples, (0.75, 0.25), seed=0)
@@ -210,7 +210,7 @@ def run_cells(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 
 
 def summary(cells: Sequence[Mapping[str, Any]], metric: str, *group: str) -> tuple[float, float, float, float] | None:
-    """Mean over seeds, ends of the interval over instructions, and standard deviation over seeds; `None` if not measured."""
+    """Return the mean over seeds, its interval over instructions, and the standard deviation; `None` if not measured."""
     found = []
     for cell in cells:
         shares, intervals = cell["metrics"], cell["metrics"]["intervals"]
@@ -226,7 +226,7 @@ def summary(cells: Sequence[Mapping[str, Any]], metric: str, *group: str) -> tup
 
 
 def markdown(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Tables of the ablations over all held-out rows, and of training domains against test domains."""
+    """Format tables of the ablations over all held-out rows, and of training domains against test domains."""
     tables = []
     for groups in (("all",), ("domain", "code"), ("domain", "open")):
         titles = {("all",): "all rows", ("domain", "code"): "code", ("domain", "open"): "open domain"}
@@ -253,7 +253,7 @@ def _cell(found: tuple[float, float, float, float] | None) -> str:
 
 
 def draw(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Draw the main metrics by experiment: the interval over instructions, and a dot for each seed."""
+    """Draw the main metrics by experiment, with intervals over instructions and a dot for each seed."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -284,7 +284,7 @@ def draw(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the cells that are missing, then write the table and the figure."""
+    """Run the missing cells, then write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, default=Path("."), help="folder that the files are in")
     parser.add_argument("--files", nargs="+", required=True, help="triples, as scar-hf train reads them")

@@ -1,4 +1,4 @@
-"""Train the fast ranker: a static encoder that learns the scores of the bundled ranker. `make fast-ranker DATA=...` runs it."""
+"""Train the fast ranker, a static encoder that learns the scores of the bundled ranker, with `make fast-ranker DATA=...`."""
 
 import argparse
 import json
@@ -29,12 +29,12 @@ from scar_hf.training.saving import calibration, save_ranker
 SIZES = {"embedding_size": 128, "hidden_size": 128}
 HEADS = {"head_size": 128, "surprisal_size": 64}
 BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 4, 2e-3, 0.1
-# Of the average of weights over the last steps, which is what remains.
+# Decay of the exponential moving average of the weights, which becomes the final model.
 DECAY = 0.998
-# Weights of the error on pairs that are exchanged within a batch, and of the error on the teacher's vectors.
+# Loss weights of pairs exchanged within a batch, and of the teacher's vectors.
 EXCHANGED, VECTORS = 0.5, 0.1
 _MAX_LENGTH = 512
-# Of a selection of this share: how much lies in that best share of the fast ranker.
+# Pairs of shares: how much of the teacher's best share lies in the fast ranker's best share.
 RECALLS = ((0.01, 0.1), (0.05, 0.2), (0.1, 0.3), (0.25, 0.5))
 CARD = """---
 license: apache-2.0
@@ -80,7 +80,7 @@ class Tokens:
         return cls(*(tokenize(tokenizer, side, _MAX_LENGTH).token_ids for side in (x, y)))
 
     def batch(self, rows: Sequence[int], unknown: int) -> tuple[torch.Tensor, ...]:
-        """Pad some of the texts, and replace a share of their tokens by the unknown one."""
+        """Pad some of the texts, and replace a share of their tokens with the unknown token."""
         made: list[torch.Tensor] = []
         for side in (self.instructions, self.responses):
             ids = torch.zeros(len(rows), max(len(side[i]) for i in rows), dtype=torch.long)
@@ -95,11 +95,11 @@ class Tokens:
 
 class Teacher:
     """
-    The vectors of the texts, and the scores of any pair of them.
+    Holds the teacher's vectors of texts, and scores any pair of them.
 
     Args:
-        model ([`ScarModel`]): the ranker, for its heads.
-        vectors (`np.ndarray` of shape `(n, 3, H)`): from [`teacher_vectors`].
+        model ([`ScarModel`]): the ranker whose heads score pairs.
+        vectors (`np.ndarray` of shape `(n, 3, H)`): as returned by [`teacher_vectors`].
     """
 
     def __init__(self, model: ScarModel, vectors: np.ndarray) -> None:
@@ -117,19 +117,19 @@ class Teacher:
             return self.model.rank(*(torch.from_numpy(v).float() for v in (x, y, form)))[0].numpy()
 
     def wanted(self, instructions: np.ndarray, responses: np.ndarray) -> torch.Tensor:
-        """The scores of pairs, half in standard deviations and half in ranks, which alone would blur the best rows."""
+        """Return target scores of pairs, means of z-scores and standardized ranks; ranks alone would blur the best rows."""
         scores = self._score(instructions, responses)
         low, high = (np.searchsorted(self._ordered, scores, side=side) for side in ("left", "right"))
         standing = ((low + high) / 2 / len(self._ordered) - 0.5) * math.sqrt(12)
         return torch.from_numpy(((scores - self.mean) / self.spread + standing) / 2).float()
 
     def targets(self, rows: np.ndarray) -> torch.Tensor:
-        """The vectors of some texts, of shape `(m, 3, H)`, each kind centred and with unit variance."""
+        """Return the vectors of some texts, of shape `(m, 3, H)`, each kind centred and with unit variance."""
         return torch.from_numpy((self.vectors[rows] - self._center) / self._scale).float()
 
 
 def main() -> None:
-    """Encode the texts with the teacher, train, measure, and write the ranker with its card."""
+    """Encode the texts with the teacher, train and measure the fast ranker, and write it with its card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", type=Path, required=True, help="the files that recipes/README.md lists")
     parser.add_argument(
@@ -158,7 +158,7 @@ def main() -> None:
     model = new_model(teacher, tokenizer)
     train(model, Tokens.of(texts, tokenizer), Teacher(teacher, vectors), tokenizer.unk_token_id or 0, args.epochs, args.seed)
     save_ranker(model, tokenizer, args.output_dir)
-    for copied in args.output_dir.glob("*_scar.py"):  # needed where scar-hf is not installed; `scar-hf export` adds them
+    for copied in args.output_dir.glob("*_scar.py"):  # only needed without scar-hf installed; `scar-hf export` adds them
         copied.unlink()
 
     scorer = ScarScorer.from_pretrained(str(args.output_dir), dtype="float32", device="cpu")
@@ -194,7 +194,7 @@ def main() -> None:
 
 
 def new_model(teacher: ScarModel, tokenizer: PreTrainedTokenizerBase) -> ScarModel:
-    """Start from the teacher's vectors of single word pieces, reduced by principal components to unit variance."""
+    """Make a model whose embeddings are the principal components of the teacher's vectors of single word pieces."""
     vocabulary = teacher.config.encoder_config.vocab_size
     encoder = ScarStaticConfig(vocab_size=vocabulary, pad_token_id=tokenizer.pad_token_id, **SIZES)
     config = ScarConfig(
@@ -214,7 +214,7 @@ def new_model(teacher: ScarModel, tokenizer: PreTrainedTokenizerBase) -> ScarMod
         weight[tokenizer.pad_token_id] = 0
         model.encoder.neighbours.normal_(0, 0.1)
     for module in model.modules():
-        if isinstance(module, nn.Linear):  # larger than the random weights that fine-tuning starts with
+        if isinstance(module, nn.Linear):  # PyTorch's default weights are larger than those for fine-tuning
             module.reset_parameters()
     return model
 
@@ -250,13 +250,13 @@ def train(model: ScarModel, tokens: Tokens, teacher: Teacher, unknown: int, epoc
         print(f"epoch {epoch + 1} of {epochs}: mean squared error {total / len(tokens.responses):.4f}", flush=True)
     model.load_state_dict(average.module.state_dict())
     model.eval()
-    with torch.no_grad():  # scores at the level of the teacher's
+    with torch.no_grad():  # give scores the teacher's mean and spread
         model.score_head.out_proj.weight *= teacher.spread
         model.score_head.out_proj.bias.mul_(teacher.spread).add_(teacher.mean)
 
 
 def _batches(tokens: Tokens, rng: random.Random) -> Iterator[list[int]]:
-    """All rows once, in batches of similar length in random order."""
+    """Yield all rows once, in batches of similar length in random order."""
     order = list(range(len(tokens.responses)))
     rng.shuffle(order)
     batches = []
@@ -288,7 +288,7 @@ def agreements(texts: Sequence[Text], teacher: np.ndarray, fast: np.ndarray) -> 
 
 
 def agreement_of(teacher: np.ndarray, fast: np.ndarray) -> dict[str, float]:
-    """Spearman's correlation, and for each of `RECALLS` the share of the teacher's best rows that is found."""
+    """Return Spearman's correlation, and for each of `RECALLS` the share of the teacher's best rows that is found."""
     result = {"rows": len(teacher), "spearman": round(float(np.corrcoef(mean_ranks(teacher), mean_ranks(fast))[0, 1]), 4)}
     for k, share in RECALLS:
         best, looked = (

@@ -1,4 +1,4 @@
-"""Texts for the fast ranker: pairs of every kind at hand, some of them made worse on purpose, and the ranker's view of them."""
+"""Gather texts for the fast ranker from all available data, with some degraded on purpose, and run the teacher on them."""
 
 import json
 import random
@@ -23,21 +23,21 @@ TRIPLES = (
     *("qwen_triples.jsonl.gz", "qwen_triples_more.jsonl.gz"),
 )
 DOLLY = "dolly15k.jsonl"
-# Whole sources that neither ranker has seen, and the last rows of Dolly: they measure and never train.
+# Sources that neither ranker has seen. They and the last rows of Dolly serve only for evaluation.
 HELD_OUT = ("validation_sources.jsonl", "octocoder_selected_2500.json")
 DOLLY_TRAINED, DOLLY_HELD_OUT = 12_000, 2_000
-# Of a text in the data: the probability of each change, and of none.
+# Probability of each change to a text; otherwise it stays as it is.
 CHANGES = {"mismatch": 0.08, "window": 0.07, "truncated": 0.03, "plain": 0.05, "echo": 0.02, "refusal": 0.02, "loop": 0.01}
 CHANGES |= {"no_instruction": 0.02}
 _TEXTS_PER_SOURCE = 3000
-# Licensed for non-commercial use only; the bundled ranker does without it, too.
+# Licensed for non-commercial use only; the bundled ranker leaves it out, too.
 _LEFT_OUT = ("sdft_alpaca",)
 _BLOCK = 500
 
 
 @dataclass(frozen=True)
 class Text:
-    """A response to an instruction, where it is from, and which texts must not be split from it."""
+    """A response to an instruction, its source and domain, and the group that must stay together in a split."""
 
     instruction: str
     response: str
@@ -48,18 +48,18 @@ class Text:
 
     @property
     def key(self) -> str:
-        """Identifies the pair by its content."""
+        """A hash that identifies the pair by its content."""
         return sha256(json.dumps([self.instruction, self.response]).encode()).hexdigest()[:24]
 
 
 def training_texts(folder: Path, count: int, seed: int = 13) -> list[Text]:
     """
-    Gather texts to train on, in an order whose beginning is as mixed as the whole.
+    Gather texts to train on, in random order.
 
     Args:
-        folder (`Path`): the data, as `recipes/README.md` describes it; files that are missing are left out.
-        count (`int`): number of texts. All others of Dolly follow, as they are most like the rows that users select from.
-        seed (`int`, *optional*, defaults to 13): seed of order and changes.
+        folder (`Path`): the data that `recipes/README.md` describes; missing files are left out.
+        count (`int`): number of texts. The rest of Dolly follows, as it is most like the rows that users select from.
+        seed (`int`, *optional*, defaults to 13): seed of the order and the changes.
 
     Returns:
         `list[Text]`: distinct pairs, about a third of them changed.
@@ -114,7 +114,7 @@ def licences_of(folder: Path) -> dict[str, str]:
 
 def teacher_scores(texts: Sequence[Text], path: Path, teacher: str, dtype: str) -> list[float]:
     """
-    Score texts with the teacher. Scores are appended to a file as they are made, so an interrupted run continues.
+    Score texts with the teacher. Scores are appended to a file as they are computed, so that an interrupted run can resume.
 
     Args:
         texts (`Sequence[Text]`): n texts.
@@ -146,7 +146,7 @@ def teacher_scores(texts: Sequence[Text], path: Path, teacher: str, dtype: str) 
 
 def teacher_vectors(texts: Sequence[Text], folder: Path, teacher: str, dtype: str) -> np.ndarray:
     """
-    Encode texts with the teacher. Each block of vectors is a file, so an interrupted run continues.
+    Encode texts with the teacher. Each block of vectors is a file, so that an interrupted run can resume.
 
     Args:
         texts (`Sequence[Text]`): n texts.
@@ -181,7 +181,7 @@ def _identity(scorer: ScarScorer) -> str:
 
 
 def _members(path: Path) -> Iterator[Text]:
-    """Every response of every row: human, direct and referenced."""
+    """Yield every response of every row: human, direct and referenced."""
     for row in read_json_rows(path):
         source, domain = row.get("source") or path.stem, row.get("domain") or "open"
         group = str(row.get("group") or row["instruction"])
@@ -197,7 +197,7 @@ def _is_code(response: str) -> bool:
 
 
 def _changed(text: Text, of_source: Sequence[Text], rng: random.Random) -> Text:
-    """Change some texts, so that the fast ranker sees what good data rarely holds."""
+    """Change some texts, so that the fast ranker sees flaws that are rare in good data."""
     names = [*CHANGES, "none"]
     change = rng.choices(names, [*CHANGES.values(), 1 - sum(CHANGES.values())])[0]
     x, y = text.instruction, text.response

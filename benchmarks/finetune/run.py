@@ -1,8 +1,8 @@
 """
-The grids of docs/evidence.md: SCAR and its baselines on rows of mixed styles or of one source, by LoRA on a small model.
+Run the grids of docs/evidence.md: SCAR and baselines on rows of mixed styles or of one source, with LoRA on a small model.
 
-python benchmarks/finetune/run.py MODEL FOLDER, again to go on; results in FOLDER. The rows are those of examples/mixed_styles,
-or with --dolly FILE as many of Dolly.
+`python benchmarks/finetune/run.py MODEL FOLDER` runs or resumes them, and writes results to FOLDER. The rows are those of
+examples/mixed_styles, or with --dolly FILE the same number of rows of Dolly.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from scar_hf.ablation import AblationSettings, ablate
 
 ROOT = Path(__file__).parent.parent.parent
 _MIXED = str(ROOT / "examples" / "mixed_styles" / "mixed_styles.jsonl")
-# Held-out answers are read to 160 tokens: both of a pair are to be read whole.
+# Held-out pairs are cut to 160 tokens, so use only answers that fit.
 _MOST_WORDS = 70
 
 
 def held_out_rows() -> list[dict]:
-    """Dolly's instructions with a human's and a model's answer that are not in examples/mixed_styles."""
+    """Return instructions of Dolly with human and model answers, except those in examples/mixed_styles."""
     with gzip.open(ROOT / "recipes" / "qwen_triples.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     mixed = Path(_MIXED).read_text(encoding="utf-8").splitlines()
@@ -40,7 +40,7 @@ def held_out_rows() -> list[dict]:
 
 
 def rows_to_select_from(dolly: str | None) -> Dataset:
-    """The rows of examples/mixed_styles, or as many human answers of Dolly, chosen by their content."""
+    """Return the rows of examples/mixed_styles, or the same number of rows of Dolly, chosen by a hash of their content."""
     mixed = load_dataset("json", data_files=_MIXED, split="train")
     if dolly is None:
         return mixed
@@ -50,7 +50,7 @@ def rows_to_select_from(dolly: str | None) -> Dataset:
 
 
 def main() -> None:
-    """Run the cells that are not there yet."""
+    """Run the missing cells, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("folder", type=Path)
