@@ -89,7 +89,7 @@ class Languages(RowStep):
         try:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
         except ImportError as error:
-            raise ImportError('Telling languages needs the library py3langid: pip install "scar-hf[curation]".') from error
+            raise ImportError('Detecting languages needs the library py3langid: pip install "scar-hf[curation]".') from error
         self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
         known = set(self._identifier.labels) - set(_ALIASES)
         unknown = [language for language in languages if language not in known]

@@ -72,15 +72,15 @@ class RecipeArguments:
 
     encoder: str = field(metadata={"help": "folder or Hub id of an encoder, or of a ranker to continue from"})
     train_files: list[str] = field(metadata={"help": "files of triples"})
-    trust_remote_code: bool = field(default=False, metadata={"help": "run code that the encoder brings"})
-    encoder_name: str | None = field(default=None, metadata={"help": "what the config calls the encoder"})
-    data_dir: str = field(default=".", metadata={"help": "folder that file names are looked up in first"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run code from the encoder's repository"})
+    encoder_name: str | None = field(default=None, metadata={"help": "name of the encoder in the config"})
+    data_dir: str = field(default=".", metadata={"help": "folder in which file names are looked up first"})
     split: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "train, validation and test shares"})
-    split_seed: int = field(default=13, metadata={"help": "which instruction falls where"})
-    held_out_sources: list[str] = field(default_factory=list, metadata={"help": "sources kept from training whole"})
-    excluded_files: list[str] = field(default_factory=list, metadata={"help": "instruction sets not to be trained on"})
-    rows_per_source: dict | str | None = field(default=None, metadata={"help": "rows of a source per epoch, as JSON"})
-    max_eval_rows: int = field(default=200, metadata={"help": "rows of a source that are evaluated on"})
+    split_seed: int = field(default=13, metadata={"help": "seed of the split"})
+    held_out_sources: list[str] = field(default_factory=list, metadata={"help": "sources used for evaluation only"})
+    excluded_files: list[str] = field(default_factory=list, metadata={"help": "instruction sets excluded from training"})
+    rows_per_source: dict | str | None = field(default=None, metadata={"help": "rows per epoch by source, as JSON"})
+    max_eval_rows: int = field(default=200, metadata={"help": "maximum rows per source for evaluation"})
     instruction_files: list[str] = field(
         default_factory=list, metadata={"help": "instruction sets whose responses rank above negatives"}
     )
@@ -99,7 +99,7 @@ class RecipeArguments:
     triplet_margin: float = field(default=1.0, metadata={"help": "margin of the triplet losses"})
     triplet_weight: float = field(default=0.1, metadata={"help": "weight lambda of the triplet losses"})
     cross_instruction_weight: float = field(default=0.0, metadata={"help": "weight of the loss across instructions"})
-    sigma: float = field(default=5.0, metadata={"help": "quality that both of a rated pair must exceed"})
+    sigma: float = field(default=5.0, metadata={"help": "quality that both responses of a rated pair must exceed"})
     calibration_files: list[str] = field(default_factory=list, metadata={"help": "instruction sets for the calibration"})
 
 

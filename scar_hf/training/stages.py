@@ -71,7 +71,7 @@ def run_stages(stages: Sequence[Stage], record: Path, report: Callable[[str], No
             raise ValueError(f"The stage {stage.name} did not make {', '.join(missing)}.")
         known[stage.name]["complete"] = complete
         _write(record, known)
-        report(f"{title}: {'done' if complete else 'not complete; the same command tries the rest again'}")
+        report(f"{title}: {'done' if complete else 'not complete; run the same command again to finish it'}")
         ran.append(stage.name)
     return ran
 
