@@ -145,22 +145,20 @@ def test_a_ranking_that_was_sent_keeps_its_scorer(twins, small):
 
 
 def test_vectors_are_those_of_the_model(twins, small):
-    vectors = small.embed_rows(rows_of(twins, PairReader()))
-    assert vectors.shape == (40, 2, 32) and vectors.dtype == np.float32
+    vectors = small.encode_rows(rows_of(twins, PairReader()))
+    assert vectors.shape == (40, 3, 32) and vectors.dtype == np.float32
     for part, column in enumerate(("instruction", "response")):
         ids = small.tokenizer(twins[5][column], return_tensors="pt", max_length=64, truncation=True)["input_ids"]
         first, _ = small.model.encode(ids)
         np.testing.assert_allclose(vectors[5, part], first[0].detach().numpy(), atol=1e-5)
-    assert small.embed_rows([]).shape == (0, 2, 32)
-    encoded = small.encode_rows(rows_of(twins, PairReader()))
-    assert encoded.shape == (40, 3, 32)
+    assert small.encode_rows([]).shape == (0, 3, 32)
     with torch.no_grad():
-        scores, _ = small.model.rank(*torch.from_numpy(encoded).unbind(dim=1))
+        scores, _ = small.model.rank(*torch.from_numpy(vectors).unbind(dim=1))
     np.testing.assert_allclose(scores.numpy(), small.score(twins["instruction"][:], twins["response"][:]), atol=1e-5)
     turns = [{"from": role, "value": text} for role, text in (("human", "a?"), ("gpt", "b"), ("human", "c?"), ("gpt", "d"))]
     several = PairReader(turn="all").read({"conversations": [turns]})
     alone = PairReader().read({"prompt": ["a?", "c?"], "completion": ["b", "d"]})
-    np.testing.assert_allclose(small.embed_rows(several)[0], small.embed_rows(alone).mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(small.encode_rows(several)[0], small.encode_rows(alone).mean(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("diversity", [-0.1, 1.1, float("nan"), "0.5", True, None])

@@ -70,10 +70,8 @@ def result_of(grid: Mapping[str, Any], settings: AblationSettings, cells: Sequen
         for other in others
         for row in compare_cells([cell for cell in cells if cell["cell"]["method"] in (_OWN, other)], baseline=other)
     ]
-    expected = len(cells_of(settings))
-    missing = expected - len(cells)
-    found = {"format": 1, "grid": dict(grid), "cells": table, "missing": missing, "measures": names}
-    return AblationResult(found | {"comparisons": comparisons, "between": between})
+    about = {"format": 1, "grid": dict(grid), "cells": table, "missing": len(cells_of(settings)) - len(cells)}
+    return AblationResult({**about, "measures": names, "comparisons": comparisons, "between": between})
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

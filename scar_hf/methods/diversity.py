@@ -48,7 +48,7 @@ class DiversityScorer(MethodScorer):
             for chunk in cut_chunks(row for rows, _ in part for row in rows):
                 number = sum(map(len, vectors))
                 skipped |= {number + i: row.problem for i, row in enumerate(chunk.rows) if row.problem is not None}
-                vectors.append(self.embed_rows(chunk.rows, bar))
+                vectors.append(self.encode_rows(chunk.rows, bar)[:, :2])
                 hashes.append(chunk.row_hashes)
             counts.append(sum(map(len, vectors)) - before)
         n = sum(counts)

@@ -271,7 +271,8 @@ class ScarScorer:
 
     def encode_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """
-        Encode rows without scoring them. `scorer.model.rank` scores the vectors.
+        Encode rows without scoring them. `scorer.model.rank` scores the vectors, and
+        [`~scar_hf.selecting.diversity.content_space`] compares those of the texts.
 
         Args:
             rows (`Iterable[RowPairs]`): n rows, read one by one.
@@ -285,13 +286,6 @@ class ScarScorer:
         with one_thread_per_operation():
             parts = [encode_chunk(chunk, self._encoder, self._tokens_of, pooling, bar) for chunk in cut_chunks(rows)]
         return np.concatenate(parts) if parts else np.empty((0, 3, hidden_size), dtype=np.float32)
-
-    def embed_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
-        """
-        Return the text vectors of [`ScarScorer.encode_rows`], of shape `(n, 2, H)`.
-        [`~scar_hf.selecting.diversity.content_space`] compares them.
-        """
-        return self.encode_rows(rows, bar)[:, :2]
 
     def cache(self, folder: str | None = None) -> ScoreCache:
         """Return the [`~scar_hf.scoring.cache.ScoreCache`] for this scorer."""

@@ -146,7 +146,7 @@ def decide(
     def embed(numbers: np.ndarray) -> np.ndarray:
         assert scorer is not None, "without diversity, nothing asks for vectors"
         with tqdm(total=len(numbers), desc="Comparing", unit="row", disable=hidden(progress)) as bar:
-            return scorer.embed_rows(choice.source.rows(numbers), bar)
+            return scorer.encode_rows(choice.source.rows(numbers), bar)[:, :2]
 
     device = "cpu" if scorer is None else scorer.device
     return choose(eligible, choice.quotas(eligible), choice.groups.labels, criteria.diversity, embed, device), curated

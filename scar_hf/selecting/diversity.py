@@ -45,8 +45,8 @@ def choose(
         quotas (`np.ndarray` of shape `(groups,)`, int64): rows to keep per group, at most the group's rows with a score.
         labels (`np.ndarray` of shape `(n,)`, int64): the number of each row's group.
         diversity (`float`): in [0, 1].
-        embed (`Callable`): maps row numbers (ascending) to vectors of shape `(rows, 2, H)`, as
-            [`~scar_hf.ScarScorer.embed_rows`] does. Not called if scores alone decide.
+        embed (`Callable`): maps row numbers (ascending) to vectors of shape `(rows, 2, H)`, the first two of
+            [`~scar_hf.ScarScorer.encode_rows`]. Not called if scores alone decide.
         device (`str`, *optional*, defaults to `"cpu"`): device for computing distances.
 
     Returns:
