@@ -42,7 +42,7 @@ def write_weights(folder: Path) -> dict[str, str]:
     """
     config = ranker_config()
     if config.use_pooler or config.encoder_config.model_type != "bert":
-        raise ValueError(f"{RANKER} is no BERT ranker without pooler: adapt `write_weights` to it.")
+        raise ValueError(f"{RANKER} is not a BERT ranker without pooler: adapt `write_weights` to it.")
     width, prefix = config.hidden_size, "encoder."
     torch.manual_seed(0)
     weights = ScarModel(ScarConfig(encoder_config=config.encoder_config, head_size=config.head_size)).state_dict()

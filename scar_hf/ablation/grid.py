@@ -173,7 +173,7 @@ def _check_same(folder: Path, grid: dict[str, Any]) -> None:
         parts = [name for name in grid if known.get(name) != grid[name]]
         if parts:
             raise ValueError(
-                f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or run it with what {path} says."
+                f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or use the settings in {path}."
             )
         return
     with atomic_write(path) as out:

@@ -28,7 +28,7 @@ class MethodComparison(Shown, StaticReport):
         """Describe the page."""
         n = self.numbers
         lead = f"{len(n['methods'])} methods on {n['rows']:,} rows."
-        foot = "Made by scar-hf compare. A narrower spread is no merit of a method if random rows are as narrow."
+        foot = "Made by scar-hf compare. A narrower spread is no credit to a method if random rows are equally narrow."
         return StaticPage("comparison", "What different methods keep", lead, foot, _sections(n), _figures(n))
 
     def overview(self) -> Overview:

@@ -169,5 +169,5 @@ def _per(marks: np.ndarray, words: np.ndarray) -> np.ndarray:
 def _checked(texts: Iterable[tuple[int, str]]) -> Iterator[str]:
     for i, text in texts:
         if not isinstance(text, str):
-            raise ValueError(f"Text {i} is of type {type(text).__name__}, not a string: leave such rows out, or mend them.")
+            raise ValueError(f"Text {i} is of type {type(text).__name__}, not a string: remove or fix such rows.")
         yield text
