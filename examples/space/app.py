@@ -1,4 +1,4 @@
-"""A page that ranks an instruction set and shows what a selection keeps; also a Space: `python examples/space/app.py`."""
+"""A page (and Space) that ranks an instruction set and shows the selected rows: `python examples/space/app.py`."""
 
 import argparse
 import os

@@ -140,7 +140,7 @@ def sampling_of(args: argparse.Namespace, **settings: Any) -> Any:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Query the models, filter, write, and report what was dropped."""
+    """Query the models, filter, write, and report dropped responses."""
     from ..rows.pairs import PairReader
     from ..synthesis import RowChoice, Usage, synthesize_files
     from ..synthesis.synthesizing import load_prompts
