@@ -205,8 +205,9 @@ def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
         return f"{name} is beaten by {other}: {title} ({found})."
     if row["verdict"] in ("narrower", "wider"):
         return f"After {name}, the model writes in a {row['verdict']} style than after {other} ({found})."
+    seeds = f"{row['seeds']} seed" + "s" * (row["seeds"] > 1)
     limit = (
-        f" With {row['rows']} instructions and {row['seeds']} seeds a difference of {shown(detectable, signed=False)} "
+        f" With {row['rows']} instructions and {seeds} a difference of {shown(detectable, signed=False)} "
         "would have been seen four times out of five"
         if detectable is not None
         else " All values are the same"
