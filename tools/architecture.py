@@ -54,6 +54,8 @@ def see(frame, event, returned):
     code = frame.f_code
     if event not in ("call", "return") or not code.co_filename.startswith(root) or code.co_name == "<module>":
         return
+    if "site-packages" in code.co_filename:  # a virtual environment in the checkout
+        return
     if not code.co_flags & 2:  # the body of a class, not a function
         return
     running.add(code.co_filename)

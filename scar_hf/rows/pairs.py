@@ -256,8 +256,7 @@ class PairReader:
         )
 
     def _read_plain(self, instruction: Any, response: Any, extensions: Sequence[Any]) -> list[tuple[Any, Any]]:
-        is_text = isinstance(instruction, str) and isinstance(response, str)
-        if not is_text and (is_chat(instruction) or is_chat(response)):
+        if is_chat(instruction) or is_chat(response):
             before = turns_of(instruction) if is_chat(instruction) else [("user", instruction)]
             after = turns_of(response) if is_chat(response) else [("assistant", response)]
             return self._chosen([] if begins_with_user(after) else before, after)
