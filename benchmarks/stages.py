@@ -21,6 +21,7 @@ from scar_hf.rows.pairs import PairReader, RowPairs
 from scar_hf.rows.source import RowSource
 from scar_hf.scoring.cache import ChunkScores
 from scar_hf.scoring.checkpoints import load_ranker, resolve_checkpoint
+from scar_hf.scoring.tokenization import tokenize
 
 STAGES = ("tokenize", "encode", "heads", "cache", "rest")
 
@@ -60,7 +61,7 @@ def measure(path: Path, model: str, dtype: str) -> dict[str, float]:
     scorer = ScarScorer.from_pretrained(model, dtype=dtype, device="cpu")
     scorer.score(["a"] * 8, [f"warm up {i}" for i in range(8)])
     texts = [text for row in rows for pair in row.pairs for text in pair]
-    found = {"tokenize": seconds(lambda: scorer._tokens_of(texts))}
+    found = {"tokenize": seconds(lambda: tokenize(scorer.tokenizer, texts, scorer.read_length))}
     encoded = scorer.encode_rows(rows)
     found["encode"] = seconds(lambda: scorer.encode_rows(rows)) - found["tokenize"]
     ranker, vectors = load_ranker(resolve_checkpoint(model)), torch.from_numpy(encoded).unbind(dim=1)

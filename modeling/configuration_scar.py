@@ -39,6 +39,8 @@ class ScarStaticConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if self.embedding_size < 1:
+            raise ValueError(f"`embedding_size` must be at least 1, got {self.embedding_size}.")
         if self.hidden_size <= NUM_COUNTS:
             raise ValueError(f"`hidden_size` must be more than {NUM_COUNTS}, the entries that count, got {self.hidden_size}.")
         super().__post_init__(**kwargs)

@@ -32,7 +32,7 @@ BATCH, EPOCHS, RATE, WORD_DROPOUT = 64, 4, 2e-3, 0.1
 # Decay of the exponential moving average of the weights, which becomes the final model.
 DECAY = 0.998
 # Loss weights of pairs exchanged within a batch, and of the teacher's vectors.
-EXCHANGED, VECTORS = 0.5, 0.1
+EXCHANGED, VECTORS = 0.5, 0.3
 _MAX_LENGTH = 512
 # Pairs of shares: how much of the teacher's best share lies in the fast ranker's best share.
 RECALLS = ((0.01, 0.1), (0.05, 0.2), (0.1, 0.3), (0.25, 0.5))
@@ -239,7 +239,7 @@ def train(model: ScarModel, tokens: Tokens, teacher: Teacher, unknown: int, epoc
             own = F.mse_loss(model.rank(h_x, h_y, form)[0], teacher.wanted(rows, rows))
             exchanged = F.mse_loss(model.rank(h_x[other], h_y, form)[0], teacher.wanted(rows[other], rows))
             made = torch.stack([to_text(h_x), to_text(h_y), to_form(torch.cat([h_y, form], dim=-1))], dim=1)
-            vectors = 3 * F.mse_loss(made, teacher.targets(rows))
+            vectors = F.mse_loss(made, teacher.targets(rows))
             optimizer.zero_grad()
             (own + EXCHANGED * exchanged + VECTORS * vectors).backward()
             nn.utils.clip_grad_norm_(weights, 1.0)

@@ -158,11 +158,12 @@ def teacher_vectors(texts: Sequence[Text], folder: Path, teacher: str, dtype: st
         `np.ndarray` of shape `(n, 3, H)`, float16; see `ScarScorer.encode_rows`.
     """
     scorer = ScarScorer(teacher, dtype=dtype)
+    ranker = _identity(scorer)
     folder.mkdir(parents=True, exist_ok=True)
     begin, made, parts = time.monotonic(), 0, []
     for start in range(0, len(texts), _BLOCK):
         block = texts[start : start + _BLOCK]
-        name = sha256(" ".join([_identity(scorer), *(text.key for text in block)]).encode()).hexdigest()[:24]
+        name = sha256(" ".join([ranker, *(text.key for text in block)]).encode()).hexdigest()[:24]
         path = folder / f"{name}.npy"
         if not path.is_file():
             columns = {side: [getattr(text, side) for text in block] for side in ("instruction", "response")}

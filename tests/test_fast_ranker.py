@@ -44,15 +44,15 @@ def encoder() -> ScarStaticEncoder:
 def test_it_stands_in_for_the_bundled_ranker(fast, scorer, pairs):
     """On texts that neither was trained on."""
     ranks = [mean_ranks(ranker.score(*pairs)) for ranker in (scorer, fast)]
-    assert np.corrcoef(*ranks)[0, 1] > 0.5
+    assert np.corrcoef(*ranks)[0, 1] > 0.7
     best, looked = (set(np.argsort(-found)[:count].tolist()) for found, count in zip(ranks, (16, 80), strict=True))
-    assert len(best & looked) >= 12
+    assert len(best & looked) >= 14
 
 
 def test_it_reads_the_instruction(fast, pairs):
     instructions, responses = pairs
     own, other = fast.score(instructions, responses), fast.score(np.roll(instructions, 1).tolist(), responses)
-    assert (own != other).all() and (own > other).mean() > 0.6
+    assert (own != other).all() and (own > other).mean() > 0.9
 
 
 def test_it_is_many_times_faster(fast, scorer, pairs):
@@ -115,6 +115,8 @@ def test_config(tmp_path):
     assert ScarModel.from_encoder(str(tmp_path / "encoder")).config.hidden_size == 9
     with pytest.raises(ValueError, match="must be more than 3"):
         ScarStaticConfig(hidden_size=3)
+    with pytest.raises(ValueError, match="`embedding_size` must be at least 1, got 0"):
+        ScarStaticConfig(embedding_size=0)
 
 
 def test_size_and_card(fast):
