@@ -58,6 +58,8 @@ def test_every_door(criteria, options, rows, tiny_ranker, tmp_path):
     selection = scar_rank(ds, model=scorer, criteria=criteria, progress=False).select(criteria)
     kept = selection.dataset["id"][:]
     assert 0 < len(kept) < len(rows) and 5 not in kept
+    if criteria.curation:  # of the pairs that the rows repeat, one each
+        assert len({(rows[i]["instruction"], rows[i]["response"]) for i in kept}) == len(kept)
     assert scar_select(ds, criteria, model=scorer, progress=False)["id"][:] == kept
     assert ds.filter(scar_filter(k=criteria, model=scorer, progress=False))["id"][:] == kept
     assert ds.filter(scar_filter(ds, criteria, model=scorer, progress=False), num_proc=2)["id"][:] == kept
