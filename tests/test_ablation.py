@@ -14,7 +14,7 @@ import pytest
 from datasets import Dataset, load_dataset
 from transformers import AutoTokenizer
 
-from scar_hf.ablation import AblationSettings, PairwiseJudge, ablate, cells_of, compare_cells, hold_out, sentence_of
+from scar_hf.ablation import AblationSettings, PairwiseJudge, ablate, cells_of, compare_cells, hold_out, result_of, sentence_of
 from scar_hf.ablation.constraints import CONSTRAINTS, constrained_prompts, verify
 from scar_hf.ablation.problems import PROBLEMS, passes
 from scar_hf.ablation.tuning import training_rows
@@ -147,6 +147,20 @@ def test_differences_have_paired_intervals_and_words():
     assert "longest" in sentence_of(against["nll:human"]) and not any(row["method"] == "longest" for row in against.values())
     worse = [made("random", 0, base[0], width[0]), made("scar", 0, base[0] + 1 + 0.1 * width[0], width[0])]
     assert sentence_of(compare_cells(worse)[0]).startswith("SCAR is beaten by random")
+
+
+def test_the_page_compares_scar_with_random_rows_and_with_each_other_method():
+    values = np.random.default_rng(0).normal(3, 1, size=30)
+    shifts = {"random": 0.0, "scar": -0.5, "longest": 0.5}
+    noise = {method: np.random.default_rng(i).normal(0, 0.1, size=30) for i, method in enumerate(shifts)}
+    cells = [made(method, 0, values + shift + noise[method], values) for method, shift in shifts.items()]
+    settings = AblationSettings("lm", methods=tuple(shifts), budgets=("steps",), seeds=1)
+    grid = {"settings": settings.describe(), "data": {"rows": 300}, "versions": {}}
+    result = result_of(grid | {"held_out": {"rows": 30, "kinds": ["human"]}}, settings, cells)
+    assert {(row["method"], row["against"]) for row in result.numbers["between"]} == {("scar", "longest")}
+    assert any(line.startswith("SCAR beats longest: NLL of human answers (-") for line in result.sentences)
+    page = result.html()
+    assert "SCAR against random rows" in page and "SCAR against the other methods" in page
 
 
 def test_values_that_never_differ_are_not_certainty():

@@ -30,6 +30,17 @@ def test_texts_are_escaped_wherever_they_stand():
     assert page.count("<figure>") == 1
 
 
+def test_words_are_aligned_left_and_numbers_right():
+    class Table(Report):
+        def page(self) -> StaticPage:
+            section = Section("t", (), "", [(("Method", "Rows", "Verdict"), [("scar", "63", "better"), ("ifd", "-", "worse")])])
+            return StaticPage("t", "t", "t", "t", [section], {})
+
+    page = Table({}).html()
+    assert '<th scope="col" class="words">Verdict</th>' in page and '<th scope="col">Rows</th>' in page
+    assert '<td class="words">worse</td>' in page and "<td>63</td>" in page and "<td>-</td>" in page
+
+
 def test_page_numbers_and_figures_are_saved(tmp_path):
     Report({"last": 1, "text": "lone \ud800 one"}).save(tmp_path / "page.html")
     assert json.loads((tmp_path / "page.json").read_text(encoding="utf-8"))["last"] == 1
