@@ -1,11 +1,14 @@
 """What a file or a row may do to the machine: fill its memory, talk to its terminal, hang its workers."""
 
+import gc
 import gzip
 import json
 import multiprocessing
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -224,6 +227,48 @@ def test_a_device_that_is_not_there_and_a_column_named_twice_are_said_in_words(s
         assert message in capsys.readouterr().err
     assert main(["select", *common, "--columns", "response,response"]) == 2
     assert "got 'response' twice" in capsys.readouterr().err
+
+
+def test_threads_that_scored_outlast_the_scorer(tiny_ranker):
+    """If one were ending during a fork, the new process could wait for a lock of MKL forever."""
+    scorer = ScarScorer(str(tiny_ranker), device="cpu", dtype="float32", backend="torch")
+    for text in ("one", "two", "three"):
+        scorer.score("Count.", text)
+    before = {thread for thread in threading.enumerate() if thread.name.startswith("scar-")}
+    assert {thread.name.partition("_")[0] for thread in before} == {"scar-chunk", "scar-encoder"}
+    ScarScorer("scar-ranker-fast", device="cpu").score("Count.", "one")  # takes the place of the last ranker
+    del scorer
+    gc.collect()
+    time.sleep(0.1)
+    assert all(thread.is_alive() for thread in before)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("freed_by", ["another ranker", "garbage collection"])
+def test_a_forked_process_frees_the_rankers_of_its_parent(freed_by, tiny_ranker, tmp_path):
+    pytest.importorskip("openvino")
+    shutil.copytree(tiny_ranker, tmp_path / "other")
+    settings = {"backend": "openvino", "dtype": "float32"}
+    scorer = ScarScorer(str(tiny_ranker), **settings)
+    expected = scorer.score("Say hello.", "Hello!")
+    if freed_by == "garbage collection":
+        gc.disable()
+        scorer.itself = scorer
+        ScarScorer(str(tmp_path / "other"), **settings)
+    del scorer
+
+    def run():
+        other = ScarScorer(str(tmp_path / "other"), **settings)
+        gc.collect()
+        assert other.score("Say hello.", "Hello!") == pytest.approx(expected)
+
+    worker = multiprocessing.get_context("fork").Process(target=run)
+    worker.start()
+    gc.enable()
+    worker.join(60)
+    worker.kill()
+    assert worker.exitcode == 0  # None if it still waits
 
 
 def test_a_forked_process_without_the_converted_model_says_so_at_once(tiny_ranker, tmp_path, monkeypatch):

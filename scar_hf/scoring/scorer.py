@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from importlib.metadata import version
 from threading import Event, RLock
 from typing import Any, overload
@@ -23,7 +23,7 @@ from .cache import ChunkScores, PartlyScored, ScoreCache
 from .checkpoints import checkpoint_identity, read_config, resolve_checkpoint
 from .chunks import Chunk, cut_chunks, encode_chunk, score_chunk
 from .encoders import default_backend, make_encoder, resolve_hardware
-from .encoders.forking import restart_after_fork
+from .encoders.forking import lasting_threads, restart_after_fork
 from .encoders.torch_encoder import one_thread_per_operation
 from .loaded import LoadedRanker, loaded_ranker, release
 from .precision import precision_name
@@ -246,10 +246,8 @@ class ScarScorer:
         in_work: set[bytes] = set()
         stop = Event()
         self._threads = torch.get_num_threads()
-        with (
-            one_thread_per_operation(),
-            ThreadPoolExecutor(_LOOKAHEAD, "scar-chunk", initializer=torch.set_num_threads, initargs=(1,)) as executor,
-        ):
+        executor = lasting_threads(_LOOKAHEAD, "scar-chunk")
+        with one_thread_per_operation():
             try:
                 for chunk in chunks:
                     part = PartlyScored.of(chunk.digests, chunk.scorable, cache, in_work)
@@ -265,9 +263,8 @@ class ScarScorer:
                     yield self._finished(waiting.popleft(), cache, in_work, stop)
             finally:
                 stop.set()  # after an error or interrupt, cancel the running work
-                for *_, waits_for in waiting:
-                    if waits_for is not None:
-                        waits_for.cancel()
+                left = [future for *_, future in waiting if future is not None and not future.cancel()]
+                wait(left)
 
     def encode_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """

@@ -42,7 +42,7 @@ _LENGTH_STEP = 16
 _QUANTISATION = {"preset": "mixed", "model_type": "transformer"}
 # Part of the cache key; increase when the graph or its quantisation changes.
 _RECIPE = 2
-# Compiled models of parent processes, kept because freeing one would wait for its threads.
+# Compiled models of parent processes. A forked process keeps them all, because freeing one waits for threads it lacks.
 _OF_PARENTS: list[Any] = []
 
 
@@ -104,6 +104,8 @@ class OpenVinoEncoder:
     def start_workers(self) -> None:
         """Create the lock for compiling; a thread of the parent may have held the old one."""
         self._compiling = Lock()
+        if os.getpid() != self._process:
+            _OF_PARENTS.append(self._compiled)
 
     def _compile(self, files: dict[str, bytes]) -> None:
         core = _import("openvino").Core()
@@ -134,7 +136,6 @@ class OpenVinoEncoder:
                     f"This process was forked, and the converted model is no longer in {self._folder}. Create the scorer here, "
                     'pass multiprocessing_context="spawn", or use backend="torch".'
                 )
-            _OF_PARENTS.append(self._compiled)
             self._compile(files)
 
     def encode(

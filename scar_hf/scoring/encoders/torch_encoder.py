@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from ...modeling import ScarModel, ScarStaticEncoder
 from ..chunks import batches_by_tokens
-from .forking import restart_after_fork
+from .forking import lasting_threads
 
 logger = logging.getLogger(__name__)
 # Measured with MiniLM on a CPU: more tokens add padding without speed; fewer leave threads waiting for Python.
@@ -41,15 +40,7 @@ class TorchEncoder:
         self.tokens_per_batch = tokens_per_batch or (cpu_tokens if on_cpu else _GPU_TOKENS)
         self.hidden_size = model.config.hidden_size
         self._threads = (num_threads or torch.get_num_threads()) if on_cpu else 1
-        self.start_workers()
-        restart_after_fork(self)
-
-    def start_workers(self) -> None:
-        """Start threads. A forked process, such as a DataLoader worker, does not inherit those of its parent."""
-        if self.model.device.type == "cpu":
-            self._workers = ThreadPoolExecutor(self._threads, "scar-encoder", initializer=torch.set_num_threads, initargs=(1,))
-        else:
-            self._workers = ThreadPoolExecutor(self._threads, "scar-encoder")
+        self._workers = lasting_threads(self._threads, "scar-encoder")
 
     def encode(
         self, token_ids: Sequence[Sequence[int]], on_batch: Callable[[list[int]], None] | None = None
