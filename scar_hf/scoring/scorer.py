@@ -28,7 +28,7 @@ from .encoders.torch_encoder import one_thread_per_operation
 from .loaded import LoadedRanker, loaded_ranker, release
 from .precision import precision_name
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
-from .tokenization import TokenizedTexts, tokenize
+from .tokenization import TokenizedTexts
 
 logger = logging.getLogger(__name__)
 
@@ -343,9 +343,7 @@ class ScarScorer:
         return chunk, result
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
-        loaded = self._load()
-        with loaded.tokenizing:
-            return tokenize(loaded.tokenizer, texts, self.read_length, truncation=self.settings.truncation)
+        return self._load().tokenize(texts, self.read_length, self.settings.truncation)
 
     def _load(self, own: bool = False) -> LoadedRanker:
         """Return the ranker; loaded at first use. With `own`, it is this scorer's alone."""
