@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from scar_hf.ablation import AblationSettings, PairwiseJudge, ablate, cells_of, compare_cells, hold_out, result_of, sentence_of
 from scar_hf.ablation.constraints import CONSTRAINTS, constrained_prompts, verify
+from scar_hf.ablation.grid import read_grid
 from scar_hf.ablation.problems import PROBLEMS, passes
 from scar_hf.ablation.tuning import training_rows
 from scar_hf.cli import main
@@ -95,6 +96,16 @@ def test_a_folder_holds_one_grid_and_equal_epochs_take_more_steps_for_more_rows(
     other = AblationSettings(tiny_lm, (0.2,), ("random", "everything"), ("epochs",), epochs=2, batch_size=4, **given)
     with pytest.raises(ValueError, match="holds another grid: settings differ"):
         ablate(rows, other, tmp_path, progress=False)
+
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
+    more = AblationSettings(
+        tiny_lm, (0.2,), ("random", "everything"), ("epochs",), epochs=1, batch_size=4, **given | {"seeds": 2}
+    )
+    assert ablate(rows, more, tmp_path, progress=False).numbers["missing"] == 0
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
+    assert set(after) - set(before) == {"epochs-random-k0.2-seed1.json", "epochs-everything-k1.0-seed1.json"}
+    assert all(after[name] == before[name] for name in before)
+    assert read_grid(tmp_path)["settings"]["seeds"] == 2
 
 
 def made(method: str, seed: int, nll: np.ndarray, style: np.ndarray, **more) -> dict:

@@ -25,6 +25,8 @@ from .settings import BASELINE, EVERYTHING, AblationSettings
 
 logger = logging.getLogger(__name__)
 _GRID, _CELLS = "grid.json", "cells"
+# Settings that only choose the cells; a later call may add methods or seeds to a grid.
+_CHOOSE_CELLS = ("k", "methods", "budgets", "seeds")
 _PACKAGES = ("scar-hf", "torch", "transformers", "trl", "peft")
 
 
@@ -170,14 +172,19 @@ def _check_same(folder: Path, grid: dict[str, Any]) -> None:
     path = folder / _GRID
     if path.is_file():
         known = read_grid(folder)
-        parts = [name for name in grid if known.get(name) != grid[name]]
+        parts = [name for name in grid if _without_choice(known.get(name)) != _without_choice(grid[name])]
         if parts:
             raise ValueError(
                 f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or use the settings in {path}."
             )
-        return
+        if known == grid:
+            return
     with atomic_write(path) as out:
         out.write(f"{json.dumps(grid, indent=1, ensure_ascii=False)}\n".encode())
+
+
+def _without_choice(part: Any) -> Any:
+    return {name: value for name, value in part.items() if name not in _CHOOSE_CELLS} if isinstance(part, dict) else part
 
 
 def _run(
