@@ -5,6 +5,7 @@ import gzip
 import json
 import multiprocessing
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -241,6 +242,27 @@ def test_threads_that_scored_outlast_the_scorer(tiny_ranker):
     gc.collect()
     time.sleep(0.1)
     assert all(thread.is_alive() for thread in before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals")
+def test_a_signal_arrives_after_another_thread_freed_a_ranker(tiny_ranker):
+    """OpenVINO changes the signal stack of the thread that compiles."""
+    pytest.importorskip("openvino")
+    code = (
+        "import os, signal, sys, threading\n"
+        "from scar_hf import ScarScorer\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('arrived'))\n"
+        "scorers = [ScarScorer.from_pretrained(sys.argv[1], backend='openvino', dtype='float32')]\n"
+        "def free():\n"
+        "    scorers.clear()\n"
+        "    ScarScorer('scar-ranker-fast').score('Say hello.', 'Hello!')  # takes the place of the last ranker\n"
+        "thread = threading.Thread(target=free)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tiny_ranker], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout == "arrived\n", run.stderr[-2000:]
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks")

@@ -20,7 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from ..ablation.settings import BUDGETS, AblationSettings
 
     parser.add_argument("data", metavar="DATA", help="rows of any format that scar-hf select reads")
-    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="results and page; the same command continues, also with more seeds, shares or methods")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="results and page; the same command continues; seeds, shares and methods may be added",
+    )
     parser.add_argument("--split", help="split of a dataset on the Hub (by default train) or of a saved DatasetDict")
     parser.add_argument("--model", required=True, metavar="LM", help="Hub id or folder of the model that is fine-tuned")
     add_comparison_arguments(parser, [0.1], ["scar", "random", "longest", "everything"], ", and everything")

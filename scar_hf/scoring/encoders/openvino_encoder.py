@@ -14,6 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,7 +109,7 @@ class OpenVinoEncoder:
             _OF_PARENTS.append(self._compiled)
 
     def _compile(self, files: dict[str, bytes]) -> None:
-        core = _import("openvino").Core()
+        core = _core(os.getpid())
         native_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._compiled = core.compile_model(
             core.read_model(files["model.xml"], files["model.bin"]),
@@ -263,7 +264,7 @@ def _traced(ov: ModuleType, model: ScarModel, path: str) -> Any:
         )
         for port, name in zip(converted.inputs, ("input_ids", "attention_mask"), strict=True):
             port.get_tensor().set_names({name})
-        compiled = ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = _core(os.getpid()).compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         # Texts longer than any local attention window, and a short one.
         for lengths in ((300, 17), (7,)):
             example = _example(model, lengths)
@@ -368,6 +369,15 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 
 def _hashes(files: dict[str, bytes]) -> dict[str, str]:
     return {name: sha256(content).hexdigest() for name, content in files.items()}
+
+
+@cache
+def _core(process: int) -> Any:
+    """
+    Return the process's `openvino.Core`, which is never freed: it puts the signal stack of the thread that first compiles into
+    memory of its own, so that the next signal would crash a process that freed it in another thread.
+    """
+    return _import("openvino").Core()
 
 
 def _import(name: str) -> ModuleType:
