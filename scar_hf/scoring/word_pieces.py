@@ -1,11 +1,13 @@
 """Tokenises English text as BERT's tokenizer does, in a fraction of its time, by remembering the ids of each word."""
 
-import json
 import re
 from collections.abc import Sequence
 from itertools import chain
 
-from tokenizers.models import Model
+from tokenizers.models import Model, WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 # Latin letters and general punctuation, each of which BERT's tokenizer reads without regard to its neighbours.
@@ -54,15 +56,15 @@ class WordPieces:
         """Whether this is a tokenizer like that of BERT, uncased, which truncates at the end."""
         if not tokenizer.is_fast or tokenizer.truncation_side != "right" or tokenizer.split_special_tokens:
             return False
-        parts = json.loads(tokenizer.backend_tokenizer.to_str())
-        normalizer, splitter, processor = (parts[part] or {} for part in ("normalizer", "pre_tokenizer", "post_processor"))
-        reads = ("clean_text", "lowercase")
+        backend = tokenizer.backend_tokenizer
+        normalizer = backend.normalizer
         return (
-            normalizer.get("type") == "BertNormalizer"
-            and all(normalizer[name] for name in reads)
-            and splitter.get("type") == "BertPreTokenizer"
-            and processor.get("type") == "TemplateProcessing"
-            and parts["model"]["type"] == "WordPiece"
+            isinstance(normalizer, BertNormalizer)
+            and normalizer.clean_text
+            and normalizer.lowercase
+            and isinstance(backend.pre_tokenizer, BertPreTokenizer)
+            and isinstance(backend.model, WordPiece)
+            and isinstance(backend.post_processor, TemplateProcessing)
         )
 
     def encode(self, text: str, max_length: int) -> tuple[list[int], bool] | None:
