@@ -10,8 +10,7 @@ from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from scar_hf.scoring.checkpoints import resolve_checkpoint
-from scar_hf.scoring.tokenization import tokenize
-from scar_hf.scoring.word_pieces import _WORDS, WordPieces
+from scar_hf.scoring.tokenization import _WORDS, WordPieces, tokenize
 
 TOKENIZER = AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
 WORDS = WordPieces(TOKENIZER)

@@ -16,7 +16,7 @@ from ..scoring.chunks import Chunk
 from ..scoring.datasets import ScoredRows, score_each
 from ..scoring.scorer import ScarScorer
 from ..scoring.settings import ROWS, settings_that_decide
-from ..scoring.tokenization import TokenizedTexts
+from ..scoring.tokenization import TokenizedTexts, tokenize
 from ..selecting.cascade import score_all
 from ..selecting.choice import Choice
 from ..selecting.criteria import Criteria
@@ -117,7 +117,10 @@ class MethodScorer(ScarScorer):
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
         """Tokenize texts for the ranker, whose encoder compares rows."""
-        return self._load().tokenize(texts, ScarScorer.read_length.__get__(self), self.settings.truncation)
+        loaded = self._load()
+        with loaded.tokenizing:
+            read_length = ScarScorer.read_length.__get__(self)
+            return tokenize(loaded.tokenizer, texts, read_length, self.settings.truncation, loaded.words)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the identity of the scores and the arguments to rebuild the scorer. A model in memory cannot be pickled."""

@@ -1,7 +1,6 @@
 """Loads rankers for scorers, and keeps the last one for the next scorer of the same process."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -16,8 +15,7 @@ from .encoders.forking import restart_after_fork
 from .precision import precision_name
 from .probing import check_probe
 from .settings import ScorerSettings
-from .tokenization import TokenizedTexts, tokenize
-from .word_pieces import WordPieces
+from .tokenization import WordPieces
 
 # Larger rankers are not kept: the memory may be needed for the model that is trained on the selection.
 _LARGEST_KEPT = 500_000_000
@@ -45,17 +43,12 @@ class LoadedRanker:
     tokenizing: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        self._words = WordPieces(self.tokenizer) if WordPieces.fit(self.tokenizer) else None
+        self.words = WordPieces(self.tokenizer) if WordPieces.fit(self.tokenizer) else None
         restart_after_fork(self)
 
     def start_workers(self) -> None:
         """Renew the lock, which a thread of the parent may have held at a fork."""
         self.tokenizing = Lock()
-
-    def tokenize(self, texts: Sequence[str], max_length: int, truncation: bool = True) -> TokenizedTexts:
-        """Tokenise texts, as [`~scar_hf.scoring.tokenization.tokenize`] does."""
-        with self.tokenizing:
-            return tokenize(self.tokenizer, texts, max_length, truncation, self._words)
 
 
 _last: tuple[tuple, LoadedRanker] | None = None

@@ -28,7 +28,7 @@ from .encoders.torch_encoder import one_thread_per_operation
 from .loaded import LoadedRanker, loaded_ranker, release
 from .precision import precision_name
 from .settings import BUNDLED_RANKER, BY_NAME, ROWS, SCORES, ScorerSettings, check_names, settings_that_decide, with_settings
-from .tokenization import TokenizedTexts
+from .tokenization import TokenizedTexts, tokenize
 
 logger = logging.getLogger(__name__)
 
@@ -343,7 +343,9 @@ class ScarScorer:
         return chunk, result
 
     def _tokens_of(self, texts: list[str]) -> TokenizedTexts:
-        return self._load().tokenize(texts, self.read_length, self.settings.truncation)
+        loaded = self._load()
+        with loaded.tokenizing:
+            return tokenize(loaded.tokenizer, texts, self.read_length, self.settings.truncation, loaded.words)
 
     def _load(self, own: bool = False) -> LoadedRanker:
         """Return the ranker; loaded at first use. With `own`, it is this scorer's alone."""
@@ -375,7 +377,7 @@ class ScarScorer:
             return None
         if self._loaded is not None:
             return self._encoder.key
-        from .encoders.openvino_encoder import conversion_key
+        from .encoders.openvino_conversion import conversion_key
 
         return conversion_key(resolve_checkpoint(self.model_name), self.settings.revision, self._precision)
 
