@@ -21,7 +21,7 @@ from scar_hf.rows.pairs import PairReader, RowPairs
 from scar_hf.rows.source import RowSource
 from scar_hf.scoring.cache import ChunkScores
 from scar_hf.scoring.checkpoints import load_ranker, resolve_checkpoint
-from scar_hf.scoring.tokenization import tokenize
+from scar_hf.scoring.tokenization import WordPieces, tokenize
 
 STAGES = ("tokenize", "encode", "heads", "cache", "rest")
 
@@ -61,7 +61,8 @@ def measure(path: Path, model: str, dtype: str) -> dict[str, float]:
     scorer = ScarScorer.from_pretrained(model, dtype=dtype, device="cpu")
     scorer.score(["a"] * 8, [f"warm up {i}" for i in range(8)])
     texts = [text for row in rows for pair in row.pairs for text in pair]
-    found = {"tokenize": seconds(lambda: tokenize(scorer.tokenizer, texts, scorer.read_length))}
+    words = WordPieces(scorer.tokenizer) if WordPieces.fits(scorer.tokenizer) else None
+    found = {"tokenize": seconds(lambda: tokenize(scorer.tokenizer, texts, scorer.read_length, words=words))}
     encoded = scorer.encode_rows(rows)
     found["encode"] = seconds(lambda: scorer.encode_rows(rows)) - found["tokenize"]
     ranker, vectors = load_ranker(resolve_checkpoint(model)), torch.from_numpy(encoded).unbind(dim=1)

@@ -140,7 +140,7 @@ def test_all_cores_are_used_and_given_back(copy):
     try:
         lazy = ScarScorer(str(copy), device="cpu", backend="torch")
         lazy.score(*pairs(3))
-        assert lazy._encoder._threads == 2 and torch.get_num_threads() == 2
+        assert lazy._encoder._workers._executor._max_workers == 2 and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 

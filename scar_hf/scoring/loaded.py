@@ -43,7 +43,7 @@ class LoadedRanker:
     tokenizing: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        self.words = WordPieces(self.tokenizer) if WordPieces.fit(self.tokenizer) else None
+        self.words = WordPieces(self.tokenizer) if WordPieces.fits(self.tokenizer) else None
         restart_after_fork(self)
 
     def start_workers(self) -> None:

@@ -263,8 +263,7 @@ class ScarScorer:
                     yield self._finished(waiting.popleft(), cache, in_work, stop)
             finally:
                 stop.set()  # after an error or interrupt, cancel the running work
-                left = [future for *_, future in waiting if future is not None and not future.cancel()]
-                wait(left)
+                wait([future for *_, future in waiting if future is not None and not future.cancel()])
 
     def encode_rows(self, rows: Iterable[RowPairs], bar: tqdm | None = None) -> np.ndarray:
         """

@@ -19,9 +19,8 @@ _CHARS_PER_TOKEN = 64
 # Latin letters and general punctuation, each of which BERT's tokenizer reads without regard to its neighbours.
 _CHARACTERS = [*map(chr, range(0x250)), *map(chr, range(0x2000, 0x2070))]
 _OTHER = re.compile(r"[^\x00-\u024f\u2000-\u206f]")
-# About 20 MB.
-_WORDS = 100_000
-_LONGEST_WORD = 100
+# Characters of the words that are remembered: at most 40 MB, with the ids.
+_REMEMBERED = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ class WordPieces:
     Tokenises texts exactly as a tokenizer does that lower-cases, splits at spaces and punctuation, and looks up word pieces.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): a tokenizer that [`WordPieces.fit`].
+        tokenizer (`PreTrainedTokenizerBase`): a tokenizer that [`WordPieces.fits`] accepts.
 
     Example:
 
@@ -193,7 +192,7 @@ class WordPieces:
         self._first, self._last = encoded.ids[:own], encoded.ids[own + 1 :]
 
     @staticmethod
-    def fit(tokenizer: PreTrainedTokenizerBase) -> bool:
+    def fits(tokenizer: PreTrainedTokenizerBase) -> bool:
         """Whether this is a tokenizer like that of BERT, uncased, which truncates at the end."""
         if not tokenizer.is_fast or tokenizer.truncation_side != "right" or tokenizer.split_special_tokens:
             return False
@@ -234,16 +233,17 @@ class WordPieces:
 
 
 class _Known(dict[str, Sequence[int]]):
-    """The ids of words, looked up when first needed."""
+    """The ids of words, looked up when first needed, and forgotten when they have become too many."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self._model = model
+        self._characters = 0
 
     def __missing__(self, word: str) -> Sequence[int]:
-        ids = tuple(token.id for token in self._model.tokenize(word))
-        if len(word) <= _LONGEST_WORD:
-            if len(self) >= _WORDS:
-                self.clear()
-            self[word] = ids
+        self._characters += len(word)
+        if self._characters > _REMEMBERED:
+            self.clear()
+            self._characters = len(word)
+        ids = self[word] = tuple(token.id for token in self._model.tokenize(word))
         return ids
