@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
+from scar_hf import ScarScorer
 from scar_hf.scoring.checkpoints import resolve_checkpoint
 from scar_hf.scoring.tokenization import _REMEMBERED, WordPieces, tokenize
 
 TOKENIZER = AutoTokenizer.from_pretrained(resolve_checkpoint("scar-ranker"))
 WORDS = WordPieces(TOKENIZER)
 LETTERS = string.ascii_lowercase + string.digits
+
+
+@pytest.fixture
+def fast() -> ScarScorer:
+    return ScarScorer.from_pretrained("scar-ranker-fast", device="cpu", dtype="float32")
 
 
 def assert_same(texts: list[str], max_length: int = 64) -> None:
@@ -94,3 +100,17 @@ def test_other_tokenizers_are_not_imitated():
         found = words.encode(text, 64)
         assert found is None or found[0] == more(text)["input_ids"]
     assert words.encode("a honeycomb", 64) is None
+
+
+def test_a_scorer_reads_english_from_memory(fast, monkeypatch):
+    calls = []
+    encode = type(fast.tokenizer).set_truncation_and_padding
+    monkeypatch.setattr(
+        type(fast.tokenizer), "set_truncation_and_padding", lambda self, *args: (calls.append(1), encode(self, *args))
+    )
+    english = fast.score(["What do bees eat?"], ["Bees eat nectar and pollen."])
+    assert not calls
+    fast.score(["蜂は何を食べますか"], ["蜜と花粉"])
+    assert calls
+    monkeypatch.setattr(fast._loaded, "words", None)
+    np.testing.assert_array_equal(fast.score(["What do bees eat?"], ["Bees eat nectar and pollen."]), english)
