@@ -65,17 +65,26 @@ class ScarStaticEncoder(PreTrainedModel):
         """
         vectors = self.embeddings(input_ids)
         before, after = self.neighbours
-        states = vectors.clone()
-        states[:, 1:].addcmul_(vectors[:, :-1], before)
-        states[:, :-1].addcmul_(vectors[:, 1:], after)
-        position = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device, dtype=states.dtype).log() / math.log(512)
-        counts = [torch.ones_like(position).expand(input_ids.shape), position.expand(input_ids.shape), _seen_before(input_ids)]
-        counted = torch.stack([count.to(states.dtype) for count in counts], dim=-1)
-        projected = self.projection(torch.cat([states.clamp_min(0.0), counted], dim=-1)).clamp_min(0.0)
-        states = torch.cat([projected, counted], dim=-1)
+        width = vectors.shape[-1]
+        # Entries and counts share one tensor from the start, because copying states takes as long as projecting them.
+        states = vectors.new_empty(*input_ids.shape, width + NUM_COUNTS)
+        states[..., :width] = vectors
+        states[:, 1:, :width].addcmul_(vectors[:, :-1], before)
+        states[:, :-1, :width].addcmul_(vectors[:, 1:], after)
+        states[..., width] = 1.0
+        states[..., width + 1] = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device).log() / math.log(512)
+        states[..., width + 2] = _seen_before(input_ids)
+        states = F.linear(states.relu_(), *self._projection_and_counts())
         if attention_mask is not None:
             states = states.masked_fill_(attention_mask.unsqueeze(-1) == 0, 0.0)
+        states = states.relu_()
         return BaseModelOutput(last_hidden_state=states)
+
+    def _projection_and_counts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of the projection, with rows that pass the counts on unchanged."""
+        weight, bias = self.projection.weight, self.projection.bias
+        counts = F.pad(torch.eye(NUM_COUNTS, dtype=weight.dtype, device=weight.device), (weight.shape[1] - NUM_COUNTS, 0))
+        return torch.cat([weight, counts]), F.pad(bias, (0, NUM_COUNTS))
 
 
 def _seen_before(input_ids: torch.Tensor) -> torch.Tensor:

@@ -193,6 +193,7 @@ def test_chunks_end_by_the_length_of_their_texts_too():
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="forks")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # two workers, even on a single core
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_scorer_that_was_used_scores_in_forked_workers(backend, tiny_ranker):
     pytest.importorskip("openvino" if backend == "openvino" else "torch")
