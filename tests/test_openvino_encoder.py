@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from scar_hf import ScarScorer
+from scar_hf.scoring import precision
 from scar_hf.scoring.checkpoints import load_ranker, resolve_checkpoint
 from scar_hf.scoring.precision import default_dtype
 
@@ -230,6 +231,17 @@ def test_the_scorer_takes_the_backend_that_suits_its_precision(settings, backend
     scorer = ScarScorer(device="cpu", **settings)
     assert scorer.backend == backend and scorer.identity()["backend"] == backend and scorer.identity()["dtype"] == dtype
     assert pickle.loads(pickle.dumps(scorer)).identity() == scorer.identity()
+
+
+@pytest.mark.parametrize(("flags", "warned"), [({"avx2"}, True), ({"avx2", "avx512_vnni"}, False), (set(), False)])
+def test_int8_warns_where_a_cpu_has_no_instructions_for_it(flags, warned, tiny_checkpoint, caplog, monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
+    path = str(tiny_checkpoint("bert"))
+    with caplog.at_level(logging.WARNING, "scar_hf"):
+        ScarScorer(path, device="cpu", dtype="float32", backend="openvino").score(["q"], ["a"])
+        assert "float32" not in caplog.text
+        ScarScorer(path, device="cpu", dtype="int8").score(["q"], ["a"])
+    assert ('dtype="float32" is as fast' in caplog.text) == warned
 
 
 def test_a_narrow_encoder_is_not_worth_converting(tiny_checkpoint):

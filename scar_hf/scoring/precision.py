@@ -8,6 +8,8 @@ import torch
 
 # Flags in /proc/cpuinfo for bfloat16 dot products on x86 and Arm.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# Flags for integer dot products, without which int8 is no faster than float32.
+_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
 def check_device(device: str | torch.device) -> str:
@@ -65,6 +67,11 @@ def as_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtyp
 def precision_name(dtype: torch.dtype) -> str:
     """Return the name of a precision, such as `"bfloat16"`."""
     return str(dtype).removeprefix("torch.")
+
+
+def int8_is_slow() -> bool:
+    """Whether this machine's CPU is known to lack integer dot products."""
+    return bool(_cpu_flags()) and not _cpu_flags() & _INT8_FLAGS
 
 
 @lru_cache(maxsize=1)

@@ -47,7 +47,7 @@ class ScorerSettings:
     dtype: "str | torch.dtype" = option(
         "auto",
         "Precision of the encoder. auto is bfloat16 if the device supports it natively, otherwise float32; int8 requires "
-        "OpenVINO. The heads always compute in float32.",
+        "OpenVINO, and is faster only on CPUs with VNNI or AMX. The heads always compute in float32.",
         type_="`str` or `torch.dtype`",
         decides=SCORES,
         choices=("auto", "float32", "bfloat16", "float16", "int8"),

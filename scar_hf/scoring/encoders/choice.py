@@ -1,13 +1,14 @@
 """Chooses device, precision and backend for an encoder, and creates it."""
 
 import importlib.util
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...modeling import ScarConfig, ScarModel
-from ..precision import as_dtype, check_device, default_device
+from ..precision import as_dtype, check_device, default_device, int8_is_slow
 from ..settings import ScorerSettings
 from .cpu_attention import SUITED_ENCODERS
 from .torch_encoder import TorchEncoder
@@ -15,6 +16,7 @@ from .torch_encoder import TorchEncoder
 if TYPE_CHECKING:
     from ..chunks import Encoder
 
+logger = logging.getLogger(__name__)
 # Hidden size below which scoring takes less time than converting to OpenVINO.
 _WORTH_CONVERTING = 128
 
@@ -99,5 +101,7 @@ def make_encoder(
         return TorchEncoder(model, getattr(tokenizer, "pad_token_id", None) or 0, settings.tokens_per_batch, threads)
     from .openvino_encoder import OpenVinoEncoder
 
+    if precision == "int8" and int8_is_slow():
+        logger.warning('This CPU has no instructions for int8 products: dtype="float32" is as fast, and exact.')
     options: dict[str, Any] = {} if settings.tokens_per_batch is None else {"tokens_per_batch": settings.tokens_per_batch}
     return OpenVinoEncoder(path, revision=settings.revision, precision=precision, num_threads=threads, **options)
