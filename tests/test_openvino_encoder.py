@@ -234,9 +234,9 @@ def test_the_scorer_takes_the_backend_that_suits_its_precision(settings, backend
 
 
 @pytest.mark.parametrize(("flags", "warned"), [({"avx2"}, True), ({"avx2", "avx512_vnni"}, False), (set(), False)])
-def test_int8_warns_where_a_cpu_has_no_instructions_for_it(flags, warned, tiny_checkpoint, caplog, monkeypatch):
+def test_int8_warns_where_a_cpu_has_no_instructions_for_it(flags, warned, tiny_ranker, caplog, monkeypatch):
     monkeypatch.setattr(precision, "_cpu_flags", lambda: flags)
-    path = str(tiny_checkpoint("bert"))
+    path = str(tiny_ranker)
     with caplog.at_level(logging.WARNING, "scar_hf"):
         ScarScorer(path, device="cpu", dtype="float32", backend="openvino").score(["q"], ["a"])
         assert "float32" not in caplog.text
