@@ -62,6 +62,8 @@ class Worker:
     timeout: float
     dtype: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    # First and last row, exclusive, of each round.
+    spans: list[tuple[int, int]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     computed: int = 0
     real: int = 0
@@ -94,6 +96,11 @@ class Worker:
             return f"stopped: killed, or no answer within {self.timeout:g} seconds (--timeout)"
         return f"its process ended: {self.log.read_text(encoding='utf-8', errors='replace')[-2000:]}"
 
+    @property
+    def selects(self) -> bool:
+        """Whether the system selects from many rows, instead of scoring a block."""
+        return "prefilter" in SYSTEMS[self.name][1]
+
     def score(self, start: int, stop: int) -> dict[str, Any]:
         """Score and time the rows from `start` up to, but not including, `stop`."""
         self.process.stdin.write(json.dumps({"start": start, "stop": stop}) + "\n")  # type: ignore[union-attr]
@@ -114,9 +121,14 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare the scoring speed of scar-hf, scar-tool and CrossEncoder.")
     parser.add_argument("--data", required=True, help="instruction set: .jsonl, .json, .parquet or a datasets folder")
-    parser.add_argument("--rows", type=int, default=256, help="pairs to read from the start of the data (default: 256)")
+    parser.add_argument("--rows", type=int, default=256, help="pairs from the start of the data for the blocks (default: 256)")
     parser.add_argument("--rounds", type=int, default=3, help="times that every system scores a block (default: 3)")
     parser.add_argument("--block", type=int, help="pairs that are scored in a round (default: all rows, in each round)")
+    parser.add_argument(
+        "--pool",
+        type=int,
+        help="pairs from the start of the data that a system with a prefilter selects from in each round (default: the block)",
+    )
     parser.add_argument("--warmup", type=int, default=32, help="pairs scored by each system before timing (default: 32)")
     parser.add_argument(
         "--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="SYSTEM", help=", ".join(SYSTEMS)
@@ -128,6 +140,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to this file")
     args = parser.parse_args()
     args.block = args.block or args.rows
+    if args.pool is not None and args.pool < args.block:
+        parser.error("--pool must be at least as large as --block.")
     if min(args.rows, args.rounds, args.block, args.threads) < 1:
         parser.error("--rows, --rounds, --block and --threads must be at least 1.")
     args.block, args.warmup = min(args.block, args.rows), min(args.warmup, args.block)
@@ -152,7 +166,7 @@ def read_pairs(path: str, count: int) -> tuple[list[str], list[str], int]:
         if len(pairs) >= count:
             break
     if len(pairs) < count:
-        raise SystemExit(f"{path} has {len(pairs)} pairs that can be scored, --rows asks for {count}.")
+        raise SystemExit(f"{path} has {len(pairs)} pairs that can be scored, but --rows or --pool is {count}.")
     return [pair[0] for pair in pairs[:count]], [pair[1] for pair in pairs[:count]], skipped
 
 
@@ -195,26 +209,26 @@ def start_workers(
     return workers, notes
 
 
-def run_rounds(workers: list[Worker], args: argparse.Namespace, console: Console) -> list[tuple[int, int]]:
-    """Let all systems score a block per round, starting each round with the next system, and return the blocks."""
-    blocks = []
+def run_rounds(workers: list[Worker], args: argparse.Namespace, console: Console) -> None:
+    """Let all systems score a block per round, or select from the pool, starting each round with the next system."""
     for number in range(args.rounds):
-        start = number % (args.rows // args.block) * args.block
-        stop = start + args.block
-        blocks.append((start, stop))
+        first = number % (args.rows // args.block) * args.block
+        if args.pool:  # blocks from all parts of it
+            first = number * (args.pool - args.block) // max(1, args.rounds - 1)
         turn = number % len(workers)
         for worker in workers[turn:] + workers[:turn]:
+            start, stop = (0, args.pool) if args.pool and worker.selects else (first, first + args.block)
             try:
                 answer = worker.score(start, stop)
             except (RuntimeError, OSError) as error:
                 raise SystemExit(f"{worker.name} failed in round {number + 1}: {error}") from error
+            worker.spans.append((start, stop))
             worker.seconds.append(answer["seconds"])
             worker.computed += answer.get("computed", 0)
             worker.real += answer.get("real", 0)
             worker.scores |= dict(enumerate(answer["scores"], start))
-            speed = args.block / answer["seconds"]
+            speed = (stop - start) / answer["seconds"]
             console.print(f"round {number + 1}/{args.rounds}  {worker.name:20} {speed:8.1f} pairs/s", highlight=False)
-    return blocks
 
 
 def count_lengths(instructions: list[str], responses: list[str]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -229,15 +243,14 @@ def count_lengths(instructions: list[str], responses: list[str]) -> tuple[list[t
 def summarize(
     worker: Worker,
     workers: dict[str, Worker],
-    blocks: list[tuple[int, int]],
     lengths: list[tuple[int, ...]],
     peaks: dict[str, float | None],
 ) -> dict[str, Any]:
     """Summarize a system's measurements for its line of the table."""
     config = ranker_config().encoder_config
     shape = (matmul_parameters(config), config.hidden_size, config.num_hidden_layers)
-    texts = [[n for pair in lengths[start:stop] for n in pair] for start, stop in blocks]
-    speeds = [(stop - start) / seconds for (start, stop), seconds in zip(blocks, worker.seconds, strict=True)]
+    texts = [[n for pair in lengths[start:stop] for n in pair] for start, stop in worker.spans]
+    speeds = [(stop - start) / seconds for (start, stop), seconds in zip(worker.spans, worker.seconds, strict=True)]
     tokens = [sum(block) / seconds for block, seconds in zip(texts, worker.seconds, strict=True)]
     operations = [encoder_operations(block, *shape) / seconds for block, seconds in zip(texts, worker.seconds, strict=True)]
     peak = peaks.get(worker.dtype) if worker.runs_all_rows else None
@@ -247,7 +260,7 @@ def summarize(
         "seconds": worker.seconds,
         "pairs_per_second": {"median": statistics.median(speeds), "min": min(speeds), "max": max(speeds)},
         "real_tokens_per_second": statistics.median(tokens),
-        "real_tokens_per_pair": sum(map(sum, texts)) / sum(stop - start for start, stop in blocks),
+        "real_tokens_per_pair": sum(map(sum, texts)) / sum(stop - start for start, stop in worker.spans),
         "padding_share": 1 - worker.real / worker.computed if worker.computed else None,
         "encoder_tokens": {"computed": worker.computed, "real": worker.real} if worker.computed else None,
         "share_of_peak": statistics.median(operations) / peak if peak else None,
@@ -256,8 +269,12 @@ def summarize(
         "largest_difference_to_scar_hf_fp32": None,
     }
     if BASELINE in workers:
-        pairs = zip(workers[BASELINE].seconds, worker.seconds, strict=True)
-        result["ratio_to_scar_tool"] = statistics.median(theirs / own for theirs, own in pairs)
+        # By tokens, as a pool is longer than a block.
+        theirs = [
+            sum(sum(pair) for pair in lengths[start:stop]) / seconds
+            for (start, stop), seconds in zip(workers[BASELINE].spans, workers[BASELINE].seconds, strict=True)
+        ]
+        result["ratio_to_scar_tool"] = statistics.median(own / their for own, their in zip(tokens, theirs, strict=True))
     has_heads = worker.name != BASELINE and not worker.is_pairwise
     if REFERENCE in workers and has_heads and not any(map(math.isnan, worker.scores.values())):
         expected = workers[REFERENCE].scores
@@ -312,7 +329,7 @@ def main() -> None:
         console = Console(width=140)
     torch.set_num_threads(args.threads)
     try:
-        instructions, responses, skipped = read_pairs(args.data, args.rows)
+        instructions, responses, skipped = read_pairs(args.data, max(args.rows, args.pool or 0))
     except ValueError as error:
         raise SystemExit(f"--data: {error}") from error
     two_texts, joined = count_lengths(instructions, responses)
@@ -326,19 +343,19 @@ def main() -> None:
             raise SystemExit("No system can run:\n" + "\n".join(notes))
         dtypes = sorted({worker.dtype for worker in workers})
         peaks = {dtype: matmul_peak(dtype, args.device) for dtype in dtypes}
-        blocks = run_rounds(workers, args, log)
+        run_rounds(workers, args, log)
         # Measure again at the end; the better value is less likely to be affected by other load.
         peaks = {dtype: value and max(value, matmul_peak(dtype, args.device) or 0) for dtype, value in peaks.items()}
     by_name = {worker.name: worker for worker in workers}
     results = {
-        worker.name: summarize(worker, by_name, blocks, joined if worker.is_pairwise else two_texts, peaks)
-        for worker in workers
+        worker.name: summarize(worker, by_name, joined if worker.is_pairwise else two_texts, peaks) for worker in workers
     }
     print_table(results, console)
     if skipped:
         notes.append(f"{skipped} rows of the data cannot be scored and were passed over")
     for name, result in results.items():
-        expected = round(result["real_tokens_per_pair"] * args.block * args.rounds)
+        rows = sum(stop - start for start, stop in by_name[name].spans)
+        expected = round(result["real_tokens_per_pair"] * rows)
         counted = result["encoder_tokens"] and result["encoder_tokens"]["real"]
         # scar-hf encodes equal texts once, so it may read fewer tokens; any other difference makes the comparison unfair.
         if counted and (counted > expected or (counted < expected and SYSTEMS[name][1]["system"] != "scar_hf")):
@@ -346,7 +363,7 @@ def main() -> None:
         if by_name[name].is_pairwise:
             notes.append(
                 f"{name}: reads at most {MAX_LENGTH} tokens of a pair, {result['real_tokens_per_pair']:.0f} on average, where "
-                f"a ranker reads {sum(map(sum, two_texts)) / args.rows:.0f}; its head is random, only its speed counts"
+                f"a ranker reads {sum(map(sum, two_texts)) / len(two_texts):.0f}; its head is random, only its speed counts"
             )
     for dtype, value in peaks.items():
         notes.append(f"matrix-multiply peak in {dtype}: " + ("n/a" if value is None else f"{value / 1e9:,.0f} G operations/s"))

@@ -157,8 +157,9 @@ def _sources(training: Mapping[str, Any], licences: Mapping[str, str]) -> list[t
 
 
 def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    origins = [(name, training[name]) for name in ("encoder", "teacher") if training.get(name)]
     facts = [
-        ("encoder", str(without_local_folders(training.get("encoder")))),
+        *((name, str(without_local_folders(origin))) for name, origin in origins),
         ("rows of training data", f"{training.get('rows', 0):,}"),
         ("learning rate", str(training.get("learning_rate"))),
         ("epochs", str(training.get("epochs"))),
