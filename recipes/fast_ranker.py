@@ -42,9 +42,9 @@ license: apache-2.0
 
 # {name}
 
-A ranker that scores thousands of rows a second on two CPU cores. It learned the scores of [`{teacher}`](../{teacher}), and finds
-the rows that are unlikely to be selected: with `prefilter=0.3`, it scores all rows, and `{teacher}` scores the best 30 % and a random
-sample of the rest.
+A ranker that scores thousands of rows a second on two CPU cores. It learned the scores of [`{teacher}`](../{teacher}), and
+finds the rows that are unlikely to be selected: with `prefilter=0.3`, it scores all rows, and `{teacher}` scores the best 30 %
+and a random sample of the rest.
 
 ## How it works
 

@@ -97,7 +97,7 @@ def content_space(vectors: np.ndarray) -> np.ndarray:
     direction, and instruction and response, equal weight.
 
     Args:
-        vectors (`np.ndarray` of shape `(n, 2, H)`, n >= 1): text vectors of instructions and responses, as the ranker pools them.
+        vectors (`np.ndarray` of shape `(n, 2, H)`, n >= 1): text vectors of instructions and responses, pooled as configured.
 
     Returns:
         `np.ndarray` of shape `(n, 2·H)`, float32: unit vectors; zeros for a row equal to the mean.
