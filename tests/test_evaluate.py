@@ -1,7 +1,9 @@
 """Evaluation: rules whose metrics are known beforehand, intervals against slow references, and the command."""
 
 import json
+from dataclasses import replace
 from itertools import product
+from random import Random
 
 import numpy as np
 import pytest
@@ -157,6 +159,20 @@ def test_rankers_are_compared_draw_by_draw():
     assert difference(same.groups[all_rows]["llm_human"], good.groups[all_rows]["llm_human"]) == (0, 0, 0)
     value, low, high = difference(bad.groups[all_rows]["llm_human"], good.groups[all_rows]["llm_human"])
     assert low <= value <= high < 0
+
+
+def test_sources_of_one_instruction_each_leave_no_certainty():
+    rows = [replace(triple, source=f"https://a.example/{i}") for i, triple in enumerate(triples())]
+
+    def noisy(seed):
+        return evaluate(Rule(lambda x, y: Random(f"{seed} {y}").random()), rows, samples=400)
+
+    ours, theirs = noisy(1), noisy(2)
+    for group in (("all", ""), ("source", "https://a.example/3")):
+        mine, other = ours.groups[group]["llm_human"], theirs.groups[group]["llm_human"]
+        assert mine.high - mine.low > 0.2
+        found, low, high = difference(mine, other)
+        assert high - low > 0.2 or found == 0
 
 
 def test_every_metric_is_there_and_named():

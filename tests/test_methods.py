@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scar_hf import scar_rank
+from scar_hf import scar_rank, scar_select
 from scar_hf.cli import main
 from scar_hf.files import read_dataset
 from scar_hf.manifest.commands import select_command, select_snippet
@@ -152,6 +152,15 @@ def test_a_column_decides_and_rows_without_a_number_have_no_score(rows):
     assert scored.skipped == {17: "no number in 'reward'", 18: "no number in 'reward'"}
     with pytest.raises(ValueError, match="No row has a number in the column 'instruction'"):
         score_source(rows, ColumnScorer("instruction"))
+
+
+@pytest.mark.parametrize("numbers", [[1700000000 + i for i in range(8)], [10.0**i for i in range(35, 43)]])
+def test_a_column_whose_order_scores_cannot_hold_is_refused(numbers):
+    ds = Dataset.from_dict({"instruction": list("abcdefgh"), "response": list("ABCDEFGH"), "when": [float(n) for n in numbers]})
+    with pytest.raises(ValueError, match="'when' differ too little for their size"):
+        scar_select(ds, k=2, method="when", progress=False)
+    ds = ds.remove_columns("when").add_column("when", [n / max(numbers) for n in range(8)])
+    assert scar_select(ds, k=2, method="when", progress=False)["instruction"][:] == ["g", "h"]
 
 
 def test_diversity_takes_from_each_cluster_what_lies_nearest_to_its_centre():

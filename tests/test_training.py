@@ -20,6 +20,7 @@ from scar_hf.training import (
     load_triples,
 )
 from scar_hf.training.augmentation import Augmentation
+from scar_hf.training.recipe import RecipeArguments, read_parts
 
 from .triple_data import triple_rows
 
@@ -246,3 +247,27 @@ def test_a_ranker_reads_no_more_than_its_encoder(encoder_folder, write_jsonl, tm
     assert "reads at most 128 tokens, and so will the ranker" in caplog.text
     scorer = ScarScorer.from_pretrained(str(tmp_path / "out"), device="cpu", dtype="float32")
     assert scorer.read_length == 128 and np.isfinite(scorer.score("q", "word " * 1000))
+
+
+def test_no_part_of_a_recipe_shares_an_instruction_with_another(tmp_path, write_jsonl):
+    def rows(source: str, numbers: range, ask: str = "Question {}?") -> list[dict]:
+        texts = [(ask.format(i), f"The human answer {i}.", f"Certainly! {source} answers {i}.") for i in numbers]
+        return [{"instruction": x, "human": h, "direct": d, "source": source} for x, h, d in texts]
+
+    write_jsonl([*rows("web", range(100)), *rows("lab", range(0, 100, 2), "Please: question {}?")], "triples.jsonl")
+    (tmp_path / "data").mkdir()
+    write_jsonl([{"instruction": f"QUESTION  {i}?", "response": "x"} for i in (1, 3, 5)], "excluded.jsonl").rename(
+        tmp_path / "data" / "excluded.jsonl"
+    )
+    (tmp_path / "triples.jsonl").rename(tmp_path / "data" / "triples.jsonl")
+    recipe = RecipeArguments(
+        encoder="not loaded here",
+        train_files=["triples.jsonl"],
+        held_out_sources=["lab"],
+        excluded_files=["excluded.jsonl"],
+        data_dir=str(tmp_path / "data"),
+    )
+    parts = read_parts(recipe)
+    assert len(parts["held_out"]) == 50
+    rest = [triple.instruction for name in ("train", "validation", "test") for triple in parts[name]]
+    assert sorted(rest) == sorted(f"Question {i}?" for i in range(7, 100, 2))

@@ -49,7 +49,7 @@ class RandomScorer(MethodScorer):
 class LongestScorer(MethodScorer):
     """
     Ranks the longest responses first (arXiv 2402.04833). Length is counted in characters, which needs no tokenizer and suits
-    any language, and summed over turns.
+    any language, and summed over turns. With `preference="margin"`, the length of the rejected response is subtracted.
 
     Args:
         settings: as for [`~scar_hf.ScarScorer`].
@@ -59,7 +59,7 @@ class LongestScorer(MethodScorer):
 
     def score_pairs(self, rows: Sequence[RowPairs]) -> ChunkScores:
         """Score rows by the number of characters of their responses."""
-        lengths = [sum(len(response) for _, response in row.pairs) for row in rows]
+        lengths = [_length(row.pairs) - _length(row.against) for row in rows]
         return ChunkScores(np.array(lengths, dtype=np.float32), np.zeros(len(rows), dtype=bool))
 
 
@@ -68,7 +68,8 @@ class ColumnScorer(MethodScorer):
     Ranks rows by the numbers in a column, highest first, such as scores of a reward model or a judge.
 
     Args:
-        column (`str`): name of the column. Values are numbers or numeric texts; rows without a number have no score.
+        column (`str`): name of the column. Values are numbers or numeric texts, of which seven digits count; rows without a
+            number have no score.
         settings: as for [`~scar_hf.ScarScorer`].
     """
 
@@ -111,7 +112,26 @@ class ColumnScorer(MethodScorer):
 
         hashes = [chunk.row_hashes for chunk in cut_chunks(rows())]
         joined = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
-        return ScoredRows(np.array(scores, dtype=np.float32), np.zeros(len(scores), dtype=bool), joined, skipped)
+        return ScoredRows(_as_scores(scores, self.column), np.zeros(len(scores), dtype=bool), joined, skipped)
+
+
+def _as_scores(numbers: Sequence[float], column: str) -> np.ndarray:
+    """Return numbers as float32. Raise a `ValueError` if that would lose their order, as with times in seconds."""
+    exact = np.array(numbers, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        scores = exact.astype(np.float32)
+    numbered = np.isfinite(exact)
+    if np.isinf(scores).any() or 2 * len(np.unique(scores[numbered])) < len(np.unique(exact[numbered])):
+        raise ValueError(
+            f"The numbers in {column!r} differ too little for their size: scores hold seven digits, and they range from "
+            f"{exact[numbered].min():.17g} to {exact[numbered].max():.17g}. Rank or rescale them first, for example by "
+            "subtracting the smallest."
+        )
+    return scores
+
+
+def _length(pairs: Sequence[tuple[Any, Any]]) -> int:
+    return sum(len(response) for _, response in pairs)
 
 
 def _number(value: Any) -> float:

@@ -95,7 +95,18 @@ class Backend(Protocol):
 
 
 class CompletionError(ValueError):
-    """One chat could not be answered; other chats may work."""
+    """
+    One chat could not be answered; other chats may work.
+
+    Args:
+        message (`str`): the reason.
+        of_request (`bool`, *optional*, defaults to `False`): whether the chat itself was refused, for example as too long,
+            which says nothing about others.
+    """
+
+    def __init__(self, message: str, of_request: bool = False) -> None:
+        super().__init__(message)
+        self.of_request = of_request
 
 
 class BackendError(ValueError):

@@ -15,6 +15,7 @@ KEY_VARIABLE = "SCAR_HF_API_KEY"
 # Placeholder key: without a key, the client would send the user's Hugging Face token to any server.
 _NO_KEY = "none"
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+_OF_THE_REQUEST = {400, 413, 422}  # too long, or against the rules of the endpoint
 _LONGEST_BACK_OFF = 60.0  # seconds
 _LONGEST_RETRY_AFTER = 600.0  # seconds
 # Attempts to reach an endpoint that has not answered yet, so that a wrong URL fails within seconds.
@@ -180,7 +181,8 @@ class EndpointBackend:
                     f"{self._where} asks to come back in {wait:.0f} seconds ({said}). Run the command again then."
                 )
             return _RetryableError(f"answered {said}", retry_after=wait)
-        return CompletionError(f"{self._where} did not take the request ({said}).")
+        refused = status in _OF_THE_REQUEST
+        return CompletionError(f"{self._where} did not take the request ({said}).", of_request=refused)
 
     async def _wait(self, problem: "_RetryableError", attempt: int) -> None:
         if problem.retry_after is not None:

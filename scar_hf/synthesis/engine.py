@@ -16,6 +16,8 @@ from .completion_log import CompletionLog, completion_key
 T = TypeVar("T")
 # Number of consecutive failures after which a run stops using a backend.
 _FAILURES_IN_A_ROW = 5
+# Seconds that paid requests in flight get to finish once a run stops.
+_GRACE = 60
 _CHARACTERS_PER_TOKEN = 3  # a low ratio, so that the tokens of a prompt are not underestimated
 
 
@@ -118,32 +120,47 @@ async def complete_all(
     done = len(requests) - len(missing)
     with tqdm(total=len(requests), initial=done, unit="answer", disable=hidden(progress)) as bar:
         workers: list[Coroutine[Any, Any, None]] = []
+        problems: list[BackendError] = []
         for backend in {id(backend): backend for backend, _ in missing.values()}.values():
             queue = iter([(key, request) for key, (other, request) in missing.items() if other is backend])
-            channel = _Channel(backend, queue, log, usage, bar)
+            channel = _Channel(backend, queue, log, usage, bar, problems)
             workers += [channel.work() for _ in range(backend.concurrency)]
         try:
-            await _all_or_first_error(workers)
+            await _run_until(workers, problems)
         finally:
             for backend in {id(backend): backend for backend, _ in missing.values()}.values():
                 with contextlib.suppress(Exception):
                     await backend.close()
+    if problems:
+        raise problems[0]
 
 
 class _Channel:
-    """The requests to one backend; each worker sends the next request once its previous one is answered."""
+    """
+    The requests to one backend; each worker sends the next request once its previous one is answered. All channels stop
+    as soon as `problems`, which they share, holds an error.
+    """
 
     def __init__(
-        self, backend: Backend, queue: Iterator[tuple[str, Request]], log: CompletionLog, usage: Usage, bar: tqdm
+        self,
+        backend: Backend,
+        queue: Iterator[tuple[str, Request]],
+        log: CompletionLog,
+        usage: Usage,
+        bar: tqdm,
+        problems: list[BackendError],
     ) -> None:
         self.backend, self.queue, self.log, self.usage, self.bar = backend, queue, log, usage, bar
+        self.problems = problems
         self.failures = 0
 
     async def work(self) -> None:
         for key, request in self.queue:
             tokens = request.most_tokens()
-            while (allowed := self.usage.allows(tokens)) is None:
+            while (allowed := self.usage.allows(tokens)) is None and not self.problems:
                 await asyncio.sleep(0.05)
+            if self.problems:
+                return
             if not allowed:
                 self.usage.exhausted = True
                 return
@@ -158,21 +175,30 @@ class _Channel:
             self.log.add(key, completion, kind=request.kind, model=self.backend.model)
             self.failures = 0
         except CompletionError as error:
-            self.failures += 1
             self.usage.failed[str(error)] = self.usage.failed.get(str(error), 0) + 1
+            # A rerun begins with the requests that were refused before, so they must not stop it.
+            self.failures += not (error.of_request and len(self.log))
             if self.failures >= _FAILURES_IN_A_ROW or (self.failures >= self.backend.concurrency and not len(self.log)):
-                raise BackendError(str(error)) from error
+                self.problems.append(BackendError(str(error)))
+        except BackendError as error:
+            self.problems.append(error)
         finally:
             self.usage.end(tokens, used)
         self.bar.update()
         self.bar.set_postfix_str(f"{self.usage.requests:,} requests, {self.usage.tokens:,} tokens", refresh=False)
 
 
-async def _all_or_first_error(workers: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all coroutines; on the first error, cancel the others and raise it."""
+async def _run_until(workers: Sequence[Coroutine[Any, Any, None]], problems: Sequence[BackendError]) -> None:
+    """Run all coroutines until one finds a problem; the others then have a minute to finish. Another error cancels them."""
     tasks = [asyncio.ensure_future(worker) for worker in workers]
+    pending = set(tasks)
     try:
-        await asyncio.gather(*tasks)
+        while pending and not problems:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        if pending:
+            await asyncio.wait(pending, timeout=_GRACE)
     finally:
         for task in tasks:
             task.cancel()

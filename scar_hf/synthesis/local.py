@@ -87,7 +87,8 @@ class TransformersBackend:
             try:
                 completions = await asyncio.to_thread(self._generate, [messages for messages, _, _ in batch], batch[0][1])
             except Exception as error:
-                problem = CompletionError(f"{self.model} could not answer: {str(error) or type(error).__name__}.")
+                reason = str(error) or type(error).__name__
+                problem = CompletionError(f"{self.model} could not answer: {reason}.", of_request=True)
                 for _, _, answer in batch:
                     if not answer.done():
                         answer.set_exception(problem)
@@ -187,7 +188,7 @@ class LlamaCppBackend:
         try:
             output: Any = self._llama.create_chat_completion([dict(message) for message in messages], **settings)
         except (ValueError, RuntimeError) as error:
-            raise CompletionError(f"{self.model} could not answer: {error}.") from error
+            raise CompletionError(f"{self.model} could not answer: {error}.", of_request=True) from error
         choice, usage = output["choices"][0], output["usage"]
         text = choice["message"]["content"] or ""
         return Completion(text, choice["finish_reason"], usage["prompt_tokens"], usage["completion_tokens"])

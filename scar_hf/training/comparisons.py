@@ -10,7 +10,7 @@ import numpy as np
 
 from .augmentation import strip_comments, strip_markdown
 from .negatives import HELD_OUT_REFUSALS, truncated
-from .triples import Triple
+from .triples import Triple, same_instruction
 
 ORDERINGS = (("direct", "human"), ("direct", "referenced"), ("referenced", "human"))
 _MATCHED = 0.75  # "within 25 %": minimum ratio of the shorter to the longer length in words
@@ -125,11 +125,6 @@ class Comparisons:
 
 
 _SIDES = {"human": ("human",), "llm": ("direct", "referenced")}
-
-
-def same_instruction(text: str) -> str:
-    """Return the key of an instruction: its words in lower case."""
-    return " ".join(text.lower().split())
 
 
 def _one_of(triple: Triple, kinds: Sequence[str], row: int) -> str | None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..scoring.scorer import ScarScorer
-from .comparisons import ORDERINGS, Comparisons, same_instruction
+from .comparisons import ORDERINGS, Comparisons
 from .intervals import CrossAuc, Instructions, Measure, Share, Statistic, mean_measure, measure
 from .negatives import HELD_OUT_REFUSALS
-from .triples import Triple
+from .triples import Triple, same_instruction
 
 # In display order: the main metrics, tests for shortcuts, responses to other instructions, and bad responses.
 METRICS = {

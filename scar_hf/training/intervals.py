@@ -10,6 +10,8 @@ from ..style.bootstrap import interval
 
 Key = TypeVar("Key")
 _Z2 = 1.959964**2  # for a 95 % interval
+# Sources with fewer instructions are drawn from together: alone, they would hardly vary.
+_LEAST_OF_SOURCE = 5
 _BLOCK = 2**22  # weights held in memory at a time
 
 
@@ -35,7 +37,7 @@ class Measure:
 @dataclass(frozen=True)
 class Instructions:
     """
-    Resamples the instructions within each source, so that each source keeps its weight.
+    Resamples the instructions within each source, so that each source keeps its weight. Small sources are taken together.
 
     Args:
         sources (`np.ndarray` of shape `(n,)`): the source of each instruction, as a number.
@@ -52,7 +54,10 @@ class Instructions:
         """Yield how often each instruction is drawn, in blocks of shape `(b, n)`."""
         rng = np.random.default_rng(self.seed)
         n = len(self.sources)
-        members = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
+        by_source = [np.flatnonzero(self.sources == source) for source in np.unique(self.sources)]
+        members = [units for units in by_source if len(units) >= _LEAST_OF_SOURCE]
+        if small := [units for units in by_source if len(units) < _LEAST_OF_SOURCE]:
+            members.append(np.concatenate(small))
         step = max(1, _BLOCK // max(1, n))
         for start in range(0, self.samples, step):
             block = np.zeros((min(step, self.samples - start), n))
@@ -172,18 +177,32 @@ def mean_measure(measures: Sequence[Measure]) -> Measure:
 
 def difference(ours: Measure, theirs: Measure) -> tuple[float, float, float]:
     """Return the difference to the measure of another ranker on the same rows, and its 95 % interval."""
-    return (ours.value - theirs.value, *interval(ours.draws - theirs.draws))
+    found, draws = ours.value - theirs.value, ours.draws - theirs.draws
+    if _vary(draws) or found == 0:
+        return (found, *interval(draws))
+    # Newcombe's interval from those of both measures.
+    below = np.hypot(ours.value - ours.low, theirs.high - theirs.value)
+    above = np.hypot(ours.high - ours.value, theirs.value - theirs.low)
+    return found, float(found - below), float(found + above)
 
 
 def _measure(value: float, draws: np.ndarray, count: int, units: int) -> Measure:
-    low, high = interval(draws)
-    # If all outcomes are equal, so are all draws: use the bound of the Wilson interval for this number of instructions.
-    low, high = (low if np.isfinite(low) else value), (high if np.isfinite(high) else value)
-    if value >= 1:
-        low = min(low, units / (units + _Z2))
-    if value <= 0:
-        high = max(high, _Z2 / (units + _Z2))
+    low, high = interval(draws) if _vary(draws) else _wilson(value, units)
     return Measure(value, low, high, count, draws)
+
+
+def _vary(draws: np.ndarray) -> bool:
+    """Whether draws differ; if all outcomes are equal, or there is one instruction, they say nothing about chance."""
+    finite = draws[np.isfinite(draws)]
+    return len(finite) > 0 and float(np.ptp(finite)) > 1e-12
+
+
+def _wilson(value: float, units: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval for the share of this number of instructions."""
+    centre = value + _Z2 / (2 * units)
+    half = np.sqrt(_Z2 * (value * (1 - value) / units + _Z2 / (4 * units**2)))
+    low, high = ((centre + sign * half) / (1 + _Z2 / units) for sign in (-1, 1))
+    return max(0.0, min(value, float(low))), min(1.0, max(value, float(high)))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from .augmentation import Augmentation
 from .evaluation import evaluate_ranker
 from .saving import calibration, save_ranker
 from .trainer import ScarTrainer, ScarTrainingArguments
-from .triples import MEMBERS, Triple, TripleDataset, load_triples, split_by_prompt
+from .triples import MEMBERS, Triple, TripleDataset, load_triples, same_instruction, split_by_prompt, unrelated
 
 logger = logging.getLogger(__name__)
 
@@ -116,15 +116,14 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
         written to `metrics.json`.
     """
     set_seed(args.seed)
-    data_dir, excluded = Path(recipe.data_dir), _excluded(recipe)
     parts = read_parts(recipe)
     train = parts["train"]
     quotas = _rows_per_source(recipe)
     train = [triple for triple in train if quotas.get(triple.source) != 0]
     tokenizer, model = _load(recipe, args)
-    only_above_negatives = [triple for name in recipe.instruction_files for triple in _human_rows(_found(data_dir, name))]
+    measured_on = [triple for name, part in parts.items() if name != "train" for triple in part]
     dataset = TripleDataset(
-        [*train, *(triple for triple in only_above_negatives if triple.instruction not in excluded)],
+        [*train, *unrelated(_only_above_negatives(recipe), measured_on)],
         {source: rows for source, rows in quotas.items() if rows},
         Augmentation(recipe.strip_markdown, recipe.strip_comments, recipe.equal_length, recipe.window),
         args.seed,
@@ -156,23 +155,30 @@ def read_parts(recipe: RecipeArguments) -> dict[str, list[Triple]]:
         recipe ([`RecipeArguments`]): the data.
 
     Returns:
-        `dict[str, list[Triple]]`: `train`, `validation`, `test`, and `held_out` with all rows of the held-out sources.
+        `dict[str, list[Triple]]`: `train`, `validation`, `test`, and `held_out` with all rows of the held-out sources. No
+        instruction or human response of one part is in another; rows that held-out sources have, too, are in none of the rest.
     """
-    excluded = _excluded(recipe)
     files = [_found(Path(recipe.data_dir), name) for name in recipe.train_files]
-    triples = [triple for file in files for triple in load_triples(file) if triple.instruction not in excluded]
+    triples = _not_excluded(recipe, [triple for file in files for triple in load_triples(file)])
     unknown = set(recipe.held_out_sources) - {triple.source for triple in triples}
     if unknown:
         raise ValueError(f"`held_out_sources` names sources that the data does not have: {sorted(unknown)}.")
-    rest = [triple for triple in triples if triple.source not in recipe.held_out_sources]
-    train, validation, test = split_by_prompt(rest, recipe.split, recipe.split_seed)
     held_out = [triple for triple in triples if triple.source in recipe.held_out_sources]
+    rest = unrelated([triple for triple in triples if triple.source not in recipe.held_out_sources], held_out)
+    train, validation, test = split_by_prompt(rest, recipe.split, recipe.split_seed)
     return {"train": train, "validation": validation, "test": test, "held_out": held_out}
 
 
-def _excluded(recipe: RecipeArguments) -> set[str]:
-    """Return the instructions that are excluded from training."""
-    return {row.instruction for name in recipe.excluded_files for row in PairReader().read(read_dataset(name)[:])}
+def _not_excluded(recipe: RecipeArguments, triples: list[Triple]) -> list[Triple]:
+    """Leave out the instructions of the excluded files."""
+    files = [_found(Path(recipe.data_dir), name) for name in recipe.excluded_files]
+    excluded = {same_instruction(row.instruction) for file in files for row in PairReader().read(read_dataset(file)[:])}
+    return [triple for triple in triples if same_instruction(triple.instruction) not in excluded]
+
+
+def _only_above_negatives(recipe: RecipeArguments) -> list[Triple]:
+    files = [_found(Path(recipe.data_dir), name) for name in recipe.instruction_files]
+    return _not_excluded(recipe, [triple for file in files for triple in _human_rows(file)])
 
 
 def _finish(

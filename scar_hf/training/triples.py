@@ -129,6 +129,31 @@ def split_by_prompt(triples: Sequence[Triple], shares: Sequence[float], seed: in
     return parts
 
 
+def unrelated(triples: Iterable[Triple], others: Iterable[Triple]) -> list[Triple]:
+    """
+    Leave out the triples that share their instruction, human response or group with others.
+
+    Args:
+        triples, others (`Iterable[Triple]`): the rows, and those to compare with.
+
+    Returns:
+        `list[Triple]`: the rest, in their order.
+    """
+    known = {key for triple in others for key in _links(triple)}
+    return [triple for triple in triples if known.isdisjoint(_links(triple))]
+
+
+def same_instruction(text: str) -> str:
+    """Return the key of an instruction: its words in lower case."""
+    return " ".join(text.lower().split())
+
+
+def _links(triple: Triple) -> list[str]:
+    """Return what links a row to others, its instruction first."""
+    group = [] if triple.group is None else [f"group\n{triple.group}"]
+    return [same_instruction(triple.instruction), *(f"human\n{text}" for text in triple.responses.get("human", ())), *group]
+
+
 def _together(triples: Sequence[Triple]) -> list[str]:
     """Return a key for each row, equal for rows linked by instruction, human response or group."""
     parent: dict[str, str] = {}
@@ -141,9 +166,7 @@ def _together(triples: Sequence[Triple]) -> list[str]:
 
     firsts = []
     for triple in triples:
-        keys = [" ".join(triple.instruction.lower().split())]
-        keys += [f"human\n{text}" for text in triple.responses.get("human", ())]
-        keys += [] if triple.group is None else [f"group\n{triple.group}"]
+        keys = _links(triple)
         for key in keys:
             # The smaller key becomes the root, so that the order of the rows does not matter.
             low, high = sorted((root(keys[0]), root(key)))
