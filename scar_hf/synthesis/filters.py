@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ..curation.refusals import refusal_reason
+from ..curation.texts import count_unspaced, words_of
 from .backends import Completion
 
 _MENTION = re.compile(
@@ -23,7 +24,10 @@ _MENTION = re.compile(
     r"|\bin (?:my|your) own words\b|\bthe notes (?:say|state|mention|do not|don't)\b",
     re.IGNORECASE,
 )
-_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+# The opening tag may be in the prompt. A closing tag within a sentence, as in "</think> ends it", is only a mention.
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>|(?:(?!<think>).)*?</think>(?=[^\S\n]*(?:\n|\Z)|[^\s.,:;!?'\")\]])", re.DOTALL)
+_THOUGHT_TAGS = re.compile(r"</?think>")
+_CODE = re.compile(r"^[ \t]*```.*?^[ \t]*```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _MARKS = re.compile(r"<\|[a-z_]{2,20}\|>|\[/?INST\]|</?s>(?:\s|$)|^(?:assistant|user|human)\s*:", re.IGNORECASE | re.MULTILINE)
 # A last line that announces missing content: a list marker, a heading, a line that ends in a colon.
 _DANGLING = re.compile(r"(?:(?:(?:^|\n)\s*(?:\d+[.)]|[-*+]|#{1,6}[^\n]*)|(?:^|\n|(?<=[.!?]) )[^\n.!?]*:)\s*)+$")
@@ -37,8 +41,9 @@ Language = Callable[[str], str | None]
 
 
 def clean(text: str) -> str:
-    """Remove leading thoughts of a reasoning model, and whitespace at both ends."""
-    return _THOUGHTS.sub("", text).strip()
+    """Remove leading thoughts of a reasoning model, with or without their opening tag, and whitespace at both ends."""
+    thoughts = _THOUGHTS.match(_mask_code(text))
+    return text[thoughts.end() if thoughts else 0 :].strip()
 
 
 def problem_of(  # noqa: C901 - a flat list of checks
@@ -69,13 +74,14 @@ def problem_of(  # noqa: C901 - a flat list of checks
     text = clean(completion.text)
     if not text:
         return "empty"
-    if completion.finish_reason == "length" or "<think>" in text:
+    prose = _mask_code(text)
+    if completion.finish_reason == "length" or prose.rfind("<think>") > prose.rfind("</think>"):
         return "cut off"
     if completion.finish_reason == "content_filter":
         return "refusal"
     if (refusal := refusal_reason(text)) is not None:
         return refusal
-    if _MARKS.search(text) and not _MARKS.search(human):
+    if any(marks.search(prose) and not marks.search(human) for marks in (_MARKS, _THOUGHT_TAGS)):
         return "chat marks"
     if repeats_itself(text):
         return "repeats itself"
@@ -136,7 +142,12 @@ def copies(text: str, source: str) -> bool:
 
 
 def drops(text: str, source: str) -> bool:
-    """Return whether a text keeps less than a quarter of the longer words and numbers of another one, and so of its content."""
+    """
+    Return whether a text keeps less than a quarter of the longer words and numbers of another one, and so of its content.
+    A source in a script without spaces between words, such as Chinese, is not judged.
+    """
+    if 2 * count_unspaced(source) > len(words_of(source)):
+        return False
     said = _stems(source)
     return len(said) >= _LEAST_STEMS and len(said & _stems(text)) < _LEAST_KEPT * len(said)
 
@@ -177,8 +188,13 @@ def _words(text: str) -> list[str]:
 
 
 def _stems(text: str) -> set[str]:
-    """Return numbers and the prefixes of longer words; runs of letters without spaces, as in Chinese, do not count as words."""
-    return {word[:5] for word in _words(text) if word.isdigit() or 4 <= len(word) <= 20}
+    """Return numbers and the prefixes of longer words."""
+    return {word[:5] for word in words_of(text) if word.isdigit() or 4 <= len(word) <= 20}
+
+
+def _mask_code(text: str) -> str:
+    """Overwrite code blocks and spans, in which tags and roles are content, with as many underscores."""
+    return _CODE.sub(lambda code: "_" * len(code[0]), text)
 
 
 def _copies_prompt(text: str, prompt: str, instruction: str, human: str) -> bool:

@@ -19,10 +19,12 @@ SCHEMA: dict[str, Any] = {
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _LABEL = re.compile(rf"\b({'|'.join(ASPECTS)})\b", re.IGNORECASE)
 _NUMBER = r"(\d+(?:\.\d+)?)"
-# A number, alone or followed by "/9", with no other number after it.
+_GAP = r"(?:[^\S\n]|[*`])*"
+# A number, alone or followed by "/9", with no other number after it; "0 errors" is a count.
 _RATING = re.compile(
-    rf"\W*(?:\(0\s*(?:-|–|to)\s*{HIGHEST}\)\W*)?(?:(?:rating|score|is|of|the)\W+)*(?<![-\d.]){_NUMBER}"
-    rf"(?:[\s*]*(?:/|out of)\s*{HIGHEST}(?:\.0)?(?!\d))?(?![\d/%]|\.\d|,\d|\s*(?:/|out of)|\s*(?:-|–|to|or|and)\s*\d)[^\d]*",
+    rf"\W*(?:\(0\s*(?:-|–|to)\s*{HIGHEST}\)\W*)?(?:(?:rating|score|is|of|the)\W+)*(?<![-\u2212\d.]){_NUMBER}"
+    rf"(?:[\s*]*(?:/|out of)\s*{HIGHEST}(?:\.0)?(?!\d))?(?![\d/%]|\.\d|,\d|\s*(?:/|out of)|\s*(?:-|–|to|or|and)\s*\d)"
+    rf"{_GAP}(?:points?\b{_GAP})?(?:\Z|\n|and\s*\Z|[^\w\s%*`-]|-(?!\w))[^\d]*",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -55,12 +57,13 @@ def parse_rating(text: str) -> float | None:
         text (`str`): the part of a reply that should hold the rating.
 
     Returns:
-        `float`: in [0, 9]; `None` if the text has no number, several numbers, or a number out of range or on another scale.
+        `float`: in [0, 9]; `None` if the text has no number, several numbers, a number out of range or on another scale, or a
+        number of something else.
 
     Example:
 
     ```python
-    >>> [parse_rating(text) for text in ("7.5", "**4**", "8/9", "Helpfulness: 7", "8/10", "6 or 7", "good")]
+    >>> [parse_rating(text) for text in ("7.5", "**4**", "8/9", "Helpfulness: 7", "8/10", "6 or 7", "2 errors")]
     [7.5, 4.0, 8.0, 7.0, None, None, None]
     ```
     """

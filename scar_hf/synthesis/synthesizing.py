@@ -151,8 +151,8 @@ def synthesize(
 
     Returns:
         [`~datasets.Dataset`]: the rows with a response that passed the filters, in the format of
-        [`~scar_hf.training.load_triples`]: `instruction`, `human`, `direct` and `referenced` (both `{model: text}`), and
-        `source`, `domain`, `licence`, `license` and `category` if the data has them.
+        [`~scar_hf.training.load_triples`]: `instruction`, `human`, `direct` and `referenced` (both `{model: text}`, or
+        `None`), and `source`, `domain`, `licence`, `license` and `category` if the data has them.
 
     Raises:
         `ValueError`: if the data has no human responses, or the models cannot be reached.
@@ -211,9 +211,13 @@ def _collect(
             found = {"instruction": row.instruction, "kind": kind, "model": backend.model, "reason": reason}
             result.rejected.append(found | {"text": completion.text})
     result.counts = {kind: {model: dict(count) for model, count in models.items()} for kind, models in counts.items()}
+    answered = [row for row in rows if id(row) in responses]
+    # All rows get the same columns, and `None` in place of an empty struct, which Parquet cannot store.
+    columns = dict.fromkeys(name for row in answered for name in row.kept)
     result.triples = [
-        {"instruction": row.instruction, "human": row.human} | responses[id(row)] | row.kept
-        for row in rows
-        if id(row) in responses
+        {"instruction": row.instruction, "human": row.human}
+        | {kind: responses[id(row)][kind] or None for kind in KINDS}
+        | (columns | row.kept)
+        for row in answered
     ]
     return result
