@@ -119,8 +119,7 @@ class ScarRanking(Shown):
             has = "all rows" if self.only_for is None else "only the rows that its own criteria need"
             raise ValueError(f"This ranking has scored {has}. `prefilter` decides that: pass all criteria to scar_select.")
         for known, selection in self._selected:
-            # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
-            if known == wanted and isinstance(known.k, float) == isinstance(wanted.k, float):
+            if known == wanted:
                 return selection
         kept, curated = decide(Choice(self._rows(), wanted), self.scores, self.scorer, self.progress)
         return self.remember(wanted, kept, wanted.describe(), curated)
@@ -147,10 +146,11 @@ class ScarRanking(Shown):
     def top(self, k: Criteria | float | None = None, **criteria: Any) -> Dataset:
         """
         Return the rows that [`ScarRanking.select`] keeps, in their original order. Raises a `ValueError` with the reasons if
-        nothing can be selected.
+        none of `k` rows can be selected.
         """
         selection = self.select(k, **criteria)
-        check_selected(selection.indices, len(self), self.skipped, selection.curated)
+        if selection.manifest["options"]["k"] is not None:  # no row may reach a threshold
+            check_selected(selection.indices, len(self), self.skipped, selection.curated)
         return selection.dataset
 
     def above(self, threshold: float) -> Dataset:

@@ -158,7 +158,8 @@ class Selection(Shown, Selected):
 
         Args:
             folder (`str` or `Path`): the folder.
-            scorer ([`ScarScorer`], *optional*): the scorer; required for the map in a report.
+            scorer ([`ScarScorer`], *optional*):
+                The scorer; required for the map in a report, and to read rows if it has a `formatting_func`.
 
         Returns:
             [`Selection`].
@@ -189,7 +190,8 @@ class Selection(Shown, Selected):
     def overview(self) -> Overview:
         """Describe the selection, for shells and notebooks."""
         scores = self.scored.scores
-        return Overview("Selection", self._facts(), scores, self.indices, best_and_worst(self.rows, scores))
+        examples = best_and_worst(self.rows, scores) if self.rows.reader.can_read else []
+        return Overview("Selection", self._facts(), scores, self.indices, examples)
 
     def _facts(self) -> list[tuple[str, str]]:
         n, skipped = len(self.scored.scores), self.scored.skipped

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from scar_hf import ScarRanking, scar_rank, scar_select
+from scar_hf import ScarRanking, scar_filter, scar_rank, scar_select
 from scar_hf.selecting.criteria import count_of
 
 
@@ -71,6 +71,14 @@ def test_without_k_a_tenth_is_kept_or_what_reaches_the_threshold(scorer, rows):
     assert scar_select(ds, threshold=threshold, model=scorer, progress=False)["id"][:] == ranking.top(3)["id"][:]
     with pytest.raises(ValueError, match=r"`k` must be a share in \(0, 1\] or a count >= 1, got None"):
         ranking.select()
+
+
+def test_a_threshold_above_every_score_keeps_nothing(scorer, rows):
+    ds = Dataset.from_list(rows)
+    given = {"threshold": 99, "model": scorer, "progress": False}
+    assert len(scar_select(ds, **given)) == len(ds.filter(scar_filter(**given))) == 0
+    kept = scar_select(DatasetDict(train=ds, test=ds.select([])), sft_format=True, **given)
+    assert {name: len(split) for name, split in kept.items()} == {"train": 0, "test": 0}
 
 
 @pytest.mark.parametrize("n", [0, 1])

@@ -179,6 +179,14 @@ def test_a_finished_output_is_found_by_its_own_command_only(name, tmp_path, smal
     assert capsys.readouterr().err.count("exists. Pass --overwrite") == 5
 
 
+def test_the_output_of_one_row_is_not_that_of_all_rows(tmp_path, small, write_jsonl):
+    data = write_jsonl(many_rows(8))
+    assert select_files(data, tmp_path / "o.jsonl", small, 1, progress=False).kept == 1
+    with pytest.raises(ValueError, match=r"exists. Pass --overwrite"):  # 1 == 1.0
+        select_files(data, tmp_path / "o.jsonl", small, 1.0, progress=False)
+    assert select_files(data, tmp_path / "o.jsonl", small, 1, progress=False).found
+
+
 def test_two_runs_of_one_output_do_not_mix(tmp_path, small, write_jsonl):
     from scar_hf.runs.output import staged
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Features, Json, List, Value, load_dataset
 
 from scar_hf import scar_select
 from scar_hf.cli import main
@@ -93,6 +93,28 @@ def test_badly_typed_rows_do_not_stop_a_parquet_output(tmp_path, small, write_js
     assert read_dataset(tmp_path / "o.parquet")["id"][:8] == [0, 1, 2, 3, 4, "six", ["seven"], 8]
     select_files(data, tmp_path / "all.parquet", small, all_rows=True, progress=False)
     assert read_dataset(tmp_path / "all.parquet")["output"][5] == 5
+
+
+@pytest.mark.parametrize("target", ["o.parquet", "out"])
+def test_content_of_mixed_types_goes_into_parquet(target, tmp_path, small):
+    texts = [f"What is {i}?" for i in range(6)]
+    messages = [
+        [
+            {"role": "user", "content": [{"type": "text", "text": text}] if i % 2 else text},
+            {"role": "assistant", "content": f"It is {i}."},
+        ]
+        for i, text in enumerate(texts)
+    ]
+    ds = Dataset.from_dict({"messages": messages}, Features({"messages": List({"role": Value("string"), "content": Json()})}))
+    (tmp_path / "data").mkdir()
+    ds.to_parquet(tmp_path / "data" / "train.parquet")
+    data = tmp_path / "data" if target == "out" else tmp_path / "data" / "train.parquet"
+    result = select_files(data, tmp_path / target, small, 4, progress=False)
+    file = tmp_path / "out" / "train.parquet" if target == "out" else tmp_path / target
+    kept = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(tmp_path / "hf"))
+    assert kept.features == ds.features | {"scar_score": Value("float32")}
+    best = np.sort(np.argsort(-result.scored.scores, kind="stable")[:4])
+    assert kept["messages"][:] == ds.select(best)["messages"][:]
 
 
 def test_shards_that_fit_no_table_are_refused_before_the_scoring(tmp_path, small):

@@ -32,7 +32,9 @@ def is_output_of(output: Path, run: Mapping[str, Any]) -> bool:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8")) if file is not None else {}
         asked = json.loads(json.dumps(run))
-        if {name: manifest.get(name) for name in asked} != asked:
+        found = {name: manifest.get(name) for name in asked}
+        # Compared as text, because k=1 is one row and k=1.0 all rows, although 1 == 1.0.
+        if json.dumps(found, sort_keys=True) != json.dumps(asked, sort_keys=True):
             return False
         folder = output if output.is_dir() else output.parent
         return all(hash_file(file_named(folder, entry["name"])) == entry["sha256"] for entry in manifest["output"]["files"])

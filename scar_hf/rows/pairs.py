@@ -128,8 +128,19 @@ class PairReader:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "PairReader":
-        """Create the reader of a scorer with these settings; other settings are ignored."""
-        return cls(**{name: settings[name] for name in READER_SETTINGS if name in settings})
+        """
+        Create the reader of a scorer with these settings; other settings are ignored. A manifest has only the hash of a
+        `formatting_func`; a reader with these settings raises a `ValueError` when it reads.
+        """
+        given = {name: settings[name] for name in READER_SETTINGS if name in settings}
+        if isinstance(given.get("formatting_func"), str):
+            given["formatting_func"] = _unknown_function
+        return cls(**given)
+
+    @property
+    def can_read(self) -> bool:
+        """Whether the reader has the `formatting_func` that its settings name."""
+        return self.formatting_func is not _unknown_function
 
     def needed(self, names: Sequence[str]) -> list[str] | None:
         """
@@ -328,6 +339,13 @@ def kind_of_reason(reason: str) -> str:
 def reasons_in_words(skipped: Mapping[int, str]) -> str:
     """List reasons with their counts, most frequent first."""
     return "; ".join(f"{count:,} × {reason}" for reason, count in Counter(skipped.values()).most_common(10))
+
+
+def _unknown_function(row: dict[str, Any]) -> Any:
+    raise ValueError(
+        "These rows were read by a `formatting_func`, of which only the hash is stored. Pass scorer=ScarScorer(..., "
+        "formatting_func=...) to Selection.load."
+    )
 
 
 def _column_names(columns: Mapping[str, str] | Sequence[str]) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from ..files import (
     without_empty_objects,
     write_shard,
 )
+from ..files.batches import no_rows
 from ..manifest.replacing import check_replaceable
 from ..manifest.sidecars import hash_file
 from ..rows.batches import score_column
@@ -165,7 +166,7 @@ class OutputWriter:
                 start += len(batch)
                 if isinstance(batch, pa.Table):
                     break
-        empty = without_empty_objects(schema or pa.schema([])).empty_table()
+        empty = no_rows(without_empty_objects(schema or pa.schema([])))
         return schema_of(add_columns(empty, self._columns(0, 0, np.empty(0, dtype=np.int64))))
 
 

@@ -109,7 +109,15 @@ class Criteria:
         if self.prefilter is not None and self.k is None and self.threshold is None:
             raise ValueError("`prefilter` requires `k` or `threshold`.")
         object.__setattr__(self, "curation", tuple(self.curation))
+        for name in ("k", "threshold", "prefilter", "min_recall", "audit_seed"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         object.__setattr__(self, "diversity", float(self.diversity))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Criteria):
+            return NotImplemented
+        # k=1 is one row and k=1.0 all rows, although 1 == 1.0.
+        return type(self.k) is type(other.k) and all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self))
 
     @classmethod
     def of(cls, k: "Criteria | float | None" = None, **more: Any) -> "Criteria":
@@ -174,12 +182,19 @@ class Criteria:
             for found in parsed(fields(self))
             if found.name in with_prefilter or getattr(self, found.name) != found.default
         ]
-        said = {name: getattr(self, name) for name in dict.fromkeys([*always, *more])}
+        said = {name: getattr(self, name) for name in dict.fromkeys([*always, *more])} | {"stratify_by": self._json_shares()}
         return said | ({"curation": [step.settings() for step in self.curation]} if self.curation else {})
 
     def in_words(self) -> str:
         """Name the criteria other than score and curation; empty if there are none."""
-        return criteria_in_words(self.stratify_by, self.diversity)
+        return criteria_in_words(self._json_shares(), self.diversity)
+
+    def _json_shares(self) -> StratifyBy | None:
+        """Return `stratify_by` as a manifest holds it: each value as a key of a JSON object."""
+        if self.stratify_by is None:
+            return None
+        name, shares = read_stratify_by(self.stratify_by)
+        return name if shares is None else {name: {share_key(value): _plain(share) for value, share in shares.items()}}
 
     def without_curation(self) -> "Criteria":
         """Return a copy without curation steps, which are not sent to other processes."""
@@ -252,8 +267,18 @@ def check_shares(stratify_by: StratifyBy) -> None:
     for value, share in (shares or {}).items():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share) or share < 0:
             raise ValueError(f"The share of {name}={value!r} in `stratify_by` must be a finite number >= 0, got {share!r}.")
+    keys: dict[str, Any] = {}
+    for value in shares or {}:
+        other = keys.setdefault(share_key(value), value)
+        if other is not value:
+            raise ValueError(f"`stratify_by` lists {other!r} and {value!r}, which are the same key in JSON. Leave one out.")
     if shares is not None and not any(shares.values()):
         raise ValueError(f"`stratify_by` must give at least one value of {name!r} a share above 0, got {dict(shares)}.")
+
+
+def share_key(value: Any) -> str:
+    """Return a value of a column as text, as the keys of shares are on the command line and in a manifest."""
+    return "null" if value is None else str(value)
 
 
 def read_stratify_by(stratify_by: StratifyBy) -> tuple[str, Mapping[Any, float] | None]:
@@ -313,6 +338,13 @@ def with_criteria(documented: Documented) -> Documented:
     more = [found for found in fields(Criteria) if found.name not in named]
     extend_signature(documented, more, "criteria")
     return document(documented, "criteria", more)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy as one of Python, which JSON can hold; anything else unchanged."""
+    if isinstance(value, np.integer):
+        return int(value)
+    return float(value) if isinstance(value, np.floating) else value
 
 
 def _stratify_by(text: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .criteria import share_key
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +85,8 @@ class Grouping:
 
     Args:
         name (`str`): the column's name, for messages.
-        shares (`Mapping[Any, float]`, *optional*): weights by value; by default, the number of rows with each value.
+        shares (`Mapping[Any, float]`, *optional*):
+            Weights by value, or by its [`share_key`]; by default, the number of rows with each value.
     """
 
     def __init__(self, name: str, shares: Mapping[Any, float] | None = None) -> None:
@@ -103,10 +106,16 @@ class Grouping:
 
     def groups(self) -> Groups:
         """Return the [`Groups`]; raises a `ValueError` if a value in `shares` does not occur."""
-        names, found, shares = list(self._numbers), np.array(self._labels, dtype=np.int64), self.shares
-        if shares is None:
+        names, found = list(self._numbers), np.array(self._labels, dtype=np.int64)
+        if self.shares is None:
             return Groups(found, names, np.bincount(found, minlength=len(names)).tolist())
-        unknown = [value for value in shares if value not in names]
+        # Keys of JSON objects are text: "2020" may stand for 2020, and "null" for a missing value.
+        by_key = {share_key(name): name for name in names}
+        shares = {
+            by_key.get(value, value) if isinstance(value, str) and value not in self._numbers else value: share
+            for value, share in self.shares.items()
+        }
+        unknown = [value for value in shares if value not in self._numbers]
         if unknown and names:
             raise ValueError(
                 f"`stratify_by` lists values that no row has in {self.name!r}: {unknown}. Values found: {names[:20]}."
