@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from scar_hf.style import SURPRISAL, Surprisal, instructional_surprisal, style_consistency, style_measures
+from scar_hf.style.causal_lm import token_losses
 
 X = ["What do bees eat?", "Say hello.", "", "Count to three, slowly and with care."]
 Y = ["Bees eat nectar and pollen.", "Hello!", "Something without an instruction.", "One, two, three. " * 4]
@@ -239,3 +240,16 @@ def test_settings_out_of_range(lm, bytes_tokenizer):
         Surprisal(lm)
     with pytest.raises(ValueError, match="whose own settings hold"):
         instructional_surprisal(X, Y, Surprisal(lm, tokenizer=bytes_tokenizer), max_length=64)
+
+
+def test_no_logits_are_computed_for_the_instruction_alone(lm, bytes_tokenizer):
+    seen = []
+    hook = lm.lm_head.register_forward_hook(lambda module, given, made: seen.append(made.shape[1]))
+    try:
+        contexts = [100, 90, 95]
+        losses = token_losses(lm, [[7] * context + [9, 8, 5] for context in contexts], contexts)
+    finally:
+        hook.remove()
+    assert seen == [103 - 90 + 1]
+    alone = [token_losses(lm, [[7] * context + [9, 8, 5]], [context])[0] for context in contexts]
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)

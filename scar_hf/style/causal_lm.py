@@ -4,6 +4,7 @@ import struct
 from collections.abc import Sequence
 from hashlib import file_digest
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,23 @@ def token_losses(model: PreTrainedModel, token_ids: Sequence[Sequence[int]], con
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
     ids, mask = ids.to(model.device), mask.to(model.device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    # With a vocabulary of 262,000, the logits of a token take more operations than the rest of a small model.
+    options = {"logits_to_keep": ids.shape[1] - min(contexts) + 1} if _can_keep_logits(model) else {}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **options).logits
+    first = ids.shape[1] - logits.shape[1]
     losses = np.empty(len(token_ids))
     for row, (tokens, context) in enumerate(zip(token_ids, contexts, strict=True)):
-        predicted = logits[row, context - 1 : len(tokens) - 1]
+        predicted = logits[row, context - 1 - first : len(tokens) - 1 - first]
         labels = ids[row, context : len(tokens)]
         pieces = zip(predicted.split(_POSITIONS_AT_ONCE), labels.split(_POSITIONS_AT_ONCE), strict=True)
         losses[row] = sum(float(torch.nn.functional.cross_entropy(p.float(), q, reduction="sum")) for p, q in pieces)
     return losses
+
+
+def _can_keep_logits(model: Any) -> bool:
+    """Whether a model, with or without adapters, computes the logits of the last positions only, if asked."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in signature(base.forward).parameters
 
 
 def _located(path: Path) -> tuple[str, dict[str, Any]]:
