@@ -1,12 +1,16 @@
 """Ablations: a grid of fine-tunes that goes on where it was killed, and the numbers that come out of it."""
 
+import ast
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +18,23 @@ import pytest
 from datasets import Dataset, load_dataset
 from transformers import AutoTokenizer
 
-from scar_hf.ablation import AblationSettings, PairwiseJudge, ablate, cells_of, compare_cells, hold_out, result_of, sentence_of
+from scar_hf.ablation import (
+    AblationSettings,
+    HeldOut,
+    ablate,
+    cells_of,
+    compare_cells,
+    hold_out,
+    result_of,
+    run_grid,
+    sentence_of,
+)
 from scar_hf.ablation.constraints import CONSTRAINTS, constrained_prompts, verify
 from scar_hf.ablation.grid import read_grid
 from scar_hf.ablation.problems import PROBLEMS, passes
 from scar_hf.ablation.tuning import training_rows
 from scar_hf.cli import main
 from scar_hf.rows.pairs import PairReader
-from scar_hf.synthesis.backends import Completion
 
 ROOT = Path(__file__).parent.parent
 COMMAND = ["-k", "0.25", "--methods", "random", "longest", "everything", "--budgets", "steps", "--seeds", "1", "--steps", "2"]
@@ -108,6 +121,42 @@ def test_a_folder_holds_one_grid_and_equal_epochs_take_more_steps_for_more_rows(
     assert read_grid(tmp_path)["settings"]["seeds"] == 2
 
 
+def test_a_folder_holds_cells_of_one_ranker_and_one_language_model(tiny_lm, tiny_ranker, tmp_path):
+    ranker, lm = shutil.copytree(tiny_ranker, tmp_path / "ranker"), shutil.copytree(tiny_lm, tmp_path / "lm")
+    ds, held = Dataset.from_dict({"ask": ["a", "b"], "reply": ["c", "d"]}), HeldOut(["x", "y"], {"human": ["1", "2"]})
+    settings = AblationSettings(tiny_lm, methods=("scar", "ifd", "random"), seeds=1)
+
+    def check(folder: str, **rank) -> dict:
+        def own_format(row):  # at another address in each call, as in each process
+            return row["ask"], row["reply"]
+
+        run_grid(ds, settings, held, tmp_path / folder, rank={"formatting_func": own_format, **rank}, most_cells=0)
+        return read_grid(tmp_path / folder)
+
+    first = check("grid", model=str(ranker), lm=str(lm))
+    assert check("grid", model=str(ranker), lm=str(lm)) == first and " at 0x" not in first["rank"]["formatting_func"]
+    for name, folder in (("model", ranker), ("lm", lm)):
+        check(name, model=str(ranker), lm=str(lm))
+        config = folder / "config.json"
+        config.write_text(config.read_text() + "\n")
+        with pytest.raises(ValueError, match="holds another grid: rank_weights differ"):
+            check(name, model=str(ranker), lm=str(lm))
+
+    def forget(folder: str) -> None:
+        """Write the description as versions before `rank_weights` did."""
+        path = tmp_path / folder / "grid.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "rank_weights"}))
+
+    bundled = check("bundled", lm=tiny_lm)
+    assert set(bundled["rank_weights"]) == {"model", "lm"}
+    forget("bundled")
+    assert check("bundled", lm=tiny_lm) == bundled, "the bundled ranker and the tuned model are known"
+    check("named", model=str(ranker), lm=tiny_lm)
+    forget("named")
+    with pytest.raises(ValueError, match="earlier version, which did not record the weights"):
+        check("named", model=str(ranker), lm=tiny_lm)
+
+
 def made(method: str, seed: int, nll: np.ndarray, style: np.ndarray, **more) -> dict:
     cell = {"method": method, "k": 0.1, "budget": "steps", "seed": seed}
     return {"cell": cell, "nll": {"human": nll.tolist()}, "style": {"words": style.tolist()}, **more}
@@ -172,6 +221,22 @@ def test_the_page_compares_scar_with_random_rows_and_with_each_other_method():
     assert any(line.startswith("SCAR beats longest: NLL of human answers (-") for line in result.sentences)
     page = result.html()
     assert "SCAR against random rows" in page and "SCAR against the other methods" in page
+
+
+def test_figures_of_any_kind_of_answers_have_plain_names(tmp_path):
+    values = np.random.default_rng(0).random((2, 9))
+    kinds = ["tatsu-lab/alpaca", 'x"y<b>', "x y", "x_y<b>"]
+    cells = [made(method, 0, values[i], values[i]) for i, method in enumerate(("random", "scar"))]
+    cells = [cell | {"nll": dict.fromkeys(kinds, cell["nll"]["human"])} for cell in cells]
+    settings = AblationSettings("lm", methods=("scar", "random"), budgets=("steps",), seeds=1)
+    grid = {"settings": settings.describe(), "data": {"rows": 300}, "versions": {}, "held_out": {"rows": 9, "kinds": kinds}}
+    result_of(grid, settings, cells).save(tmp_path / "ablation.html")
+    names = [file.stem for file in (tmp_path / "ablation").rglob("*.png")]
+    assert len(names) == 5 and "steps-nll-x-y" in names and (tmp_path / "ablation").is_dir()
+    assert all(file.is_file() for file in (tmp_path / "ablation").iterdir())
+    assert all(re.fullmatch(r"[\w-]+", name) for name in names)
+    assert set(re.findall(r' id="(steps-[\w-]+)-[^"-]*"', (tmp_path / "ablation.html").read_text()))
+    assert 'x"y<b>' not in (tmp_path / "ablation.html").read_text()
 
 
 def test_values_that_never_differ_are_not_certainty():
@@ -255,6 +320,57 @@ def test_programs_run_apart_and_only_what_passes_counts(tmp_path):
     assert time.monotonic() - began < 20
 
 
+def test_what_a_program_prints_is_bounded():
+    double = PROBLEMS[0]
+    assert passes(double, "def double(n):\n    return 2 * n\nprint('twice 4 is', double(4))")
+    body = "def double(n):\n    return 2 * n\ntext = 'x' * 10**6\n"
+    for endless in (
+        "while True:\n    print(text)",
+        "while True:\n    try:\n        print(text)\n    except OSError:\n        pass",
+    ):
+        tracemalloc.start()
+        began = time.monotonic()
+        assert not passes(double, body + endless)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 * 2**20 and time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
+def test_a_constant_solves_no_problem(problem):
+    expected = [
+        ast.unparse(node.comparators[0]) for node in ast.walk(ast.parse(problem.tests)) if isinstance(node, ast.Compare)
+    ]
+    for constant in ("True", "False", "None", *expected):
+        with pytest.raises(AssertionError):
+            exec(f"{problem.name} = lambda *given: {constant}\n{problem.tests}", {})
+    exec(f"{problem.name} = {SOLUTIONS[problem.name]}\n{problem.tests}", {})
+
+
+SOLUTIONS = {
+    "double": "lambda n: 2 * n",
+    "larger": "max",
+    "is_even": "lambda n: n % 2 == 0",
+    "total": "sum",
+    "mean": "lambda numbers: sum(numbers) / len(numbers)",
+    "backwards": "lambda text: text[::-1]",
+    "vowels": "lambda text: sum(c in 'aeiou' for c in text.lower())",
+    "unique": "lambda items: list(dict.fromkeys(items))",
+    "factorial": "__import__('math').factorial",
+    "squares": "lambda n: [i * i for i in range(1, n + 1)]",
+    "is_prime": "lambda n: n > 1 and all(n % i for i in range(2, n))",
+    "longest_word": "lambda text: max(text.split(), key=len)",
+    "count_words": "lambda text: len(text.split())",
+    "flatten": "lambda lists: sum(lists, [])",
+    "initials": "lambda name: ''.join(word[0].upper() for word in name.split())",
+    "clamp": "lambda x, low, high: max(low, min(x, high))",
+    "common": "lambda a, b: sorted(set(a) & set(b))",
+    "fibonacci": "lambda n: [0, 1, 1, 2, 3, 5, 8][:n]",
+    "palindrome": "lambda text: text.lower() == text.lower()[::-1]",
+    "digits": "lambda n: sum(map(int, str(n)))",
+}
+
+
 def test_rows_are_held_out_by_content(data):
     rows = load_dataset("json", data_files=data, split="train")
     held, rest = hold_out(rows, 10, "source")
@@ -275,32 +391,3 @@ def test_what_makes_no_grid_is_told():
             AblationSettings("model", **wrong)
     cells = cells_of(AblationSettings("model", k=(0.1, 0.2), methods=("scar", "random", "everything"), seeds=2))
     assert len(cells) == 1 + 2 * 2 * (2 * 2 + 1)
-
-
-class Judge:
-    """Prefers the longer answer, unless both begin alike, where it always prefers the first."""
-
-    model, concurrency = "judge", 2
-
-    async def complete(self, messages, sampling) -> Completion:
-        first, second = messages[1]["content"].split("Answer A:\n")[1].split("\n\nReply")[0].split("\n\nAnswer B:\n")
-        better = "A" if first[0] == second[0] or len(first) > len(second) else "B"
-        return Completion(json.dumps({"better": better}), "stop", 1, 1)
-
-    async def close(self) -> None:
-        pass
-
-    def describe(self) -> dict:
-        return {"model": self.model}
-
-
-def test_a_judge_sees_both_orders_and_disagreement_is_a_tie(tmp_path):
-    style = np.arange(3.0)
-    cells = [
-        made("random", 0, np.ones(3), style, answers=["bb", "b", "xy"]),
-        made("scar", 0, np.ones(3), style, answers=["a", "aaa", "xyz"]),
-    ]
-    judged = PairwiseJudge(Judge()).judge_cells(cells, ["p", "q", "r"], tmp_path, progress=False)
-    by_method = {cell["cell"]["method"]: cell["judge"] for cell in judged}
-    assert by_method == {"random": [0.5, 0.5, 0.5], "scar": [0.0, 1.0, 0.5]}
-    assert len((tmp_path / "judge.completions.jsonl").read_text().splitlines()) == 6

@@ -1,5 +1,6 @@
 """From human answers to a ranker with one command: stages that are skipped, continued and run again."""
 
+import gzip
 import json
 import os
 import runpy
@@ -109,6 +110,87 @@ def test_a_budget_that_ends_is_continued(recipe, tmp_path, capsys):
         assert "[1/5] synthesis: continues" in shown and "[2/5] judge: starts" in shown
         assert len(load_triples(tmp_path / "ranker-data" / "rated.jsonl")) == 40
         assert all(n == 1 for n in server.asked.values())
+
+
+def stop(*_):
+    raise ValueError("stopped before training")
+
+
+def test_another_prompt_asks_again(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("scar_hf.cli.staged_training.train_ranker", stop)
+    asking, judging = tmp_path / "asking.yaml", tmp_path / "judging.yaml"
+    asking.write_text("user: 'Say briefly: {instruction}'\n")
+    judging.write_text("user: 'Rate helpfulness of {response} to {instruction}'\n")
+    with endpoint(answer) as server:
+        named = {"model": "m", "base_url": server.url}
+        synthesis = named | {"data": "human.jsonl", "kinds": "direct", "direct_prompt": str(asking)}
+        args = recipe(server.url, synthesis=synthesis, judge=named | {"judge_prompt": str(judging)})
+
+        def asked() -> int:
+            before = sum(server.asked.values())
+            assert main(args) == 1
+            return sum(server.asked.values()) - before
+
+        assert asked() == 40 + 80
+        assert "stopped before training" in capsys.readouterr().err and asked() == 0
+        judging.write_text("user: 'Judge the helpfulness of {response} to {instruction}'\n")
+        assert asked() == 80
+        asking.write_text("user: 'Say at length: {instruction}'\n")
+        capsys.readouterr()
+        assert asked() >= 40 and "[1/5] synthesis: starts" in capsys.readouterr().out
+
+
+def test_another_model_in_a_folder_is_asked_and_measured_again(recipe, tmp_path, capsys, monkeypatch):
+    lm, other, ranker = (tmp_path / name for name in ("lm", "other", "ranker"))
+    for folder in (lm, other):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
+    def write(*paths: Path) -> int:
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
+        return 0
+
+    def command(args) -> int:
+        return write(Path(args.output), Path(f"{args.output}.manifest.json"))
+
+    monkeypatch.setattr("scar_hf.cli.synthesize.run", command)
+    monkeypatch.setattr("scar_hf.cli.judge.run", command)
+    monkeypatch.setattr("scar_hf.cli.evaluate.evaluate_on", lambda args, triples: command(args))
+    stages = "scar_hf.cli.staged_training"
+    monkeypatch.setattr(f"{stages}.read_parts", lambda recipe: {"test": []})
+    files = [ranker / name for name in ("config.json", "model.safetensors", "metrics.json")]
+    monkeypatch.setattr(f"{stages}.train_ranker", lambda *given: write(*files))
+    monkeypatch.setattr(f"{stages}.ranker_card", lambda *given, **options: SimpleNamespace(save=write))
+    synthesis = {"data": "human.jsonl", "model": str(lm), "kinds": "direct"}
+    args = recipe("http://127.0.0.1:9/v1", synthesis=synthesis, evaluation={"model": str(other)})
+
+    def started() -> list[str]:
+        assert main(args) == 0, capsys.readouterr().err
+        return [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.endswith(": starts")]
+
+    assert len(started()) == 5 and started() == []
+    (other / "config.json").write_text("{ }")
+    assert started() == ["evaluation:"]
+    (lm / "config.json").write_text("{ }")
+    assert started() == ["synthesis:"]
+
+
+def test_a_useless_judge_leaves_triples_of_any_format(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("scar_hf.cli.staged_training.train_ranker", stop)
+    pots = [
+        {"instruction": f"How is pot {i} made?", "human": f"clay on wheel {i}", "direct": {"m": f"Clay is turned {i} times."}}
+        for i in range(12)
+    ]
+    with gzip.open(tmp_path / "triples.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in pots)
+    with endpoint(lambda request: "Who knows?") as server:
+        judge = {"model": "j", "base_url": server.url, "data": "triples.jsonl.gz", "check": 10}
+        assert main(recipe(server.url, judge=judge)) == 1
+    assert "stopped before training" in capsys.readouterr().err
+    rated = load_triples(tmp_path / "ranker-data" / "rated.jsonl")
+    assert [t.instruction for t in rated] == [row["instruction"] for row in pots] and not rated[0].ratings
 
 
 @pytest.mark.parametrize(

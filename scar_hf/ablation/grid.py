@@ -18,7 +18,10 @@ from ..progress import hidden
 from ..ranking import ScarRanking, scar_rank
 from ..rows.pairs import PairReader
 from ..rows.source import rows_of
+from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
+from ..scoring.settings import BUNDLED_RANKER, BUNDLED_RANKERS
 from ..selection import Selection
+from ..style import Surprisal
 from ..style.causal_lm import lm_identity
 from .held_out import HeldOut
 from .settings import BASELINE, EVERYTHING, AblationSettings
@@ -129,11 +132,33 @@ def describe_grid(ds: Dataset, settings: AblationSettings, held: HeldOut, rank: 
         "format": 1,
         "settings": settings.describe(),
         "model_weights": lm_identity(settings.model, settings.revision),
-        "rank": {name: str(value) for name, value in rank.items() if value is not None},
+        "rank": {name: _named(value) for name, value in rank.items() if value is not None},
+        "rank_weights": _weights_of(rank),
         "data": {"rows": len(ds), "sha256": digest},
         "held_out": {"rows": len(held), "kinds": sorted(held.answers), "sha256": held.identity()},
         "versions": {name: version(name) for name in _PACKAGES},
     }
+
+
+def _named(value: Any) -> str:
+    """Return a value as a text that is the same in every process."""
+    if callable(value):
+        # The digest of the data covers what a function does.
+        return str(getattr(value, "__qualname__", type(value).__qualname__))
+    return value.name if isinstance(value, Surprisal) else str(value)
+
+
+def _weights_of(rank: Mapping[str, Any]) -> dict[str, str]:
+    """Identify the ranker and the language model that rows are ranked with, except those in memory."""
+    model, lm = rank.get("model") or BUNDLED_RANKER, rank.get("lm")
+    found = {}
+    if isinstance(model, (str, Path)):
+        found["model"] = checkpoint_identity(resolve_checkpoint(str(model)), rank.get("revision"))
+    if isinstance(lm, (str, Path)):
+        found["lm"] = lm_identity(lm)
+    elif isinstance(lm, Surprisal) and not lm.in_memory:
+        found["lm"] = lm_identity(lm.name, lm.revision)
+    return found
 
 
 def read_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
@@ -172,7 +197,13 @@ def _check_same(folder: Path, grid: dict[str, Any]) -> None:
     path = folder / _GRID
     if path.is_file():
         known = read_grid(folder)
-        parts = [name for name in grid if _without_choice(known.get(name)) != _without_choice(grid[name])]
+        before = known if "rank_weights" in known else known | {"rank_weights": _implied_weights(known, grid)}
+        parts = [name for name in grid if _without_choice(before.get(name)) != _without_choice(grid[name])]
+        if parts == ["rank_weights"] and "rank_weights" not in known:
+            raise ValueError(
+                f"{path} is of an earlier version, which did not record the weights of `model` and `lm`, so they may have "
+                "changed since. Name another folder."
+            )
         if parts:
             raise ValueError(
                 f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or use the settings in {path}."
@@ -181,6 +212,16 @@ def _check_same(folder: Path, grid: dict[str, Any]) -> None:
             return
     with atomic_write(path) as out:
         out.write(f"{json.dumps(grid, indent=1, ensure_ascii=False)}\n".encode())
+
+
+def _implied_weights(known: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, str]:
+    """Return the weights that a grid without `rank_weights` implies: bundled ones, and those of the tuned model."""
+    rank, settings, found = known.get("rank") or {}, known.get("settings") or {}, {}
+    if rank.get("model", BUNDLED_RANKER) in BUNDLED_RANKERS and "model" in grid["rank_weights"]:
+        found["model"] = grid["rank_weights"]["model"]
+    if "lm" in rank and rank["lm"] == settings.get("model") and settings.get("revision") is None:
+        found["lm"] = known.get("model_weights", "")
+    return found
 
 
 def _without_choice(part: Any) -> Any:

@@ -10,6 +10,7 @@ from ..synthesis.backends import Backend, Sampling
 from ..synthesis.completion_log import CompletionLog
 from ..synthesis.engine import Request, Usage, complete_all, run_blocking
 from .settings import BASELINE, EVERYTHING
+from .statistics import key_of
 
 _LOG = "judge.completions.jsonl"
 _SYSTEM = "You compare two answers. You do not reward length, order or tone, and you reply with JSON only."
@@ -52,10 +53,11 @@ class PairwiseJudge:
 
         Returns:
             `list[dict]`: the results with `judge`: for each instruction the outcome against random rows of the same budget,
-            k and seed, 1, 0.5, 0 or `None`; 0.5 for random rows themselves.
+            k and seed, 1, 0.5, 0 or `None`; 0.5 for random rows themselves. For all rows, a `dict` of such lists by k, with
+            keys as made by [`~scar_hf.ablation.statistics.key_of`].
         """
         base = {_place(cell): cell for cell in cells if cell["cell"]["method"] == BASELINE}
-        pairs = [(cell, own) for cell in cells if (own := _baseline_of(cell, base)) is not None and own is not cell]
+        pairs = [(cell, own) for cell in cells for own in _baselines_of(cell, base) if own is not cell]
         sampling = Sampling(temperature=0.0, max_tokens=50, schema=_SCHEMA)
         asked: list[Request] = []
         for cell, other in pairs:
@@ -69,10 +71,14 @@ class PairwiseJudge:
         replies = [log.get(request.key(self.backend.model)) for request in asked]
         read = [None if reply is None else _better(reply.text) for reply in replies]
         judged = {id(cell): cell for cell in cells}
-        for number, (cell, _) in enumerate(pairs):
+        by_k: dict[int, dict[str, list[float | None]]] = {}
+        for number, (cell, other) in enumerate(pairs):
             both = read[2 * number * len(instructions) : 2 * (number + 1) * len(instructions)]
-            orders = zip(both[::2], both[1::2], strict=True)
-            judged[id(cell)] = cell | {"judge": [_win(first, second) for first, second in orders]}
+            outcomes: Any = [_win(first, second) for first, second in zip(both[::2], both[1::2], strict=True)]
+            if cell["cell"]["method"] == EVERYTHING:
+                by_k.setdefault(id(cell), {})[key_of(other["cell"]["k"])] = outcomes
+                outcomes = by_k[id(cell)]
+            judged[id(cell)] = cell | {"judge": outcomes}
         for cell in base.values():
             judged[id(cell)] = cell | {"judge": [0.5] * len(instructions)}
         return list(judged.values())
@@ -82,14 +88,13 @@ def _place(cell: dict[str, Any]) -> tuple[Any, ...]:
     return cell["cell"]["budget"], cell["cell"]["k"], cell["cell"]["seed"]
 
 
-def _baseline_of(cell: dict[str, Any], base: dict[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the random cell with the same budget, k and seed; for all rows, the one with the first k."""
+def _baselines_of(cell: dict[str, Any], base: dict[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the random cells with the same budget, seed and k; for all rows, those with any k."""
     if cell["cell"]["method"] == "untuned":
-        return None
-    if cell["cell"]["method"] != EVERYTHING:
-        return base.get(_place(cell))
-    budget, _, seed = _place(cell)
-    return next((found for key, found in base.items() if (key[0], key[2]) == (budget, seed)), None)
+        return []
+    budget, k, seed = _place(cell)
+    every = cell["cell"]["method"] == EVERYTHING
+    return [found for key, found in base.items() if (key[0], key[2]) == (budget, seed) and (every or key[1] == k)]
 
 
 def _request(instruction: str, first: str, second: str, sampling: Sampling) -> Request:

@@ -36,6 +36,7 @@ source, tests = {source!r}, {tests!r}
 space = {{"__name__": "answer"}}
 exec(compile(source, "answer", "exec"), space)
 exec(compile(tests, "tests", "exec"), space)
+sys.__stdout__.flush()
 os.write(1, {token!r})
 """
 
@@ -68,24 +69,32 @@ PROBLEMS = (
     _problem("total", "numbers", "returns the sum of a list.", "total([1, 2, 3]) == 6", "total([]) == 0"),
     _problem("mean", "numbers", "returns the average of a list that is not empty.", "mean([1, 2, 6]) == 3", "mean([5]) == 5"),
     _problem("backwards", "text", "returns a text reversed.", "backwards('abc') == 'cba'", "backwards('') == ''"),
-    _problem("vowels", "text", "counts the vowels a, e, i, o and u in a text, also capital ones.", "vowels('Audio') == 4"),
+    _problem("vowels", "text", "counts the vowels a, e, i, o and u in a text, also capital ones.",
+             "vowels('Audio') == 4", "vowels('rhythm') == 0", "vowels('a tree') == 3"),
     _problem("unique", "items", "returns the items of a list without repeats, in order.",
-             "unique([3, 1, 3, 2, 1]) == [3, 1, 2]"),
+             "unique([3, 1, 3, 2, 1]) == [3, 1, 2]", "unique([]) == []"),
     _problem("factorial", "n", "returns n factorial, with 1 for 0.", "factorial(0) == 1", "factorial(5) == 120"),
     _problem("squares", "n", "returns the list of the squares of 1 to n.", "squares(4) == [1, 4, 9, 16]", "squares(0) == []"),
-    _problem("is_prime", "n", "tells whether n is a prime number.", "is_prime(13)", "not is_prime(1)", "not is_prime(21)"),
+    _problem("is_prime", "n", "tells whether n is a prime number.", "is_prime(13)", "is_prime(2)",
+             "not is_prime(1)", "not is_prime(4)", "not is_prime(21)"),
     _problem("longest_word", "text", "returns the first of the longest words.",
-             "longest_word('a green tree is tall') == 'green'"),
+             "longest_word('a green tree is tall') == 'green'", "longest_word('one two') == 'one'"),
     _problem("count_words", "text", "counts the words between blanks.",
              "count_words('to be  or not') == 4", "count_words('') == 0"),
-    _problem("flatten", "lists", "joins a list of lists into one list.", "flatten([[1], [2, 3], []]) == [1, 2, 3]"),
-    _problem("initials", "name", "returns the capital initials of a name.", "initials('ada king lovelace') == 'AKL'"),
-    _problem("clamp", "x, low, high", "limits x to low and high.", "clamp(9, 0, 5) == 5", "clamp(-2, 0, 5) == 0"),
+    _problem("flatten", "lists", "joins a list of lists into one list.", "flatten([[1], [2, 3], []]) == [1, 2, 3]",
+             "flatten([]) == []"),
+    _problem("initials", "name", "returns the capital initials of a name.", "initials('ada king lovelace') == 'AKL'",
+             "initials('Grace Hopper') == 'GH'"),
+    _problem("clamp", "x, low, high", "limits x to low and high.", "clamp(9, 0, 5) == 5", "clamp(-2, 0, 5) == 0",
+             "clamp(3, 0, 5) == 3"),
     _problem("common", "a, b", "returns the sorted items that are in both lists, each once.",
-             "common([3, 1, 3], [3, 2, 1]) == [1, 3]"),
-    _problem("fibonacci", "n", "returns the first n Fibonacci numbers, from 0.", "fibonacci(6) == [0, 1, 1, 2, 3, 5]"),
-    _problem("palindrome", "text", "tells whether a text reads the same backwards, whatever its case.", "palindrome('Level')"),
-    _problem("digits", "n", "returns the sum of the digits of a whole number that is not negative.", "digits(1234) == 10"),
+             "common([3, 1, 3], [3, 2, 1]) == [1, 3]", "common([1], [2]) == []"),
+    _problem("fibonacci", "n", "returns the first n Fibonacci numbers, from 0.", "fibonacci(6) == [0, 1, 1, 2, 3, 5]",
+             "fibonacci(1) == [0]"),
+    _problem("palindrome", "text", "tells whether a text reads the same backwards, whatever its case.",
+             "palindrome('Level')", "not palindrome('Lever')"),
+    _problem("digits", "n", "returns the sum of the digits of a whole number that is not negative.",
+             "digits(1234) == 10", "digits(0) == 0"),
 )  # fmt: skip
 
 
@@ -105,8 +114,8 @@ def run_problems(problems: Sequence[Problem], answers: Sequence[str]) -> list[bo
 
 def passes(problem: Problem, answer: str) -> bool:
     """
-    Run one answer in a separate process: in an empty folder, with 5 seconds and 512 MB, without network, subprocesses or
-    writing. This stops accidents and common mischief of small models; it is not a sandbox for hostile code.
+    Run one answer in a separate process: in an empty folder, with 5 seconds, 512 MB and 1 MB of output, without network,
+    subprocesses or writing. This stops accidents and common mischief of small models; it is not a sandbox for hostile code.
     """
     source = code_of(answer)
     try:
@@ -115,12 +124,13 @@ def passes(problem: Problem, answer: str) -> bool:
         return False
     token = os.urandom(16).hex().encode()
     script = _GUARD.format(limits=(_SECONDS, _BYTES, _FILE_BYTES), source=source, tests=problem.tests, token=token)
-    with tempfile.TemporaryDirectory() as folder:
+    # What an answer prints goes to a file, which has a limited size, unlike a pipe.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as output:
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", "-"],
                 input=script.encode("utf-8", "replace"),
-                stdout=subprocess.PIPE,
+                stdout=output,
                 stderr=subprocess.DEVNULL,
                 timeout=2 * _SECONDS,
                 cwd=folder,
@@ -129,8 +139,9 @@ def passes(problem: Problem, answer: str) -> bool:
             )
         except subprocess.TimeoutExpired:
             return False
-    # An answer that exits early never prints the token, and so does not pass.
-    return done.returncode == 0 and done.stdout.endswith(token)
+        output.seek(0)
+        # An answer that exits early never prints the token, and so does not pass.
+        return done.returncode == 0 and output.read().endswith(token)
 
 
 def code_of(answer: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..report.figures import COLOURS, Figures, new_axes
 from ..report.static_page import Section, StaticPage, StaticReport
 from .grid import cells_of
 from .settings import BASELINE, EVERYTHING, AblationSettings
-from .statistics import compare_cells, measures_in, sentence_of, values_of
+from .statistics import compare_cells, judged_at, measures_in, sentence_of, values_of
 
 _OWN = "scar"
 
@@ -54,6 +55,8 @@ def result_of(grid: Mapping[str, Any], settings: AblationSettings, cells: Sequen
     names = measures_in(tuned or cells)
     table = []
     for cell in cells:
+        # With several k, `everything` has no single win rate; the comparisons show one for each.
+        cell = judged_at(cell, settings.k[0] if len(settings.k) == 1 else None)
         values = {}
         for name in names:
             if name == "spread":
@@ -176,7 +179,12 @@ def _foot(numbers: Mapping[str, Any]) -> str:
 
 
 def _figure_name(budget: str, measure: str) -> str:
-    return f"{budget}-{measure.replace(':', '-').replace(' ', '-')}"
+    """Return a name that is valid as an id and as a file name, for any kind of answers."""
+    name = measure.replace(":", "-", 1).replace(" ", "-")
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:60]
+    return f"{budget}-{plain}" + (
+        "" if plain == name else f"-{sha256(measure.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    )
 
 
 def _figures(numbers: Mapping[str, Any]) -> Figures:

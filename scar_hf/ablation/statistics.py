@@ -12,6 +12,8 @@ SAMPLES = 2000
 # Quantiles of the normal distribution: for a two-sided 95 % interval, and for a power of 80 %.
 _BOTH_ENDS, _POWER = 1.959964, 0.841621
 _LOW, _HIGH = 2.5, 97.5
+# A sign test with this many equal differences has p < 0.05: 2 * 0.5**6 = 0.03.
+_ENOUGH_EQUAL = 6
 # Which direction is better: -1 lower, 1 higher, 0 neither.
 DIRECTIONS = {"nll": -1, "constraints": 1, "code": 1, "spread": 0, "judge": 1}
 _TITLES = {
@@ -41,10 +43,11 @@ def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0, baseline: s
 
     Returns:
         `list[dict]`, one for each method, budget, k and measure: the mean `value` over seeds and instructions, that of the
-        `baseline`, their `difference` with its 95 % interval `low` to `high`, the `verdict` ("better", "worse", "narrower",
-        "wider" or "no difference shown"), the numbers of `seeds` and `rows` (instructions) that both have, `detectable`, the
-        difference that this many rows detect with a power of 80 %, and `rows_needed` to detect the observed difference. For
-        `spread`, the difference is the mean relative change of the standard deviations of linguistic form.
+        `baseline`, their `difference` with its 95 % interval `low` to `high` (`None` if all instructions differ by the same
+        amount), the `verdict` ("better", "worse", "narrower", "wider" or "no difference shown"), the numbers of `seeds` and
+        `rows` (instructions) that both have, `detectable`, the difference that this many rows detect with a power of 80 %, and
+        `rows_needed` to detect the observed difference. For `spread`, the difference is the mean relative change of the
+        standard deviations of linguistic form.
     """
     tuned = [cell for cell in cells if cell["cell"]["method"] != "untuned"]
     by_key: dict[tuple[str, str, float], dict[int, Mapping[str, Any]]] = {}
@@ -62,13 +65,39 @@ def compare_cells(cells: Sequence[Mapping[str, Any]], seed: int = 0, baseline: s
             seeds = sorted(set(own) & set(base))
             if not seeds:
                 continue
-            pairs = [own[s] for s in seeds], [base[s] for s in seeds]
+            at = other_k if method == EVERYTHING else k
+            pairs = [judged_at(own[s], at) for s in seeds], [judged_at(base[s], at) for s in seeds]
             about = {"budget": budget, "method": method, "against": other, "k": k, "baseline_k": other_k, "seeds": len(seeds)}
             for name, title in measures_in([*pairs[0], *pairs[1]]).items():
                 compared = _spread(*pairs, seed) if name == "spread" else _mean(*pairs, name, seed)
                 if compared is not None:
                     rows.append(about | {"measure": name, "title": title} | compared)
     return rows
+
+
+def key_of(k: float) -> str:
+    """Return the key of the outcomes at k; a text, as in JSON."""
+    return repr(float(k))
+
+
+def judged_at(cell: Mapping[str, Any], k: float | None) -> Mapping[str, Any]:
+    """
+    Choose the outcomes that the judge's comparisons with random rows have at one k.
+
+    Args:
+        cell (`Mapping`): a result; only `"everything"` has outcomes for several k.
+        k (`float`, *optional*): the k of the random rows.
+
+    Returns:
+        `Mapping`: the result with these outcomes as `judge`; without `judge` if there are none for this k.
+    """
+    if cell["cell"]["method"] != EVERYTHING or "judge" not in cell:
+        return cell
+    rest = {name: value for name, value in cell.items() if name != "judge"}
+    # A plain list does not tell its k.
+    by_k = cell["judge"] if isinstance(cell["judge"], Mapping) else {}
+    outcomes = None if k is None else by_k.get(key_of(k))
+    return rest if outcomes is None else rest | {"judge": outcomes}
 
 
 def values_of(cell: Mapping[str, Any], name: str) -> np.ndarray:
@@ -149,13 +178,14 @@ def _result(means: tuple[float, float], difference: float, draws: np.ndarray, ro
     low, high = (float(x) for x in np.percentile(draws, [_LOW, _HIGH])) if known else (math.nan, math.nan)
     detectable = (_BOTH_ENDS + _POWER) * error if known else math.nan
     needed = math.ceil(rows * (detectable / abs(difference)) ** 2) if known and difference else None
+    ends = (difference, difference) if error == 0 and rows >= _ENOUGH_EQUAL else (low, high)
     return {
         "value": means[0],
         "baseline": means[1],
         "difference": difference,
         "low": low if known else None,
         "high": high if known else None,
-        "verdict": _verdict(low, high, direction),
+        "verdict": _verdict(*ends, direction),
         "rows": rows,
         "detectable": detectable if known else None,
         "rows_needed": needed,
@@ -198,7 +228,11 @@ def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
             else f"{value:{sign}.3f}"
         )
 
-    found = f"{shown(row['difference'])}" + (f", 95 % interval {shown(low)} to {shown(high)}" if low is not None else "")
+    found = shown(row["difference"])
+    if low is not None:
+        found += f", 95 % interval {shown(low)} to {shown(high)}"
+    elif row["verdict"] != "no difference shown":
+        found += f", the same {'in every resample' if row['measure'] == 'spread' else 'for each'} of {row['rows']} instructions"
     if row["verdict"] == "better":
         return f"{name} beats {other}: {title} ({found})."
     if row["verdict"] == "worse":
@@ -206,11 +240,14 @@ def sentence_of(row: Mapping[str, Any], method: str | None = None) -> str:
     if row["verdict"] in ("narrower", "wider"):
         return f"After {name}, the model writes in a {row['verdict']} style than after {other} ({found})."
     seeds = f"{row['seeds']} seed" + "s" * (row["seeds"] > 1)
-    limit = (
-        f" With {row['rows']} instructions and {seeds} a difference of {shown(detectable, signed=False)} "
-        "would have been seen four times out of five"
-        if detectable is not None
-        else " All values are the same"
-    )
+    if detectable is not None:
+        limit = (
+            f" With {row['rows']} instructions and {seeds} a difference of {shown(detectable, signed=False)} "
+            "would have been seen four times out of five"
+        )
+    elif row["difference"] == 0:
+        limit = " Both have the same values"
+    else:
+        limit = f" {row['rows']} instructions are too few for an interval"
     needed = f"; for the one found it takes about {row['rows_needed']:,} instructions" if row["rows_needed"] else ""
     return f"{name} against {other}, no difference shown: {title} ({found}).{limit}{needed}."

@@ -2,13 +2,14 @@
 
 import argparse
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from ..files import write_shard
 from ..hub_cards import ranker_card
+from ..synthesis.judge_from_files import read_triples
 from ..training.recipe import RecipeArguments, read_parts, train_ranker
 from ..training.stages import Stage, last_checkpoint, run_stages
 from ..training.trainer import ScarTrainingArguments
@@ -17,6 +18,7 @@ from . import evaluate, judge, synthesize
 SECTIONS = ("synthesis", "judge", "evaluation", "card")
 # Access to the models and the budget do not affect the answers.
 _NO_EFFECT = ("base_url", "provider", "key_variable", "concurrency", "timeout", "max_requests", "max_total_tokens")
+_PROMPTS = ("direct_prompt", "referenced_prompt", "judge_prompt")
 _CARD_OPTIONS = ("license", "language", "licences")
 # The settings that affect the ranker, unlike those for hardware and logging.
 _TRAINING_SETTINGS = (
@@ -126,13 +128,20 @@ def _command_stage(name: str, module: ModuleType, section: dict[str, Any], data:
 
     def run(began: float) -> bool:
         if module.run(args):
-            # The judge failed its check: continue with the unrated triples.
-            shutil.copyfile(data, output)
+            # The judge failed its check: continue with the unrated triples, whatever format they have.
+            write_shard(output, [read_triples(data)])
             return True
         return not _has_missing(json.loads(output.with_name(f"{output.name}.manifest.json").read_text(encoding="utf-8")))
 
     settings = {option: value for option, value in section.items() if option not in _NO_EFFECT}
-    return Stage(name, settings, [data], [output], run)
+    return Stage(name, settings, [data, *_files_named(args)], [output], run)
+
+
+def _files_named(args: argparse.Namespace) -> list[Path]:
+    """List the prompt files and the models on this machine that a command reads."""
+    prompts = [getattr(args, name, None) for name in _PROMPTS]
+    models = [] if args.base_url or args.provider else args.model or []
+    return [Path(name) for name in (*prompts, *models) if name is not None and Path(name).exists()]
 
 
 def _has_missing(counts: Any) -> bool:
@@ -165,7 +174,8 @@ def _evaluation_stage(section: dict[str, Any], recipe: RecipeArguments, output: 
     files = [str(_in_folder(recipe.data_dir, name)) for name in ([names] if isinstance(names, str) else names)]
     result = output / "evaluation.json"
     models = section.pop("model", None) or []
-    fixed = {"model": [str(output), *([models] if isinstance(models, str) else models)], "output": str(result)}
+    named = [models] if isinstance(models, str) else models
+    fixed = {"model": [str(output), *named], "output": str(result)}
     args = _parse("evaluation", evaluate, {**section, **fixed, "triples": files or ["the test rows"], "overwrite": True})
 
     def run(began: float) -> bool:
@@ -175,7 +185,7 @@ def _evaluation_stage(section: dict[str, Any], recipe: RecipeArguments, output: 
             evaluate.evaluate_on(args, read_parts(recipe)["test"])
         return True
 
-    inputs = [output / "model.safetensors", *map(Path, files)]
+    inputs = [output / "model.safetensors", *map(Path, files), *(Path(name) for name in named if Path(name).exists())]
     return Stage("evaluation", section | {"model": models, "triples": files}, inputs, [result], run)
 
 
