@@ -27,6 +27,9 @@ class DiversityScorer(MethodScorer):
         clusters (`int`, *optional*, defaults to 100): number of clusters; at most one for every five rows.
         seed (`int`, *optional*, defaults to 0): seed of the initial centres.
         settings: as for [`~scar_hf.ScarScorer`], including the ranker.
+
+    Raises:
+        `ValueError`: if `clusters` is not positive, or `preference="margin"`.
     """
 
     method = "diversity"
@@ -36,6 +39,7 @@ class DiversityScorer(MethodScorer):
         if clusters < 1:
             raise ValueError(f"`clusters` must be at least 1, got {clusters}.")
         self.clusters, self.seed = clusters, seed
+        self.check_no_margin(self.method)
 
     def score_shards(self, source: RowSource, cache: bool, bar: tqdm) -> list[ScoredRows]:
         """Encode all rows, cluster them, and score."""

@@ -31,11 +31,12 @@ class LanguageModelScorer(MethodScorer):
             `"perplexity"`: the least surprising responses first; the score is -log PPL(y|x), in nats per token.
             `"ifd"`: instruction-following difficulty, PPL(y|x) / PPL(y) (arXiv 2308.12032), the highest below 1 first. At 1 or
             more, the instruction does not help: such rows get the score -PPL(y|x) / PPL(y) and rank below all others.
+            With `preference="margin"`, the perplexity score of the rejected response is subtracted; IFD has no margin.
         lm (`str`, `Path`, `PreTrainedModel` or [`~scar_hf.style.Surprisal`]): the model, as for [`~scar_hf.style.Surprisal`].
         settings: as for [`~scar_hf.ScarScorer`]. With `turn="all"`, the values are averaged over a row's turns.
 
     Raises:
-        `ValueError`: if there is no `lm`.
+        `ValueError`: if there is no `lm`, or for IFD with `preference="margin"`.
     """
 
     is_cached = True
@@ -47,6 +48,8 @@ class LanguageModelScorer(MethodScorer):
                 f"The method {method!r} needs a causal language model: pass lm= (--lm), such as "
                 "HuggingFaceTB/SmolLM2-135M-Instruct, a folder or a GGUF file."
             )
+        if method == "ifd":
+            self.check_no_margin(method)
         self.method = method
         self.surprisal = as_surprisal(lm) if isinstance(lm, Surprisal) else Surprisal(lm, **self._given_device())
         self._other: LanguageModelScorer | None = None
@@ -69,7 +72,8 @@ class LanguageModelScorer(MethodScorer):
         self, chunks: Iterable[Chunk], cache: ScoreCache | None = None, bar: tqdm | None = None
     ) -> Iterator[tuple[Chunk, ChunkScores]]:
         """Score chunks, and cache the scores of the other method from the same pass."""
-        other = self._twin().cache() if cache is not None else None
+        # A margin is only defined for perplexity.
+        other = self._twin().cache() if cache is not None and self.settings.preference != "margin" else None
         computed = 0
 
         def compute(missing: Chunk) -> ChunkScores:
@@ -133,11 +137,18 @@ class LanguageModelScorer(MethodScorer):
         return {name: ChunkScores(values, truncated) for name, values in scores.items()}
 
     def _scores_of(self, rows: Sequence[RowPairs]) -> dict[str, ChunkScores]:
-        pairs = [pair for row in rows for pair in row.pairs]
-        measured = self.surprisal.measure([x for x, _ in pairs], [y for _, y in pairs], log=False)
-        row_of = np.repeat(np.arange(len(rows)), [len(row.pairs) for row in rows])
-        turns = np.bincount(row_of, minlength=len(rows))
-        surprisal, ifd = (np.bincount(row_of, measured[name], len(rows)) / turns for name in ("surprisal", "ifd"))
-        truncated = np.bincount(row_of, measured["truncated"], len(rows)) > 0
+        surprisal, ifd, truncated = self._means_of([row.pairs for row in rows])
         values = {"perplexity": -surprisal, "ifd": np.where(ifd < 1, ifd, -ifd)}
+        if any(row.against for row in rows):
+            rejected, _, also = self._means_of([row.against for row in rows])
+            values, truncated = values | {"perplexity": rejected - surprisal}, truncated | also
         return {name: ChunkScores(found.astype(np.float32), truncated) for name, found in values.items()}
+
+    def _means_of(self, pairs: Sequence[Sequence[tuple[Any, Any]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the mean surprisal and IFD of n lists of pairs, and whether a text of theirs was truncated."""
+        every = [pair for some in pairs for pair in some]
+        measured = self.surprisal.measure([x for x, _ in every], [y for _, y in every], log=False)
+        row_of = np.repeat(np.arange(len(pairs)), [len(some) for some in pairs])
+        turns = np.maximum(np.bincount(row_of, minlength=len(pairs)), 1)
+        surprisal, ifd = (np.bincount(row_of, measured[name], len(pairs)) / turns for name in ("surprisal", "ifd"))
+        return surprisal, ifd, np.bincount(row_of, measured["truncated"], len(pairs)) > 0

@@ -93,6 +93,14 @@ class MethodScorer(ScarScorer):
         kept = self.cache() if cache and self.is_cached and not self.in_memory else None
         return score_each(self, source, kept, bar)
 
+    def check_no_margin(self, method: str) -> None:
+        """Raise a `ValueError` with `preference="margin"`, for a method whose scores cannot be subtracted."""
+        if self.settings.preference == "margin":
+            raise ValueError(
+                f"The method {method!r} cannot score preference='margin', because the difference of two of its scores means "
+                "nothing. Pass preference='chosen' or 'rejected', or another method."
+            )
+
     def own_identity(self) -> dict[str, Any]:
         """Return the values that identify the method's scores, apart from the settings of the reader."""
         return {}

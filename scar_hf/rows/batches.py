@@ -1,6 +1,6 @@
 """Handles the rows that `Dataset.map` and `Dataset.filter` pass: one or many, as dictionaries, Arrow tables or data frames."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,12 +8,15 @@ import pandas as pd
 import pyarrow as pa
 from datasets.formatting.formatting import LazyBatch, LazyRow
 
+from ..files import columns_of
 from ._callers import called_by_map
 from .formats import CHAT, formats_of
 from .pairs import PairReader
 
+_ARRAYS = (list, tuple, np.ndarray)
 
-def as_columns(given: Any, reader: PairReader) -> tuple[dict[str, Sequence[Any]], bool]:
+
+def as_columns(given: Any, reader: PairReader) -> tuple[dict[str, list[Any]], bool]:
     """
     Read one row or a batch of rows as columns.
 
@@ -22,20 +25,34 @@ def as_columns(given: Any, reader: PairReader) -> tuple[dict[str, Sequence[Any]]
         reader ([`~scar_hf.rows.pairs.PairReader`]): names the text columns, whose values tell a row from a batch.
 
     Returns:
-        `tuple(dict, bool)`: columns of n values (one value for a single row), and whether `given` was a batch.
+        `tuple(dict, bool)`:
+            the columns that the reader needs, as plain Python, n values each (one for a single row); and whether `given` was
+            a batch.
 
     Raises:
-        `ValueError`: if `given` has another type.
+        `ValueError`: if `given` has another type, or its columns match no format.
     """
     if isinstance(given, pa.Table):
-        return given.to_pydict(), True
+        return columns_of(given), True
     if hasattr(given, "to_dict") and hasattr(given, "columns"):  # a pandas or polars data frame
         columns = given.to_dict(as_series=False) if hasattr(given, "with_columns") else given.to_dict("list")
-        return {name: [_plain(value) for value in values] for name, values in columns.items()}, True
+        return {name: [plain(value) for value in values] for name, values in columns.items()}, True
     if not isinstance(given, Mapping):
         raise ValueError(f"Expected whole rows, got {type(given).__name__}. Call `map` or `filter` without `input_columns`.")
-    is_batch = isinstance(given, LazyBatch) or (not isinstance(given, LazyRow) and _holds_columns(given, reader))
-    return {name: given[name] if is_batch else [given[name]] for name in given}, is_batch
+    # Other columns, such as images, are neither decoded nor copied.
+    columns = {name: plain(given[name]) for name in reader.needed(list(given)) or given}
+    is_batch = isinstance(given, LazyBatch) or (not isinstance(given, LazyRow) and _holds_columns(columns, given, reader))
+    return {name: list(map(plain, value)) if is_batch else [value] for name, value in columns.items()}, is_batch
+
+
+def plain(value: Any) -> Any:
+    """Convert a value of a formatted dataset to plain Python: arrays become lists, NaN becomes `None`."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        # `tolist` would leave the arrays in the objects of a nested array as they are.
+        return [plain(item) for item in (value.tolist() if value.ndim == 1 else value)]
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
 
 
 def add_scores(given: Any, name: str, scores: np.ndarray, is_batch: bool) -> Any:
@@ -73,22 +90,23 @@ def score_column(scores: np.ndarray) -> pa.Array:
     return pa.array(scores, type=pa.float32(), mask=~np.isfinite(scores))
 
 
-def _holds_columns(given: Mapping[str, Any], reader: PairReader) -> bool:
-    """Tell a batch from a single row: a stream passes both as plain dictionaries."""
-    names = reader.needed(list(given))
-    values = [given[name] for name in (names or list(given)) if given[name] is not None]
-    if not values or not all(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+def _holds_columns(columns: Mapping[str, Any], given: Mapping[str, Any], reader: PairReader) -> bool:
+    """Tell a batch from a single row, from the needed columns of a plain dictionary: streams pass both as such."""
+    values = [value for value in columns.values() if value is not None]
+    if not values or not all(isinstance(value, (list, tuple)) for value in values):
         return False
     # In a single row, a conversation is a list of messages, or a list of texts in a conversation column.
     chats = {name for known in formats_of(list(given)) if known.kind == CHAT for name in known.columns}
-    texts = [given[name] for name in names or () if name in chats]
-    return not any(len(value) and isinstance(value[0], Mapping) for value in values) and not any(
-        value is not None and len(value) and isinstance(value[0], str) for value in texts
+    talks = [columns[name] for name in chats if columns.get(name) is not None]
+    if not any(map(len, values)):
+        # An empty conversation is a row: `datasets` passes no empty batches, only users do.
+        return not talks and all(isinstance(value, _ARRAYS) and not len(value) for value in given.values())
+    texts = talks if reader.formatting_func is None else []
+    return not any(len(value) and _is_message(value[0]) for value in values) and not any(
+        len(value) and isinstance(value[0], str) for value in texts
     )
 
 
-def _plain(value: Any) -> Any:
-    """Convert a data frame's cell to plain Python: arrays become lists, NaN becomes `None`."""
-    if isinstance(value, np.ndarray):
-        return [_plain(item) for item in value.tolist()]
-    return None if isinstance(value, float) and value != value else value
+def _is_message(value: Any) -> bool:
+    """Return whether a value is a message rather than a conversation in datasets' old layout, an object of lists."""
+    return isinstance(value, Mapping) and not any(isinstance(value.get(name), _ARRAYS) for name in ("role", "from"))

@@ -227,7 +227,10 @@ def read_batch(batch: Batch, reader: PairReader, seen: dict[str, None]) -> list[
 def values_of(batch: Batch, columns: Mapping[str, list[Any]], name: str) -> list[Any]:
     """Return the values of one of the columns of a batch, `None` if it is missing; class labels as their names."""
     values = columns.get(name, [None] * len(batch))
-    feature = Features.from_arrow_schema(batch.schema).get(name) if isinstance(batch, pa.Table) else None
+    if not isinstance(batch, pa.Table) or name not in batch.column_names:
+        return values
+    # Only this field, because `datasets` lacks some types of Arrow, such as maps.
+    feature = Features.from_arrow_schema(batch.select([name]).schema)[name]
     if not isinstance(feature, ClassLabel):
         return values
     return [None if value is None else feature.int2str(value) for value in values]

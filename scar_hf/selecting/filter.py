@@ -3,7 +3,7 @@
 import itertools
 import logging
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..curation.languages import report_languages, score_watched
 from ..files import columns_of
 from ..progress import hidden
 from ..rows._callers import calling_dataset, calling_numbers, calling_stream, from_the_start, is_fingerprinting
-from ..rows.batches import as_columns
+from ..rows.batches import as_columns, plain
 from ..rows.pairs import RowPairs, check_rows
 from ..rows.source import RowSource
 from ..scoring.chunks import cut_chunks, short_hash
@@ -75,6 +75,7 @@ class ScarFilter:
         self._stream: weakref.ref[Any] | None = None
         self._stream_threshold: float | None = None
         self._stream_scores: dict[int, float] = {}
+        self._pass: Any = None
         self._counts = _Counts(criteria.k)
         weakref.finalize(self, self._counts.report)
 
@@ -102,7 +103,7 @@ class ScarFilter:
             `TypeError`: if `ds` is neither.
         """
         if isinstance(ds, IterableDataset):
-            self._calibrate(iter(ds))
+            self._calibrate(iter(ds.with_format(None)))
         elif isinstance(ds, Dataset):
             self._decide(ds)
         else:
@@ -122,7 +123,8 @@ class ScarFilter:
             `bool`, or a list of n.
 
         Raises:
-            `ValueError`: if the row's dataset cannot be determined, or is not the one that the filter was fitted to.
+            `ValueError`: if the row's dataset cannot be determined, or is not the one that the filter was fitted to, or the row
+                cannot be read although it could when the filter was fitted.
         """
         columns, is_batch = as_columns(row, self.scorer.reader)
         rows = self.scorer.reader.read(columns)
@@ -132,6 +134,7 @@ class ScarFilter:
             verdicts = self._by_score(rows)
         else:
             numbers = calling_numbers() if number is None else np.atleast_1d(number).tolist()
+            self._decisions.check_readable(rows, None if self._fitted_by_hand else numbers)
             verdicts = [
                 row.problem is None and self._decisions.keeps(short_hash(row), None if numbers is None else numbers[i])
                 for i, row in enumerate(rows)
@@ -164,8 +167,14 @@ class ScarFilter:
                 "scar_filter with `stratify_by`, `diversity`, `curation` or `prefilter` compares the rows of a dataset, but "
                 f"cannot determine which dataset is being filtered. {_ADVICE}"
             )
+        stream = calling_stream()
+        # `datasets` creates the position in a stream anew for each pass.
+        place = getattr(stream, "_state_dict", None)
+        if stream is not None and place is not self._pass:
+            self._counts.report()
+            self._pass = place
         found = self.criteria.threshold
-        threshold = found if found is not None else self._threshold_of_stream()
+        threshold = found if found is not None else self._threshold_of_stream(stream)
         if self.scorer.settings.strict:
             check_rows(rows)
         verdicts = (self._scores_of(rows) >= threshold).tolist()
@@ -179,11 +188,10 @@ class ScarFilter:
         found = iter([float(s) for _, result in self.scorer.score_chunks(cut_chunks(new), bar=bar) for s in result.scores])
         return np.array([next(found) if score is None else score for score in known], dtype=np.float32)
 
-    def _threshold_of_stream(self) -> float:
-        """Return the threshold of the calling stream. Each stream has its own, and so does each pass."""
+    def _threshold_of_stream(self, stream: Any) -> float:
+        """Return the threshold of the calling stream. Each stream has its own."""
         if self._fitted_by_hand and self._stream_threshold is not None:
             return self._stream_threshold
-        stream = calling_stream()
         if stream is None:
             raise ValueError(
                 f"scar_filter(k={self.criteria.k}) cannot determine which dataset is being filtered, because it was not called "
@@ -204,7 +212,7 @@ class ScarFilter:
                 f"scar_filter(k={k}) cannot filter a stream, because its best {k} rows are unknown before its end. Pass a "
                 "share (k=0.1), which is kept approximately, or threshold=, or load the data with streaming=False."
             )
-        first = [dict(row) for row in itertools.islice(stream, size)]
+        first = [plain(row) for row in itertools.islice(stream, size)]
         rows = self.scorer.reader.read(columns_of(first)) if first else []
         report_languages(self.scorer, rows)
         with tqdm(total=len(rows), desc="Calibrating", unit="row", disable=hidden(self.progress)) as bar:
@@ -267,8 +275,11 @@ class _Counts:
 class _Decisions:
     """Decisions by row content; by row number for equal rows of which only some are kept."""
 
-    def __init__(self, hashes: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, fingerprint: str) -> None:
+    def __init__(
+        self, hashes: np.ndarray, verdicts: np.ndarray, kept: np.ndarray, unreadable: Collection[int], fingerprint: str
+    ) -> None:
         self.hashes, self.verdicts, self.kept, self.fingerprint = hashes, verdicts, kept, fingerprint
+        self.unreadable = unreadable
 
     @classmethod
     def of(cls, hashes: np.ndarray, kept: np.ndarray, fingerprint: str) -> "_Decisions":
@@ -278,7 +289,19 @@ class _Decisions:
         of_each = np.bincount(where, minlength=len(distinct))
         kept_of_each = np.bincount(where[is_kept], minlength=len(distinct))
         verdicts = np.where(kept_of_each == 0, _DROP, np.where(kept_of_each == of_each, _KEEP, _BY_NUMBER)).astype(np.uint8)
-        return cls(distinct, verdicts, kept[verdicts[where[kept]] == _BY_NUMBER], fingerprint)
+        # Rows with a problem all have the same hash.
+        unreadable = frozenset(np.flatnonzero(hashes == np.uint64(short_hash(RowPairs((), "unreadable")))).tolist())
+        return cls(distinct, verdicts, kept[verdicts[where[kept]] == _BY_NUMBER], unreadable, fingerprint)
+
+    def check_readable(self, rows: Sequence[RowPairs], numbers: Sequence[int] | None) -> None:
+        """Raise a `ValueError` for a row that cannot be read now, but could when the decisions were made."""
+        for i, row in enumerate(rows):
+            if row.problem is None or (self.unreadable if numbers is None else numbers[i] in self.unreadable):
+                continue
+            raise ValueError(
+                f"A row cannot be read: {row.problem}. It could be when this scar_filter was fitted, which reads the dataset "
+                "without its format or transform. Filter it without them, too: ds.with_format(None).filter(...)."
+            )
 
     def keeps(self, row_hash: int, number: int | None) -> bool:
         at = int(np.searchsorted(self.hashes, np.uint64(row_hash)))
