@@ -19,7 +19,7 @@ from ..ranking import ScarRanking, scar_rank
 from ..rows.pairs import PairReader
 from ..rows.source import rows_of
 from ..scoring.checkpoints import checkpoint_identity, resolve_checkpoint
-from ..scoring.settings import BUNDLED_RANKER, BUNDLED_RANKERS
+from ..scoring.settings import BUNDLED_RANKER
 from ..selection import Selection
 from ..style import Surprisal
 from ..style.causal_lm import lm_identity
@@ -197,13 +197,7 @@ def _check_same(folder: Path, grid: dict[str, Any]) -> None:
     path = folder / _GRID
     if path.is_file():
         known = read_grid(folder)
-        before = known if "rank_weights" in known else known | {"rank_weights": _implied_weights(known, grid)}
-        parts = [name for name in grid if _without_choice(before.get(name)) != _without_choice(grid[name])]
-        if parts == ["rank_weights"] and "rank_weights" not in known:
-            raise ValueError(
-                f"{path} is of an earlier version, which did not record the weights of `model` and `lm`, so they may have "
-                "changed since. Name another folder."
-            )
+        parts = [name for name in grid if _without_choice(known.get(name)) != _without_choice(grid[name])]
         if parts:
             raise ValueError(
                 f"{folder} holds another grid: {', '.join(parts)} differ. Name another folder, or use the settings in {path}."
@@ -212,16 +206,6 @@ def _check_same(folder: Path, grid: dict[str, Any]) -> None:
             return
     with atomic_write(path) as out:
         out.write(f"{json.dumps(grid, indent=1, ensure_ascii=False)}\n".encode())
-
-
-def _implied_weights(known: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[str, str]:
-    """Return the weights that a grid without `rank_weights` implies: bundled ones, and those of the tuned model."""
-    rank, settings, found = known.get("rank") or {}, known.get("settings") or {}, {}
-    if rank.get("model", BUNDLED_RANKER) in BUNDLED_RANKERS and "model" in grid["rank_weights"]:
-        found["model"] = grid["rank_weights"]["model"]
-    if "lm" in rank and rank["lm"] == settings.get("model") and settings.get("revision") is None:
-        found["lm"] = known.get("model_weights", "")
-    return found
 
 
 def _without_choice(part: Any) -> Any:
