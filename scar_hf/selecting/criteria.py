@@ -5,9 +5,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..options import Documented, document, extend_signature, option, parsed
 
@@ -92,11 +91,7 @@ class Criteria:
             raise ValueError(f"Pass either `k` or `threshold`, got k={self.k!r} and threshold={self.threshold!r}.")
         if self.k is not None:
             check_k(self.k)
-        if self.threshold is not None and (
-            isinstance(self.threshold, bool)
-            or not isinstance(self.threshold, (int, float, np.integer, np.floating))
-            or math.isnan(self.threshold)
-        ):
+        if self.threshold is not None and (not _is_number(self.threshold) or math.isnan(self.threshold)):
             raise ValueError(f"`threshold` must be a number, got {self.threshold!r}.")
         check_diversity(self.diversity)
         if self.stratify_by is not None:
@@ -110,7 +105,7 @@ class Criteria:
             raise ValueError("`prefilter` requires `k` or `threshold`.")
         object.__setattr__(self, "curation", tuple(self.curation))
         for name in ("k", "threshold", "prefilter", "min_recall", "audit_seed"):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+            object.__setattr__(self, name, _as_python(getattr(self, name)))
         object.__setattr__(self, "diversity", float(self.diversity))
 
     def __eq__(self, other: object) -> bool:
@@ -194,7 +189,7 @@ class Criteria:
         if self.stratify_by is None:
             return None
         name, shares = read_stratify_by(self.stratify_by)
-        return name if shares is None else {name: {share_key(value): _plain(share) for value, share in shares.items()}}
+        return name if shares is None else {name: {share_key(value): _as_python(share) for value, share in shares.items()}}
 
     def without_curation(self) -> "Criteria":
         """Return a copy without curation steps, which are not sent to other processes."""
@@ -221,9 +216,9 @@ def count_of(k: float, n: int) -> int:
     Raises:
         `ValueError`: if `k` is out of range or not a number.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, float, np.integer, np.floating)):
+    if not _is_number(k):
         raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k!r}.")
-    if isinstance(k, (int, np.integer)):
+    if isinstance(k, Integral):
         if k < 1:
             raise ValueError(f"`k` must be a share in (0, 1] or a count >= 1, got {k}.")
         return min(int(k), n)
@@ -240,8 +235,7 @@ def check_k(k: Any) -> None:
 
 def check_diversity(diversity: float) -> None:
     """Raise a `ValueError` if `diversity` is not a number in [0, 1], before any work is done."""
-    number = isinstance(diversity, (int, float, np.integer, np.floating)) and not isinstance(diversity, bool)
-    if not number or not 0 <= diversity <= 1:
+    if not _is_number(diversity) or not 0 <= diversity <= 1:
         raise ValueError(f"`diversity` must be in [0, 1], where 0 selects by score alone, got {diversity!r}.")
 
 
@@ -249,7 +243,7 @@ def check_prefilter(prefilter: float | str | None, min_recall: float | None, see
     """Raise a `ValueError` if an option of the prefilter is out of range, before any work is done."""
 
     def is_share(value: Any) -> bool:
-        return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool) and bool(0 < value <= 1)
+        return _is_number(value) and bool(0 < value <= 1)
 
     if prefilter is not None and prefilter != AUTO and not is_share(prefilter):
         raise ValueError(f"`prefilter` must be a share in (0, 1], or {AUTO!r}, got {prefilter!r}.")
@@ -257,7 +251,7 @@ def check_prefilter(prefilter: float | str | None, min_recall: float | None, see
         raise ValueError(
             f"`min_recall` must be a share in (0, 1), got {min_recall!r}. Leave the prefilter out to miss nothing."
         )
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not _is_number(seed) or not isinstance(seed, Integral) or seed < 0:
         raise ValueError(f"`audit_seed` must be a number >= 0, got {seed!r}.")
 
 
@@ -265,7 +259,7 @@ def check_shares(stratify_by: StratifyBy) -> None:
     """Raise a `ValueError` if `stratify_by` is neither a column nor shares of its values."""
     name, shares = read_stratify_by(stratify_by)
     for value, share in (shares or {}).items():
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not math.isfinite(share) or share < 0:
+        if not _is_number(share) or not math.isfinite(share) or share < 0:
             raise ValueError(f"The share of {name}={value!r} in `stratify_by` must be a finite number >= 0, got {share!r}.")
     keys: dict[str, Any] = {}
     for value in shares or {}:
@@ -340,11 +334,15 @@ def with_criteria(documented: Documented) -> Documented:
     return document(documented, "criteria", more)
 
 
-def _plain(value: Any) -> Any:
-    """Return a number of NumPy as one of Python, which JSON can hold; anything else unchanged."""
-    if isinstance(value, np.integer):
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _as_python(value: Any) -> Any:
+    """Return a number, such as one of NumPy, as an `int` or `float`, which JSON can hold; anything else unchanged."""
+    if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, np.floating) else value
+    return float(value) if isinstance(value, Real) else value
 
 
 def _stratify_by(text: Any) -> Any:
