@@ -42,14 +42,15 @@ def as_columns(given: Any, reader: PairReader) -> tuple[dict[str, list[Any]], bo
     # Other columns, such as images, are neither decoded nor copied.
     columns = {name: plain(given[name]) for name in reader.needed(list(given)) or given}
     is_batch = isinstance(given, LazyBatch) or (not isinstance(given, LazyRow) and _holds_columns(columns, given, reader))
-    return {name: list(map(plain, value)) if is_batch else [value] for name, value in columns.items()}, is_batch
+    return {name: value if is_batch else [value] for name, value in columns.items()}, is_batch
 
 
 def plain(value: Any) -> Any:
     """Convert a value of a formatted dataset to plain Python: arrays become lists, NaN becomes `None`."""
-    if isinstance(value, np.ndarray) and value.ndim:
-        # `tolist` would leave the arrays in the objects of a nested array as they are.
-        return [plain(item) for item in (value.tolist() if value.ndim == 1 else value)]
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return None if isinstance(value, float) and value != value else value

@@ -169,7 +169,7 @@ class ScarFilter:
             )
         stream = calling_stream()
         # `datasets` creates the position in a stream anew for each pass.
-        place = getattr(stream, "_state_dict", None)
+        place = getattr(stream, "_state_dict", stream)
         if stream is not None and place is not self._pass:
             self._counts.report()
             self._pass = place
@@ -198,7 +198,6 @@ class ScarFilter:
                 f"by `Dataset.filter` in the same process. {_ADVICE}"
             )
         if self._stream is None or self._stream() is not stream or self._stream_threshold is None:
-            self._counts.report()
             self._calibrate(from_the_start(stream))
             self._stream = weakref.ref(stream)
         assert self._stream_threshold is not None
@@ -207,7 +206,7 @@ class ScarFilter:
     def _calibrate(self, stream: Iterable[Mapping[str, Any]]) -> None:
         """Set the threshold to the lowest score among the best k of a stream's first rows."""
         k, size = self.criteria.k, self.calibration_rows
-        if not isinstance(k, (float, np.floating)):
+        if not isinstance(k, float):
             raise ValueError(
                 f"scar_filter(k={k}) cannot filter a stream, because its best {k} rows are unknown before its end. Pass a "
                 "share (k=0.1), which is kept approximately, or threshold=, or load the data with streaming=False."
