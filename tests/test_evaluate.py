@@ -173,6 +173,12 @@ def test_sources_of_one_instruction_each_leave_no_certainty():
         assert mine.high - mine.low > 0.2
         found, low, high = difference(mine, other)
         assert high - low > 0.2 or found == 0
+    assert np.ptp(ours.groups["all", ""]["llm_human"].draws) > 0.2, "the sources are drawn from together"
+    good = evaluate(Rule(lambda x, y: "Certainly" in y), rows, samples=400)
+    bad = evaluate(Rule(lambda x, y: "Certainly" not in y), rows, samples=400)
+    one = ("source", "https://a.example/3")
+    found, low, high = difference(good.groups[one]["llm_human"], bad.groups[one]["llm_human"])
+    assert found == 1 and low < 0.5, "a single instruction"
 
 
 def test_every_metric_is_there_and_named():

@@ -127,3 +127,8 @@ def test_size_and_card(fast):
     for expected in ("Agreement with its teacher", "validation_sources", "words", "license: apache-2.0", "none stated"):
         assert expected in card
     assert str(ranker_card("scar-ranker-fast", license="apache-2.0")).count("Agreement with its teacher") == 1
+
+
+def test_its_card_names_its_teacher_and_no_encoder():
+    text = str(ranker_card(resolve_checkpoint("scar-ranker-fast"), license="apache-2.0"))
+    assert "| teacher | scar\\-ranker |" in text and "| encoder |" not in text

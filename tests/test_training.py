@@ -20,7 +20,7 @@ from scar_hf.training import (
     load_triples,
 )
 from scar_hf.training.augmentation import Augmentation
-from scar_hf.training.recipe import RecipeArguments, read_parts
+from scar_hf.training.recipe import RecipeArguments, only_above_negatives, read_parts
 
 from .triple_data import triple_rows
 
@@ -259,15 +259,22 @@ def test_no_part_of_a_recipe_shares_an_instruction_with_another(tmp_path, write_
     write_jsonl([{"instruction": f"QUESTION  {i}?", "response": "x"} for i in (1, 3, 5)], "excluded.jsonl").rename(
         tmp_path / "data" / "excluded.jsonl"
     )
+    asked = [{"instruction": f"question {i}?", "response": "said"} for i in range(100)]
+    write_jsonl(asked, "humans.jsonl").rename(tmp_path / "data" / "humans.jsonl")
     (tmp_path / "triples.jsonl").rename(tmp_path / "data" / "triples.jsonl")
     recipe = RecipeArguments(
         encoder="not loaded here",
         train_files=["triples.jsonl"],
         held_out_sources=["lab"],
         excluded_files=["excluded.jsonl"],
+        instruction_files=["humans.jsonl"],
         data_dir=str(tmp_path / "data"),
     )
     parts = read_parts(recipe)
     assert len(parts["held_out"]) == 50
     rest = [triple.instruction for name in ("train", "validation", "test") for triple in parts[name]]
     assert sorted(rest) == sorted(f"Question {i}?" for i in range(7, 100, 2))
+    above = {triple.instruction.lower() for triple in only_above_negatives(recipe, parts)}
+    assert above == {row["instruction"] for row in asked} - {f"question {i}?" for i in (1, 3, 5)} - {
+        triple.instruction.lower() for name in ("validation", "test") for triple in parts[name]
+    }

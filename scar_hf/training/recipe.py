@@ -121,9 +121,8 @@ def train_ranker(recipe: RecipeArguments, args: ScarTrainingArguments) -> dict[s
     quotas = _rows_per_source(recipe)
     train = [triple for triple in train if quotas.get(triple.source) != 0]
     tokenizer, model = _load(recipe, args)
-    measured_on = [triple for name, part in parts.items() if name != "train" for triple in part]
     dataset = TripleDataset(
-        [*train, *unrelated(_only_above_negatives(recipe), measured_on)],
+        [*train, *only_above_negatives(recipe, parts)],
         {source: rows for source, rows in quotas.items() if rows},
         Augmentation(recipe.strip_markdown, recipe.strip_comments, recipe.equal_length, recipe.window),
         args.seed,
@@ -176,9 +175,20 @@ def _not_excluded(recipe: RecipeArguments, triples: list[Triple]) -> list[Triple
     return [triple for triple in triples if same_instruction(triple.instruction) not in excluded]
 
 
-def _only_above_negatives(recipe: RecipeArguments) -> list[Triple]:
+def only_above_negatives(recipe: RecipeArguments, parts: Mapping[str, list[Triple]]) -> list[Triple]:
+    """
+    Read the instruction files of a recipe, whose human responses are only ranked above negatives.
+
+    Args:
+        recipe ([`RecipeArguments`]): the data.
+        parts (`Mapping[str, list[Triple]]`): from [`read_parts`].
+
+    Returns:
+        `list[Triple]`: the rows that are neither excluded nor in a part that is measured on.
+    """
     files = [_found(Path(recipe.data_dir), name) for name in recipe.instruction_files]
-    return _not_excluded(recipe, [triple for file in files for triple in _human_rows(file)])
+    rows = _not_excluded(recipe, [triple for file in files for triple in _human_rows(file)])
+    return unrelated(rows, [triple for name, part in parts.items() if name != "train" for triple in part])
 
 
 def _finish(
