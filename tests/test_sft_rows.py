@@ -13,6 +13,26 @@ def message(role: str, content: str) -> dict:
     return {"role": role, "content": content}
 
 
+@pytest.fixture
+def trainer(tiny_lm, tiny_ranker, sft_config):
+    """Makes a ScarSFTTrainer of a tiny language model, by default on all rows."""
+    pytest.importorskip("trl")
+    from scar_hf.trainer_callbacks import ScarArguments, ScarSFTTrainer
+
+    def make(rows: list[dict], held_out: list[dict] | None = None, scar: dict | None = None, **settings):
+        arguments = ScarArguments(**({"scar_k": 1.0, "scar_model": str(tiny_ranker), "scar_device": "cpu"} | (scar or {})))
+        evaluation = Dataset.from_list(held_out) if held_out else None
+        data = {"train_dataset": Dataset.from_list(rows), "eval_dataset": evaluation}
+        return ScarSFTTrainer(tiny_lm, sft_config(**settings), **data, scar_args=arguments)
+
+    return make
+
+
+def read(trainer, ds: Dataset) -> str:
+    """The text of the first row as the model reads it."""
+    return trainer.processing_class.decode(ds[0]["input_ids"])
+
+
 U, A = message("user", "Q"), message("assistant", "A")
 U2, A2, B2 = message("user", "Q2"), message("assistant", "A2"), message("assistant", "B2")
 
@@ -57,3 +77,10 @@ def test_conversations_do_not_fit_into_csv(tmp_path, rows, write_jsonl, tiny_ran
         select_files(write_jsonl(rows), tmp_path / "out.csv", scorer, 0.5, sft_format=True, progress=False)
     with pytest.raises(ValueError, match=r"Rows read by a `formatting_func`"):
         scar_select(Dataset.from_list(rows), model=str(tiny_ranker), formatting_func=str, sft_format=True)
+
+
+def test_the_text_that_the_settings_name_is_trained_on(trainer):
+    own = trainer([{"instruction": "Q", "output": "A", "content": "My own template: Q, A"}], dataset_text_field="content")
+    assert read(own, own.train_dataset) == "My own template: Q, A<|im_end|>"
+    named = trainer([{"topic": "Q", "text": "A"}], scar={"scar_columns": ("topic", "text")})
+    assert "<|im_start|>user\nQ<|im_end|>" in read(named, named.train_dataset)

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +82,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         self.scar_selection: Selection | None = None
         self.scar_too_long = 0
         self._reads_rows_itself = given.get("formatting_func") is not None
+        self._text_field = config.dataset_text_field
         collator, ds = given.get("data_collator"), given.get("train_dataset")
         check_collator(collator, config.packing, config.padding_free)
         self._check_settings(config, collator, ds)
@@ -151,9 +151,14 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
             return {name: self._for_trl(part) for name, part in ds.items()}
         if self._reads_rows_itself or not isinstance(ds, (Dataset, IterableDataset)):
             return ds
-        a = self.scar_args
-        columns = None if a.scar_columns is None or _is_for_trl(ds.column_names or ()) else a.scar_columns
-        return to_sft_format(ds, columns, preference=a.scar_preference if columns is None else "chosen")
+        names, a = ds.column_names or list(next(iter(ds), {})), self.scar_args
+        columns = PairReader(a.scar_columns).columns or ()
+        has_text = self._text_field in names and self._text_field not in columns
+        if has_text and self._text_field != "text" and not {"messages", "conversations", "prompt"} & set(names):
+            return ds
+        if has_text or "messages" in names or {"prompt", "completion"} <= set(names):
+            columns = ()
+        return to_sft_format(ds, columns or None, preference="chosen" if columns else a.scar_preference)
 
     def _count_too_long(self) -> int:
         """Count the selected rows that SFTTrainer dropped because their prompts fill `max_length`."""
@@ -290,11 +295,6 @@ def _checkpoint(config: SFTConfig) -> str | None:
     if isinstance(config.resume_from_checkpoint, str):
         return config.resume_from_checkpoint
     return get_last_checkpoint(config.output_dir) if Path(config.output_dir).is_dir() else None
-
-
-def _is_for_trl(names: Sequence[str]) -> bool:
-    """Return whether SFTTrainer reads columns with these names without conversion."""
-    return "messages" in names or "text" in names or ("prompt" in names and "completion" in names)
 
 
 def _weighted(model: Any, weights: torch.Tensor) -> Any:
