@@ -127,6 +127,15 @@ def test_an_interval_of_rows_that_are_all_alike_is_not_certainty():
     assert "all rows kept have the same value: Bold" in change.notes[-1]
 
 
+def test_equal_values_have_no_spread_whatever_their_mean_is_rounded_to():
+    before = measured(flesch=normal(60), ttr=np.full(60, 0.7), words=np.arange(60.0))
+    change = compare(before, measured(flesch=np.full(30, 0.7), ttr=np.full(30, 0.7), words=np.arange(30.0)), samples=50)
+    assert np.full(30, 0.7).std(ddof=1) > 0
+    assert change["flesch"].spread_after == 0 and change["flesch"].verdict == "unclear" and np.isnan(change["flesch"].high)
+    assert change["ttr"].spread_before == 0 and np.isnan(change["ttr"].spread_change)
+    assert [set(found) for found in change.baselines.values()] == [{"flesch", "words"}] * 2
+
+
 def test_baselines_tell_what_length_alone_does():
     words = np.random.default_rng(0).lognormal(4, 1, 2000).round()
     before = measured(words=words, ttr=words**-0.3, flesch=normal(2000, seed=5))

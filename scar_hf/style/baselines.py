@@ -48,7 +48,8 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
     matrix = np.stack([before[name] for name in names], axis=1)
     # Centre the values, so that sums of squares keep their precision.
     matrix -= np.nansum(matrix, axis=0) / np.maximum(1, (~np.isnan(matrix)).sum(axis=0))
-    spreads = _spreads(matrix)
+    # The spread of equal values may be a rounding error instead of 0.
+    spreads = np.where(np.fmin.reduce(matrix) < np.fmax.reduce(matrix), _spreads(matrix), np.nan)
     rng = np.random.default_rng(seed)
     found = {}
     for baseline in BASELINES if "words" in names else ("random",):

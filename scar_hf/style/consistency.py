@@ -125,6 +125,8 @@ def style_consistency(ds: Dataset | StyleMeasures, *, samples: int = 1000, seed:
         values = values[~np.isnan(values)]
         mean = float(values.mean()) if len(values) else float("nan")
         spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+        if len(values) > 1 and values.min() == values.max():
+            spread = 0.0  # not a rounding error
         draws[name] = means[:, column], spreads[:, column]
         # With a single row or equal rows, all draws are equal, which does not mean certainty.
         varies = spread > 0
