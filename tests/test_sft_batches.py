@@ -109,6 +109,13 @@ def test_a_stream_is_scored_and_selected_as_it_comes(collator, sft_config, tiny_
     assert seen.batches[0]["attention_mask"].sum(dim=1).tolist() == [min(128, n) for n in lengths]
 
 
+def test_nothing_is_selected_from_rows_to_predict(collator, sft_config, tiny_lm):
+    rows = {"train_dataset": Dataset.from_list(ROWS), "eval_dataset": Dataset.from_list(ROWS[:4])}
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(per_device_eval_batch_size=4), collator(k=0.5), **rows)
+    for ds in (trainer.eval_dataset, trainer.eval_dataset.remove_columns("scar_score")):
+        assert [batch["input_ids"].shape[0] for batch in trainer.get_test_dataloader(ds)] == [4]
+
+
 def test_plain_sft_trainer_with_the_column_kept(collator, sft_config, tiny_lm):
     trainer = SFTTrainer(
         tiny_lm,

@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +131,13 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
         """Return the evaluation dataloader, without selection."""
-        chosen = self.data_collator
-        if isinstance(chosen, ScarDataCollator):
-            self.data_collator = chosen.collator
-        try:
+        with self._without_selection():
             return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.data_collator = chosen
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> torch.utils.data.DataLoader:
+        """Return the dataloader for predictions, without selection."""
+        with self._without_selection():
+            return super().get_test_dataloader(*args, **kwargs)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -144,6 +146,17 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         weights = inputs.pop(WEIGHT_KEY, None)
         called = model if weights is None else _weighted(model, weights)
         return super().compute_loss(called, inputs, return_outputs, num_items_in_batch)
+
+    @contextmanager
+    def _without_selection(self) -> Iterator[None]:
+        """Replace a [`ScarDataCollator`] by the collator that it wraps."""
+        chosen = self.data_collator
+        if isinstance(chosen, ScarDataCollator):
+            self.data_collator = chosen.collator
+        try:
+            yield
+        finally:
+            self.data_collator = chosen
 
     def _for_trl(self, ds: Any) -> Any:
         """Convert rows to a format that SFTTrainer accepts, without dropping any."""
