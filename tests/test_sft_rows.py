@@ -84,3 +84,15 @@ def test_the_text_that_the_settings_name_is_trained_on(trainer):
     assert read(own, own.train_dataset) == "My own template: Q, A<|im_end|>"
     named = trainer([{"topic": "Q", "text": "A"}], scar={"scar_columns": ("topic", "text")})
     assert "<|im_start|>user\nQ<|im_end|>" in read(named, named.train_dataset)
+
+
+@pytest.mark.parametrize(
+    ("row", "scar"),
+    [
+        ({"ask": "Q", "reply": "A"}, {"scar_columns": ("ask", "reply")}),
+        ({"prompt": "Q", "chosen": "A", "rejected": "B"}, {"scar_preference": "margin"}),
+    ],
+)
+def test_held_out_rows_may_have_another_format(row, scar, trainer):
+    made = trainer([row], held_out=[{"instruction": "Q2", "output": "A2"}], scar=scar)
+    assert "Q" in read(made, made.train_dataset) and "A2" in read(made, made.eval_dataset)

@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from ..ranking import ScarRanking, scar_rank
+from ..rows.formats import PREFERENCE, formats_of
 from ..rows.pairs import PairReader
 from ..rows.sft import to_sft_format
 from ..scoring.datasets import with_scores
@@ -169,9 +170,10 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         has_text = self._text_field in names and self._text_field not in columns
         if has_text and self._text_field != "text" and not {"messages", "conversations", "prompt"} & set(names):
             return ds
-        if has_text or "messages" in names or {"prompt", "completion"} <= set(names):
+        if has_text or "messages" in names or {"prompt", "completion"} <= set(names) or not set(columns) <= set(names):
             columns = ()
-        return to_sft_format(ds, columns or None, preference="chosen" if columns else a.scar_preference)
+        pairs = not columns and any(known.kind == PREFERENCE for known in formats_of(names))
+        return to_sft_format(ds, columns or None, preference=a.scar_preference if pairs else "chosen")
 
     def _count_too_long(self) -> int:
         """Count the selected rows that SFTTrainer dropped because their prompts fill `max_length`."""
