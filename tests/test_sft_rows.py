@@ -19,10 +19,10 @@ def trainer(tiny_lm, tiny_ranker, sft_config):
     pytest.importorskip("trl")
     from scar_hf.trainer_callbacks import ScarArguments, ScarSFTTrainer
 
-    def make(rows: list[dict], held_out: list[dict] | None = None, scar: dict | None = None, **settings):
+    def make(rows: list[dict] | Dataset, held_out: list[dict] | None = None, scar: dict | None = None, **settings):
         arguments = ScarArguments(**({"scar_k": 1.0, "scar_model": str(tiny_ranker), "scar_device": "cpu"} | (scar or {})))
         evaluation = Dataset.from_list(held_out) if held_out else None
-        data = {"train_dataset": Dataset.from_list(rows), "eval_dataset": evaluation}
+        data = {"train_dataset": rows if isinstance(rows, Dataset) else Dataset.from_list(rows), "eval_dataset": evaluation}
         return ScarSFTTrainer(tiny_lm, sft_config(**settings), **data, scar_args=arguments)
 
     return make
@@ -96,3 +96,15 @@ def test_the_text_that_the_settings_name_is_trained_on(trainer):
 def test_held_out_rows_may_have_another_format(row, scar, trainer):
     made = trainer([row], held_out=[{"instruction": "Q2", "output": "A2"}], scar=scar)
     assert "Q" in read(made, made.train_dataset) and "A2" in read(made, made.eval_dataset)
+
+
+def test_a_transform_is_used_or_refused_but_never_dropped(trainer):
+    def tokens(batch: dict) -> dict:
+        return {name: [[1, 2, 3] for _ in batch["output"]] for name in ("input_ids", "labels")}
+
+    rows = Dataset.from_list([{"instruction": "Q", "output": "A"}] * 4).with_transform(tokens)
+    made = trainer(rows, dataset_kwargs={"skip_prepare_dataset": True}, remove_unused_columns=False)
+    assert made.train_dataset[0]["input_ids"] == [1, 2, 3]
+    made.train()
+    with pytest.raises(ValueError, match=r"with_transform"):
+        trainer(rows)

@@ -84,7 +84,8 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         self.scar_ranking: ScarRanking | None = None
         self.scar_selection: Selection | None = None
         self.scar_too_long = 0
-        self._reads_rows_itself = given.get("formatting_func") is not None
+        prepared = (config.dataset_kwargs or {}).get("skip_prepare_dataset", False)
+        self._reads_rows_itself = prepared or given.get("formatting_func") is not None
         self._text_field = config.dataset_text_field
         collator, ds = given.get("data_collator"), given.get("train_dataset")
         check_collator(collator, config.packing, config.padding_free)
@@ -165,6 +166,8 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
             return {name: self._for_trl(part) for name, part in ds.items()}
         if self._reads_rows_itself or not isinstance(ds, (Dataset, IterableDataset)):
             return ds
+        if isinstance(ds, Dataset) and ds.format["type"] == "custom":
+            return ds  # SFTTrainer refuses a transform, which conversion would drop
         names, a = ds.column_names or list(next(iter(ds), {})), self.scar_args
         columns = PairReader(a.scar_columns).columns or ()
         has_text = self._text_field in names and self._text_field not in columns
