@@ -69,6 +69,10 @@ def test_what_cannot_work_is_refused_at_construction(collator, sft_config, tiny_
             ScarSFTTrainer(tiny_lm, sft_config(**settings), collator(), train_dataset=ds)
     with pytest.raises(ValueError, match="needs loss_type='nll'"):
         ScarSFTTrainer(tiny_lm, sft_config(loss_type="dft"), collator(mode="weight"), train_dataset=ds)
+    with pytest.raises(ValueError, match="cannot be used with label_smoothing_factor"):
+        ScarSFTTrainer(tiny_lm, sft_config(label_smoothing_factor=0.1), collator(mode="weight"), train_dataset=ds)
+    with pytest.raises(ValueError, match="cannot be used with compute_loss_func"):
+        ScarSFTTrainer(tiny_lm, sft_config(), collator(mode="weight"), train_dataset=ds, compute_loss_func=print)
     with pytest.raises(ValueError, match="needs ScarSFTTrainer"):
         collator(mode="weight")(features([1.0]))
     with pytest.raises(ValueError, match="got the count k=3"):

@@ -89,7 +89,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         self._text_field = config.dataset_text_field
         collator, ds = given.get("data_collator"), given.get("train_dataset")
         check_collator(collator, config.packing, config.padding_free)
-        self._check_settings(config, collator, ds)
+        self._check_settings(config, collator, ds, given.get("compute_loss_func") is not None)
         if isinstance(collator, ScarDataCollator):
             collator.weights_are_used = True
         elif isinstance(ds, Dataset):
@@ -194,7 +194,7 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
             )
         return lost
 
-    def _check_settings(self, config: SFTConfig, collator: Any, ds: Any) -> None:
+    def _check_settings(self, config: SFTConfig, collator: Any, ds: Any, own_loss: bool) -> None:
         chosen_late = isinstance(collator, ScarDataCollator)
         if isinstance(ds, IterableDataset) and not chosen_late:
             raise TypeError(
@@ -202,8 +202,14 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
                 "ds.map(scar_score(), batched=True), and pass data_collator=ScarDataCollator(...); filter it with "
                 "scar_filter(k=...) and pass it to SFTTrainer; or load it with streaming=False."
             )
-        if chosen_late and collator.mode == "weight" and config.loss_type != "nll":
-            raise ValueError(f"ScarDataCollator(mode='weight') needs loss_type='nll', got {config.loss_type!r}.")
+        if chosen_late and collator.mode == "weight":
+            if config.loss_type != "nll":
+                raise ValueError(f"ScarDataCollator(mode='weight') needs loss_type='nll', got {config.loss_type!r}.")
+            if config.label_smoothing_factor or own_loss:
+                raise ValueError(
+                    "ScarDataCollator(mode='weight') multiplies the losses of SFTTrainer, so it cannot be used with "
+                    f"{'compute_loss_func' if own_loss else 'label_smoothing_factor'}. Omit one of them."
+                )
         if self.scar_args.scar_start_k is not None:
             if chosen_late or config.packing:
                 raise ValueError(
