@@ -247,6 +247,14 @@ def test_a_million_rows():
     assert sum(group["rows"] for group in shown["lengths"]) == n - 1000
 
 
+def test_draws_from_a_sample_are_not_the_sample_again():
+    ranking = ranking_of(np.random.default_rng(0).normal(size=900))
+    n = ranking.report(k=300, sample=100, progress=False).numbers
+    assert n["samples"]["before"] == n["samples"]["after"] == 100
+    draws = n["style"]["measures"]["words"]["random"]
+    assert draws["low"] < -0.05 < 0.05 < draws["high"]
+
+
 @pytest.mark.parametrize(
     ("scores", "k", "kept"),
     [([], 0.5, 0), ([1.0], 1, 1), ([np.nan, np.nan], 0.5, 0), ([1.0, 1.0], 1, 1), ([np.nan, 2.0, 1.0], 1, 1)],

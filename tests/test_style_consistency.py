@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from scar_hf.style import StyleMeasures, compare, linguistic_form, style_consistency, style_measures
+from scar_hf.style import StyleMeasures, compare, draw_baselines, linguistic_form, style_consistency, style_measures
 
 
 def measured(**values: np.ndarray) -> StyleMeasures:
@@ -156,6 +156,23 @@ def test_baselines_tell_what_length_alone_does():
     assert "Same lengths" in str(change) and compare(before, narrow, samples=50).to_dict() == shown
     assert compare(longest, before, samples=50).baselines == {}
     assert set(compare(measured(ttr=normal(9)), measured(ttr=normal(5)), samples=9).baselines) == {"random"}
+
+
+def test_baselines_of_samples_are_those_of_all_rows():
+    rng = np.random.default_rng(0)
+    words = rng.lognormal(4, 1, 20_000).round()
+    everything = measured(words=words, ttr=words**-0.1 + rng.normal(0, 0.05, 20_000))
+    kept = np.flatnonzero(rng.random(20_000) < np.where(words > 100, 0.5, 0.05))
+    sample = everything.select(np.sort(rng.choice(20_000, 4000, replace=False)))
+    whole = draw_baselines(everything, everything.select(kept))
+    assert len(kept) < 4000
+    for rows in (kept, np.concatenate([kept, kept])):
+        found = draw_baselines(sample, everything.select(rows), sampled=True)
+        assert found["same_lengths"]["ttr"].change == pytest.approx(whole["same_lengths"]["ttr"].change, abs=0.03)
+        widths = [draws["random"]["ttr"].high - draws["random"]["ttr"].low for draws in (found, whole)]
+        assert widths[0] > 0.7 * widths[1]
+    change = compare(sample, everything.select(kept), samples=9, sampled=True)
+    assert change.baselines["random"] == draw_baselines(sample, everything.select(kept), sampled=True)["random"]
 
 
 def test_tables_and_dicts(plain):

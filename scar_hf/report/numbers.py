@@ -233,7 +233,8 @@ def _by_number(numbers: np.ndarray, values: np.ndarray) -> dict[int, float]:
 
 
 def _change(measures: StyleMeasures, numbers: np.ndarray, before: np.ndarray, after: np.ndarray) -> StyleChange:
-    return compare(*(measures.select(np.searchsorted(numbers, rows)) for rows in (before, after)))
+    sets = (measures.select(np.searchsorted(numbers, rows)) for rows in (before, after))
+    return compare(*sets, sampled=not np.isin(after, before).all())
 
 
 def _dataset(seen: Seen, numbers: Iterable[int]) -> Dataset:

@@ -28,7 +28,9 @@ class Draws:
     high: float
 
 
-def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -> dict[str, dict[str, Draws]]:
+def draw_baselines(
+    before: StyleMeasures, after: StyleMeasures, seed: int = 0, sampled: bool = False
+) -> dict[str, dict[str, Draws]]:
     """
     Repeatedly draw the same number of rows as were kept, and measure how their spread differs from that of all rows.
 
@@ -36,14 +38,17 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
         before ([`StyleMeasures`]): measures of n rows.
         after ([`StyleMeasures`]): measures of the rows kept, at most n.
         seed (`int`, *optional*, defaults to 0): seed of the draws.
+        sampled (`bool`, *optional*, defaults to `False`):
+            Whether `before` is a sample that lacks some of the rows kept. Rows are then drawn with replacement: without it,
+            draws of nearly as many rows as the sample has would hardly differ from the sample.
 
     Returns:
         `dict[str, dict[str, Draws]]`: by baseline, `"random"` or `"same_lengths"` (the same distribution of word counts as in
         the rows kept), then by measure. Measures that are the same in all rows are left out, and so is `"same_lengths"` if
-        words are not measured. Empty if `after` has more rows than `before`.
+        words are not measured. Empty if `after` has more rows than `before`, unless `sampled`.
     """
     names = [name for name in before.values if name in after.values]
-    if not 2 <= len(after) <= len(before) or not names:
+    if len(after) < 2 or not len(before) or (len(after) > len(before) and not sampled) or not names:
         return {}
     matrix = np.stack([before[name] for name in names], axis=1)
     # Centre the values, so that sums of squares keep their precision.
@@ -56,7 +61,10 @@ def draw_baselines(before: StyleMeasures, after: StyleMeasures, seed: int = 0) -
         bins = _bins(before["words"], after["words"]) if baseline == "same_lengths" else None
         changes = np.empty((DRAWS, len(names)))
         for draw in changes:
-            chosen = rng.choice(len(before), len(after), replace=False) if bins is None else _draw_in_bins(rng, *bins)
+            if bins is None:
+                chosen = rng.choice(len(before), len(after), replace=sampled)
+            else:
+                chosen = _draw_in_bins(rng, *bins, sampled)
             with np.errstate(invalid="ignore", divide="ignore"):
                 draw[:] = _spreads(matrix[chosen]) / spreads - 1
         found[baseline] = {
@@ -78,13 +86,15 @@ def _bins(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return bins, np.bincount(np.searchsorted(inner, kept, side="right"), minlength=len(inner) + 1)
 
 
-def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Draw random rows: per bin, the number kept, or all rows of the bin if it has fewer."""
-    order = np.lexsort((rng.random(len(bins)), bins))
+def _draw_in_bins(rng: np.random.Generator, bins: np.ndarray, counts: np.ndarray, replace: bool) -> np.ndarray:
+    """Draw random rows: per bin, the number kept; without replacement, all rows of the bin if it has fewer."""
+    order = np.argsort(bins, kind="stable") if replace else np.lexsort((rng.random(len(bins)), bins))
     starts = np.searchsorted(bins[order], np.arange(len(counts) + 1))
-    return np.concatenate(
-        [order[start : min(start + n, end)] for start, n, end in zip(starts, counts, starts[1:], strict=False)]
-    )
+    sizes = np.diff(starts)
+    if replace:
+        drawn = np.repeat(np.arange(len(counts)), np.where(sizes > 0, counts, 0))
+        return order[starts[drawn] + rng.integers(sizes[drawn])]
+    return np.concatenate([order[start : start + n] for start, n in zip(starts, np.minimum(counts, sizes), strict=False)])
 
 
 def _spreads(matrix: np.ndarray) -> np.ndarray:

@@ -118,7 +118,11 @@ class StyleChange(Shown):
 
 
 def compare(
-    before: Dataset | StyleMeasures | StyleConsistency, after: Dataset | StyleMeasures | StyleConsistency, **kwargs: Any
+    before: Dataset | StyleMeasures | StyleConsistency,
+    after: Dataset | StyleMeasures | StyleConsistency,
+    *,
+    sampled: bool = False,
+    **kwargs: Any,
 ) -> StyleChange:
     """
     Compare the style of two sets, such as all rows and the rows kept.
@@ -128,6 +132,8 @@ def compare(
             The sets. If all rows are already measured, pass `measures.select(ranking.indices(k))` for those kept. The
             intervals hold for independent sets; for a selection from `before`, they are somewhat too wide. Sets with the same
             number of rows are treated as paired in their order.
+        sampled (`bool`, *optional*, defaults to `False`):
+            Whether `before` is a sample that lacks some rows of `after`, as for [`~scar_hf.style.draw_baselines`].
         kwargs: as for [`style_consistency`], for sets that have not been measured.
 
     Returns:
@@ -179,5 +185,5 @@ def compare(
         notes.append(f"No interval, as all rows kept have the same value: {', '.join(alike)}.")
     baselines: dict[str, dict[str, Draws]] = {}
     if first.measures is not None and second.measures is not None:
-        baselines = draw_baselines(first.measures, second.measures)
+        baselines = draw_baselines(first.measures, second.measures, sampled=sampled)
     return StyleChange(changes, first.rows, second.rows, notes, baselines)
