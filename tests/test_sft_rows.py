@@ -108,3 +108,9 @@ def test_a_transform_is_used_or_refused_but_never_dropped(trainer):
     made.train()
     with pytest.raises(ValueError, match=r"with_transform"):
         trainer(rows)
+
+
+def test_scores_that_came_with_the_rows_are_a_method(trainer):
+    rows = [{"prompt": "Q", "completion": f"A{i}", "scar_score": float(i % 3)} for i in range(4)]
+    made = trainer(rows, scar={"scar_method": "scar_score", "scar_k": 1})
+    assert made.scar_selection.indices.tolist() == [2] and "A2" in read(made, made.train_dataset)

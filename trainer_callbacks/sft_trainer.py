@@ -15,6 +15,7 @@ from datasets import Dataset, IterableDataset
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
+from ..methods import read_method
 from ..ranking import ScarRanking, scar_rank
 from ..rows.formats import PREFERENCE, formats_of
 from ..rows.pairs import PairReader
@@ -262,21 +263,21 @@ def select_once(
     Raises:
         `ValueError`: see [`scar_rank`] and `ScarRanking.select`; raised in every process.
     """
-    state = PartialState()
-    if SCORE_COLUMN in ds.column_names:
-        ds = ds.remove_columns(SCORE_COLUMN)
-        logger.warning("The training data already has a column %r; all rows are scored again.", SCORE_COLUMN)
+    state, given = PartialState(), ds
+    ds = _without_scores(given, scar_args.scar_method)
     parts: list[Any] = [None]
     if state.is_main_process:
         try:
             criteria = scar_args.criteria()
             criteria.check_columns(ds.column_names)
             formatting = _formatting(ds, scar_args, formatting_func)
-            scorer = scar_args.scorer(ds.column_names, formatting_func=formatting)
+            scorer = scar_args.scorer(given.column_names, formatting_func=formatting)
             checkpoint = _checkpoint(config)
             exact = criteria.prefilter is None  # with a prefilter, the criteria decide which rows get a score
             found = None if checkpoint is None or not exact else stored_ranking(checkpoint, ds, scorer)
-            ranking = found or scar_rank(ds, model=scorer, criteria=criteria, progress=not config.disable_tqdm)
+            ranking = found or scar_rank(
+                given, model=scorer, criteria=criteria, overwrite=True, progress=not config.disable_tqdm
+            )
             if ranking.scorer is None:
                 ranking.scorer = scorer
             selection = ranking.select(criteria)
@@ -301,6 +302,15 @@ def select_once(
         )
     ranking = ScarRanking(with_scores(ds, scores), scores, skipped, truncated, settings, source, prefilter=prefilter)
     return ranking, ranking.remember(Criteria(), kept, options, curated)
+
+
+def _without_scores(ds: Dataset, method: str) -> Dataset:
+    """Remove scores that came with the rows."""
+    if SCORE_COLUMN not in ds.column_names:
+        return ds
+    if SCORE_COLUMN not in read_method(method):
+        logger.warning("The training data already has a column %r; all rows are scored again.", SCORE_COLUMN)
+    return ds.remove_columns(SCORE_COLUMN)
 
 
 def _formatting(ds: Dataset, scar_args: ScarArguments, formatting_func: Any) -> Any:
