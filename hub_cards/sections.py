@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData, RepoCard
+from yaml import YAMLError
 
 from ..files import atomic_write
 
@@ -37,11 +38,15 @@ def read_card(source: str | Path | None, card_class: type[_Card]) -> _Card:
     Raises:
         `ValueError`: if the card's metadata cannot be read.
     """
+    name = str(source) if isinstance(source, Path) else "the card"
     if isinstance(source, Path):
         source = source.read_text(encoding="utf-8") if source.is_file() else None
     text = source or _EMPTY
-    # huggingface_hub warns about cards without metadata, so add an empty block.
-    return card_class(text if text.lstrip("\ufeff").startswith("---") else _EMPTY + text, ignore_metadata_errors=False)
+    try:
+        # huggingface_hub warns about cards without metadata, so add an empty block.
+        return card_class(text if text.lstrip("\ufeff").startswith("---") else _EMPTY + text, ignore_metadata_errors=False)
+    except (ValueError, YAMLError) as error:
+        raise ValueError(f"The metadata of {name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def save_card(card: RepoCard, path: str | Path) -> None:

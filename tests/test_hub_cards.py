@@ -180,6 +180,9 @@ def test_what_is_no_manifest_or_no_card_is_an_error(tmp_path):
         selection_card(MANIFEST | {"selection": {"rows": 3}})
     with pytest.raises(ValueError, match="should be a dict"):
         selection_card(MANIFEST, card="---\n- a\n---\ntext")
+    (tmp_path / "README.md").write_text("---\nlicense: [mit\n---\ntext")
+    with pytest.raises(ValueError, match=r"The metadata of .*README.md cannot be read: while parsing"):
+        amend_model_card(tmp_path / "README.md", MANIFEST)
     with pytest.raises(ValueError, match="expected 'scar'"):
         ranker_card(tmp_path)
     with pytest.raises(ValueError, match="cannot be read as JSON"):
