@@ -361,3 +361,13 @@ def test_plain_training_arguments_are_taken_as_sft_trainer_takes_them(tiny_lm, t
     scar_args = ScarArguments(scar_k=0.5, scar_model=str(tiny_ranker))
     trainer = ScarSFTTrainer(tiny_lm, args, train_dataset=Dataset.from_list(rows), scar_args=scar_args)
     assert len(trainer.train_dataset) == 5 and trainer.args.max_steps == 1
+
+
+def test_a_card_that_cannot_be_read_ends_no_run(tiny_lm, sft_config, arguments, tmp_path, caplog):
+    ds = Dataset.from_list(rows_of_format("messages"))
+    trainer = ScarSFTTrainer(tiny_lm, sft_config(), train_dataset=ds, scar_args=arguments())
+    card = tmp_path / "run" / "README.md"
+    card.parent.mkdir(exist_ok=True)
+    card.write_text("---\n- mine\n---\n")
+    assert len(trained(trainer)) == 2 and card.read_text() == "---\n- mine\n---\n"
+    assert f"is missing in {card}: The metadata of" in caplog.text

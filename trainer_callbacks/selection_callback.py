@@ -1,5 +1,6 @@
 """Records a selection in the logs, checkpoints and model card of a training run."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..selecting.criteria import Criteria
 from ..selection import Selection
 from .stored_selection import read_selection, write_selection
 
+logger = logging.getLogger(__name__)
 _QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -75,7 +77,7 @@ class ScarSelectionCallback(TrainerCallback):
             folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
             if folder.is_dir():
                 write_selection(folder, self.manifest, self.scored)
-                amend_model_card(folder / "README.md", self.manifest)
+                self._amend(folder / "README.md")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Update the model's card one last time."""
@@ -94,7 +96,13 @@ class ScarSelectionCallback(TrainerCallback):
         """
         card = Path(folder or self.trainer.args.output_dir or ".", "README.md")
         if self.trainer.is_world_process_zero() and card.is_file():
+            self._amend(card)
+
+    def _amend(self, card: Path) -> None:
+        try:
             amend_model_card(card, self.manifest)
+        except (OSError, ValueError) as error:  # no reason to lose a run
+            logger.warning("The section on the selection is missing in %s: %s", card, error)
 
 
 class SelectionCardMixin:
