@@ -114,3 +114,14 @@ def test_scores_that_came_with_the_rows_are_a_method(trainer):
     rows = [{"prompt": "Q", "completion": f"A{i}", "scar_score": float(i % 3)} for i in range(4)]
     made = trainer(rows, scar={"scar_method": "scar_score", "scar_k": 1})
     assert made.scar_selection.indices.tolist() == [2] and "A2" in read(made, made.train_dataset)
+
+
+def test_a_run_on_other_rows_is_not_resumed_although_the_counts_are_the_same(trainer):
+    def made(*rewards: float):
+        rows = [{"prompt": "Q", "completion": f"A{i}", "reward": reward} for i, reward in enumerate(rewards)]
+        return trainer(rows, scar={"scar_method": "reward", "scar_k": 2}, save_strategy="steps", save_steps=1)
+
+    made(1, 2, 3, 4).train()
+    with pytest.raises(ValueError, match=r"was trained on another selection \(the same counts, but other rows\)"):
+        made(4, 3, 2, 1).train(resume_from_checkpoint=True)
+    made(1, 2, 3, 4).train(resume_from_checkpoint=True)

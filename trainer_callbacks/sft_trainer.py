@@ -111,10 +111,10 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         Raises:
             `ValueError`: if the checkpoint to resume from was trained on another selection.
         """
-        if self.scar_ranking is not None and resume_from_checkpoint:
+        if self.scar_selection is not None and resume_from_checkpoint:
             folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
             if folder is not None:
-                check_same_selection(folder, self.scar_callback.manifest)
+                check_same_selection(folder, self.scar_callback.manifest, self.scar_selection.indices)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:

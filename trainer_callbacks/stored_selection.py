@@ -27,7 +27,9 @@ _SAME = ("inputs", "ranker", "settings", "options", "selection")
 _IRRELEVANT = ("fingerprint", "backend", "conversion", "dtype", "threshold")
 
 
-def write_selection(folder: Path, manifest: dict[str, Any], scored: ScoredRows | None = None) -> None:
+def write_selection(
+    folder: Path, manifest: dict[str, Any], scored: ScoredRows | None = None, kept: np.ndarray | None = None
+) -> None:
     """
     Store a selection in a checkpoint.
 
@@ -35,14 +37,12 @@ def write_selection(folder: Path, manifest: dict[str, Any], scored: ScoredRows |
         folder (`Path`): the checkpoint.
         manifest (`dict`): the manifest of the selection.
         scored ([`~scar_hf.scoring.datasets.ScoredRows`], *optional*): scores to store as well, five bytes per row.
+        kept (`np.ndarray`, *optional*): numbers of the rows kept, of which a hash is stored with the scores.
     """
     if scored is not None:
         skipped = {str(row): reason for row, reason in scored.skipped.items()}
-        save_file(
-            {"scores": scored.scores, "truncated": scored.truncated},
-            folder / SCORES_FILE,
-            metadata={"skipped": json.dumps(skipped)},
-        )
+        metadata = {"skipped": json.dumps(skipped)} | ({} if kept is None else {"kept": _hash_of(kept)})
+        save_file({"scores": scored.scores, "truncated": scored.truncated}, folder / SCORES_FILE, metadata=metadata)
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / SELECTION_FILE).write_text(f"{text}\n", encoding="utf-8")
 
@@ -107,13 +107,14 @@ def stored_ranking(checkpoint: str | Path, ds: Dataset, scorer: ScarScorer) -> S
     return ScarRanking(with_scores(ds, scores), scores, reasons, truncated, settings, dataset_source(ds, digest))
 
 
-def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> None:
+def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any], kept: np.ndarray) -> None:
     """
     Compare the selection of a checkpoint with the current one.
 
     Args:
         checkpoint (`str` or `Path`): a checkpoint.
         manifest (`dict`): the manifest of the current selection.
+        kept (`np.ndarray`): numbers of the rows that it keeps.
 
     Raises:
         `ValueError`: if they differ; the message lists the differences.
@@ -123,8 +124,12 @@ def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any]) -> No
         return
     stored = read_selection(checkpoint)
     differing = [name for name in _SAME if _comparable(stored.get(name)) != _comparable(manifest.get(name))]
-    if differing:
-        shown = "; ".join(f"{name}: {stored.get(name)} then, {manifest.get(name)} now" for name in differing)
+    shown = "; ".join(f"{name}: {stored.get(name)} then, {manifest.get(name)} now" for name in differing)
+    scores = Path(checkpoint) / SCORES_FILE
+    if not differing and scores.is_file() and _metadata(scores).get("kept") not in (None, _hash_of(kept)):
+        # For example, if a column changed that is the method, or that has quotas.
+        shown = "the same counts, but other rows"
+    if shown:
         raise ValueError(
             f"{checkpoint} was trained on another selection ({shown}). Resume with the same data and settings, or start "
             "a new run with another output_dir."
@@ -137,6 +142,10 @@ def _comparable(part: Any) -> Any:
     if isinstance(part, dict):
         return {name: _comparable(value) for name, value in part.items() if name not in _IRRELEVANT}
     return part
+
+
+def _hash_of(kept: np.ndarray) -> str:
+    return sha256(np.asarray(kept, dtype=np.int64).tobytes()).hexdigest()
 
 
 def _metadata(path: Path) -> dict[str, str]:
