@@ -164,6 +164,15 @@ def test_texts_without_spaces_or_words():
     assert list(found(rows, 0.8).dropped()) == [1, 5]
 
 
+def test_words_keep_their_vowel_signs_and_accents():
+    assert not found(pair_rows("दिन दान दीन दून", "दान दीन दिन दून"), 0.8).dropped()
+    assert not found(pair_rows("كَتَبَ كُتُب كِتَاب", "كُتِبَ كَتْب كُتَّاب"), 0.8).dropped()
+    shared = "भारत की राजधानी नई दिल्ली है"
+    finder = Contamination({"test": pair_rows(f"{shared} और यह यमुना नदी के किनारे पर बसी हुई है")})
+    finder.add(pair_rows(f"{shared} जहाँ संसद भवन है", f"{shared} और यह यमुना नदी के किनारे पर बसी हुई है"))
+    assert list(finder.dropped()) == [1]
+
+
 def test_rows_come_in_any_portions_and_nothing_is_no_rows():
     rows = pair_rows(*(text(40, seed=i // 2) for i in range(40)))
     whole, parts = found(rows), NearDuplicates(0.5)

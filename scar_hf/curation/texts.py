@@ -11,7 +11,9 @@ import numpy as np
 _BATCH = 1000
 # Scripts without spaces between words: each character counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+# Vowel signs and accents of scripts such as Devanagari and Arabic, which the regular expression \w does not match.
+_MARKS = "".join(c for c in map(chr, [*range(0x300, 0x20D0), *range(0xA800, 0xAC00)]) if unicodedata.category(c)[0] == "M")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:[{_MARKS}]+[^\W{_UNSPACED}]*)*")
 _ONE_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _ASCII_WORD = re.compile(r"\w+", re.ASCII)
 MIXER = np.uint64(0x9E3779B97F4A7C15)
@@ -20,8 +22,8 @@ T = TypeVar("T")
 
 def words_of(text: str) -> list[str]:
     """
-    Split a text into words: runs of letters and digits in lower case, and single characters of scripts without spaces
-    between words, such as Chinese, Japanese and Thai. Punctuation is dropped.
+    Split a text into words: runs of letters (with their marks) and digits in lower case, and single characters of scripts
+    without spaces between words, such as Chinese, Japanese and Thai. Punctuation is dropped.
     """
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
