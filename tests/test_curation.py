@@ -259,6 +259,18 @@ def test_a_step_chooses_among_what_the_steps_before_left():
     }
 
 
+def test_a_row_that_an_earlier_step_dropped_joins_no_others():
+    words = text(60, seed=1).split()
+    first, last = (" ".join(change + words[6:]) for change in (words[:6], [f"new{i}" for i in range(6)]))
+    middle, last = (" ".join([*value.split()[:54], *(f"end{i}" for i in range(6))]) for value in (first, last))
+    rows = pair_rows(first, middle, last)
+    assert similarity(first, middle) > 0.7 > similarity(first, last)
+    curation = Curation([Contamination({"test": pair_rows(middle)}, ngram=58), NearDuplicates(0.7)])
+    curation.add(rows)
+    assert list(curation.dropped()) == [1]
+    assert list(found(rows, 0.7).dropped()) == [1, 2]
+
+
 def test_errors_say_what_came_in():
     ds = Dataset.from_dict({"instruction": ["a"], "response": ["b"]})
     for call, words in {

@@ -86,7 +86,7 @@ class NearDuplicates:
         self._batches: list[int] = []
         self._compared = GramSets()
         self._responses = GramSets() if on == "both" and self.response_threshold > 0 else None
-        self._groups: Groups | None = None
+        self._groups: tuple[frozenset[int], Groups] | None = None
 
     def fresh(self) -> "NearDuplicates":
         """Return a step with the same settings and no rows."""
@@ -130,19 +130,23 @@ class NearDuplicates:
                 self._responses.add(*self._hash(words["response"]))
             self._batches.append(len(batch))
 
-    def groups(self) -> np.ndarray:
+    def groups(self, without: Collection[int] = ()) -> np.ndarray:
         """
         Find the groups of near-duplicates among all rows so far.
+
+        Args:
+            without (`Collection[int]`, *optional*): rows that are ignored, each a group of its own.
 
         Returns:
             `np.ndarray` of shape `(n,)`, int64: the number of the first row of each row's group.
         """
-        if self._groups is None:
+        ignored = frozenset(without)
+        if self._groups is None or self._groups[0] != ignored:
             self._compared.open()
             if self._responses is not None:
                 self._responses.open()
-            self._groups = self._link()
-        return self._groups.labels()
+            self._groups = ignored, self._link(ignored)
+        return self._groups[1].labels()
 
     def dropped(self, scores: np.ndarray | None = None, without: Collection[int] = ()) -> dict[int, str]:
         """
@@ -160,7 +164,7 @@ class NearDuplicates:
             `ValueError`: if the number of scores differs from the number of rows.
         """
         check_scores(scores, len(self))
-        rows, stays = best_of_groups(self.groups(), scores, without)
+        rows, stays = best_of_groups(self.groups(without), scores, without)
         return {
             row: f"near-duplicate of row {stay} (Jaccard {value:.2f}{'' if value >= self.threshold else ', through others'})"
             for row, stay, value in zip(rows.tolist(), stays.tolist(), self._compared.similarities(rows, stays), strict=True)
@@ -169,12 +173,12 @@ class NearDuplicates:
     def _hash(self, texts: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
         return hash_ngrams(texts, self.ngram, self.seed, whole=True)
 
-    def _link(self) -> Groups:
+    def _link(self, without: frozenset[int]) -> Groups:
         sizes = self._compared.sizes
         groups = Groups(len(sizes))
         # Pairs already found to be different, which may be candidates again in other bands.
         different = np.empty(0, dtype=np.int64)
-        order = np.flatnonzero(sizes)
+        order = np.setdiff1d(np.flatnonzero(sizes), np.fromiter(without, np.int64, len(without)), assume_unique=True)
         keys_of_all = self._keys.mapped()
         for band in range(self._bands):
             keys = self._keys_of_band(keys_of_all, band)
