@@ -1,5 +1,7 @@
 """What language a row is in, and what has none."""
 
+import time
+
 import pytest
 from datasets import Dataset
 
@@ -50,6 +52,18 @@ def test_prose_has_its_language_also_around_code(english, language):
 @pytest.mark.parametrize("kind", WITHOUT)
 def test_code_math_names_and_short_answers_have_none(english, kind):
     assert english.identify(WITHOUT[kind]) is None
+
+
+def test_an_address_in_a_text_without_spaces_leaves_the_text(english):
+    halves = FOREIGN["zh"].split(",")
+    assert english.identify(f"{halves[0]},bees@example.org,{halves[1]}")[0] == "zh"
+
+
+@pytest.mark.parametrize("text", ["水在较低的温度下就会沸腾。", r"\( x ", r"\[ x ", r"\begin{a} x "])
+def test_long_texts_take_linear_time(english, text):
+    began = time.process_time()
+    english.identify(text * 2500)
+    assert time.process_time() - began < 3
 
 
 def test_english_around_anything_is_english(english):
