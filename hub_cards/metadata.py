@@ -131,13 +131,21 @@ def choice_in_words(manifest: Mapping[str, Any]) -> str:
     return criteria_in_words(options.get("stratify_by"), options.get("diversity") or 0.0)
 
 
+def method_of(manifest: Mapping[str, Any]) -> str | None:
+    """Return the method that scored the rows; `None` if it is the ranker."""
+    method = (manifest.get("settings") or {}).get("method")
+    return str(method) if method else None
+
+
 def ranker_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return table rows that identify the ranker."""
-    ranker, method = manifest["ranker"], (manifest.get("settings") or {}).get("method")
+    ranker, method = manifest["ranker"], method_of(manifest)
+    named = [("Method", method)] if method else []
     if method and not ranker.get("model"):
-        return [("Method", str(method))]
+        return named
     revision = f" at {ranker['revision']}" if ranker.get("revision") else ""
     return [
+        *named,
         ("Ranker", f"{ranker['model']}{revision}"),
         ("Ranker weights (SHA-256 or commit)", literal(str(ranker.get("weights") or "unknown")[:16])),
     ]

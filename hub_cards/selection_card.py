@@ -15,6 +15,7 @@ from .metadata import (
     choice_in_words,
     hub_id,
     license_metadata,
+    method_of,
     ranker_facts,
     share,
     size_category,
@@ -101,6 +102,8 @@ def selection_card(
         kept=_count(selection["kept"]),
         share=share(selection["kept"], selection["rows"]),
         also=choice_in_words(manifest),
+        method=method_of(manifest),
+        sft_format=bool(manifest.get("options", {}).get("sft_format")),
         facts=[*source_facts(manifest), *_selection_facts(manifest)],
         outcomes=_outcomes(selection, reasons or {}),
         truncated=_count(selection["truncated"]) if selection.get("truncated") else None,
@@ -151,16 +154,19 @@ def amend_model_card(path: str | Path, manifest: Mapping[str, Any]) -> None:
         *_selection_facts(manifest),
     ]
     metadata = {"tags": _TAGS, "datasets": [source_id] if source_id else None}
-    rendered = render(ModelCard, "model", metadata, facts=facts, also=choice_in_words(manifest))
+    words = {"also": choice_in_words(manifest), "method": method_of(manifest)}
+    rendered = render(ModelCard, "model", metadata, facts=facts, **words)
     save_card(amend(read_card(path, ModelCard), rendered), path)
 
 
 def _selection_facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    k, threshold = manifest.get("options", {}).get("k"), manifest["selection"].get("threshold")
+    k, least = (manifest.get("options", {}).get(name) for name in ("k", "threshold"))
+    threshold = manifest["selection"].get("threshold")
+    amount = "all rows" if k is None else f"{k:,} rows" if isinstance(k, int) else f"{k:.4g} of the rows"
     prefiltered = audit_in_words(manifest["selection"].get("prefilter"))
     return [
         *ranker_facts(manifest),
-        ("k", "all rows" if k is None else f"{k:,} rows" if isinstance(k, int) else f"{k:.4g} of the rows"),
+        ("k", amount) if least is None else ("Threshold", Markdown(f"{least:.6g}")),
         *([("Prefilter", prefiltered)] if prefiltered else []),
         ("Lowest score kept", Markdown("-" if threshold is None else f"{threshold:.4f}")),
         ("scar-hf", str(manifest["versions"]["scar-hf"])),

@@ -125,6 +125,19 @@ def test_a_source_on_the_hub_is_named_with_its_revision():
     assert check_metadata(selection_card(from_the_command_line))["source_datasets"] == ["me/set"]
 
 
+def test_a_card_says_which_method_threshold_and_format(tmp_path):
+    longest = {"ranker": {"model": None}, "settings": MANIFEST["settings"] | {"method": "longest"}}
+    manifest = MANIFEST | longest | {"options": {"k": None, "threshold": 1.25, "sft_format": True}}
+    amend_model_card(tmp_path / "README.md", manifest)
+    model, selected = ModelCard.load(tmp_path / "README.md"), selection_card(manifest)
+    assert "those that the method longest scored highest" in selected.text and "SCAR]" not in model.text + selected.text
+    assert "the method longest scored each row" in model.text and "are converted to the format of TRL's" in selected.text
+    for card in (model, selected):
+        assert "| Threshold | 1.25 |" in card.text and "all rows" not in card.text
+    with_ranker = selection_card(manifest | {"ranker": MANIFEST["ranker"]})
+    assert "| Method | longest |" in with_ranker.text and "| Ranker | scar\\-ranker |" in with_ranker.text
+
+
 def test_a_licence_is_carried_over_or_said_to_be_missing():
     source = {"license": "other", "license_name": "house-rules", "license_link": "LICENSE", "language": ["de"]}
     carried = selection_card(MANIFEST, source=source)
