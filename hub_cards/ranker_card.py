@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard
 from ..files import without_local_folders
 from ..scoring.checkpoints import resolve_checkpoint
 from ..training.evaluation import METRICS
-from .metadata import is_hub_id, license_metadata
+from .metadata import drop_another_license, is_hub_id, license_metadata
 from .sections import Markdown, amend, code, escape, headings_of_others, read_card, render
 
 # The name that identifies our results in the Hub's metadata.
@@ -100,6 +100,7 @@ def ranker_card(
         others = [result for result in found.data.get("eval_results") or [] if result.dataset_type != _DATASET]
         metadata |= {"eval_results": others + results, "model_name": found.data.get("model_name") or name}
         metadata["metrics"] = ["accuracy"]
+    drop_another_license(found, licence)
     rendered = render(
         ModelCard,
         "ranker",

@@ -13,6 +13,7 @@ from ..manifest.commands import select_command
 from ..selecting.audit import audit_in_words
 from .metadata import (
     choice_in_words,
+    drop_another_license,
     hub_id,
     license_metadata,
     method_of,
@@ -118,9 +119,8 @@ def selection_card(
         reproduce=code(_commands(manifest), "bash"),
         formatting_func=bool(manifest.get("settings", {}).get("formatting_func")),
     )
-    if license and "license_name" not in licence:
-        found.data.pop("license_name")
-        found.data.pop("license_link")
+    if license:
+        drop_another_license(found, licence)
     if data_files:
         _point_to(found, data_files)
     # Arguments replace the card's metadata; inherited values do not.

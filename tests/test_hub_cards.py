@@ -144,6 +144,11 @@ def test_a_licence_is_carried_over_or_said_to_be_missing():
     assert check_metadata(carried) | source == carried.data.to_dict()
     assert "license" not in check_metadata(selection_card(MANIFEST)) and "No licence was found" in selection_card(MANIFEST).text
     assert check_metadata(selection_card(MANIFEST, source=source, license="mit"))["license"] == "mit"
+    old = "---\nlicense: other\nlicense_name: old\nlicense_link: https://e.org/old\n---\n"
+    assert "license_link" not in check_metadata(selection_card(MANIFEST, card=old, license="House Rules"))
+    assert "license_link" not in check_metadata(ranker_card("scar-ranker", card=old, license="mit"))
+    assert selection_card(MANIFEST, card=old, license="old").data.license_link == "https://e.org/old"
+    assert license_metadata("Llama3.1") == {"license": "llama3.1"}
     assert license_metadata("House Rules, v1!") == {"license": "other", "license_name": "house-rules-v1"}
 
 
