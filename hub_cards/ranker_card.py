@@ -158,14 +158,12 @@ def _sources(training: Mapping[str, Any], licences: Mapping[str, str]) -> list[t
 
 
 def _facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    origins = [(name, training[name]) for name in ("encoder", "teacher") if training.get(name)]
-    facts = [
-        *((name, str(without_local_folders(origin))) for name, origin in origins),
-        ("rows of training data", f"{training.get('rows', 0):,}"),
-        ("learning rate", str(training.get("learning_rate"))),
-        ("epochs", str(training.get("epochs"))),
-        ("seed", str(training.get("seed"))),
-    ]
+    origins = [(name, training[name]) for name in ("encoder", "teacher", "converted_from") if training.get(name)]
+    facts = [(name.replace("_", " "), str(without_local_folders(origin))) for name, origin in origins]
+    if training.get("rows") is not None:
+        facts.append(("rows of training data", f"{training['rows']:,}"))
+    numbers = [name for name in ("learning_rate", "epochs", "seed") if training.get(name) is not None]
+    facts += [(name.replace("_", " "), str(training[name])) for name in numbers]
     for name, value in without_local_folders(training.get("recipe") or {}).items():
         if value not in (None, [], {}, 0.0) and name != "rows_per_source":
             facts.append((name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value)))

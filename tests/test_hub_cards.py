@@ -14,7 +14,7 @@ from scar_hf.hub_cards import amend_model_card, ranker_card, selection_card
 from scar_hf.hub_cards.metadata import license_metadata, size_category
 from scar_hf.hub_cards.ranker_card import wilson
 
-from scar_hf import scar_rank
+from scar_hf import ScarModel, scar_rank
 from scar_hf.cli import card as card_command
 from scar_hf.cli import main
 from scar_hf.files import read_dataset, without_local_folders
@@ -259,11 +259,17 @@ def test_others_results_stay_and_ours_are_replaced():
     assert len(again.data.eval_results) == 39
 
 
-def test_a_ranker_that_says_nothing_of_its_training_has_a_card(tiny_ranker):
+def test_a_ranker_that_says_nothing_of_its_training_has_a_card(tiny_ranker, tmp_path):
     card = ranker_card(tiny_ranker, repo_id="me/tiny")
     metadata = check_metadata(card)
     assert "model-index" not in metadata and "license" not in metadata and "## Training" not in card.text
     assert 'ScarScorer.from_pretrained("me/tiny")' in card.text
+    model = ScarModel.from_pretrained(tiny_ranker)
+    model.config.training = {"encoder": "some/encoder", "converted_from": "some/ranker"}
+    model.save_pretrained(tmp_path)
+    converted = ranker_card(tmp_path).text
+    assert "| converted from | some/ranker |" in converted and "rows of training data" not in converted
+    assert "None" not in converted
 
 
 def test_wilson_intervals():
