@@ -103,8 +103,10 @@ class ScarRankingPipeline(Pipeline):
     _load_feature_extractor = False
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Score a pair, or each of a list, generator or dataset of pairs."""
-        return super().__call__(_Rows(inputs) if hasattr(inputs, "column_names") else inputs, **kwargs)
+        """Score a pair, or each of a list, generator, dataset or stream of pairs."""
+        if hasattr(inputs, "column_names"):
+            inputs = _Rows(inputs) if hasattr(inputs, "__len__") else (row for row in inputs)
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, max_length: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
         if kwargs:

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoTokenizer, pipeline
 
 TEXTS = [
@@ -83,6 +84,9 @@ def test_pipeline_agrees_with_the_scorer(ranker, scorer, batch_size):
     if batch_size == 1:
         streamed = [output["score"] for output in ranker(pair for pair in inputs)]
         np.testing.assert_allclose(streamed, expected, atol=1e-5)
+        ds = Dataset.from_list(inputs[:3])
+        for given in (ds, ds.to_iterable_dataset()):
+            assert [output["score"] for output in ranker(given)] == pytest.approx(streamed[:3], abs=1e-5)
 
 
 def test_pipeline_takes_one_pair_and_a_length(ranker, scorer):
