@@ -85,7 +85,8 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         self.scar_ranking: ScarRanking | None = None
         self.scar_selection: Selection | None = None
         self.scar_too_long = 0
-        prepared = (config.dataset_kwargs or {}).get("skip_prepare_dataset", False)
+        preparing: Any = config.dataset_kwargs or {}  # a string only before SFTConfig parses it
+        prepared = preparing.get("skip_prepare_dataset", False)
         self._reads_rows_itself = prepared or given.get("formatting_func") is not None
         self._text_field = config.dataset_text_field
         collator, ds = given.get("data_collator"), given.get("train_dataset")
