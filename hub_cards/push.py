@@ -167,7 +167,7 @@ def _look(api: HfApi, repo_id: str, repo_type: str, revision: str | None, folder
         raise FileExistsError(
             f"The {repo_type} {repo_id} is on the Hub already and was not made by scar-hf: it has {len(names)} files, and no "
             f"{_MARKS[repo_type]} of ours. Choose another name, or pass overwrite=True (--overwrite on the command line) to "
-            "add to it; its own files and the text of its card stay."
+            "add to it: files of the same names are replaced, all others and the text of its card stay."
         )
     rows = mark.get("output", {}).get("files", []) if ours and repo_type == "dataset" else []
     former = tuple(entry["name"] for entry in rows if entry.get("name") in names)
