@@ -285,6 +285,13 @@ def test_many_sources_in_any_script():
     check_page(page)
 
 
+@pytest.mark.parametrize("name", ["$\\none$", "</script><b>"])
+def test_the_name_of_a_column_is_data(name):
+    report = ranking_of(np.arange(12), **{name: ["a", "b"] * 6}).report(k=6, group_by=name, progress=False)
+    shown = check_page(report.html())
+    assert shown["group_by"] == name and [group["rows"] for group in report.numbers["groups"]] == [6, 6]
+
+
 def test_surprisal_has_its_density_and_its_spread(tiny_lm):
     report = ranking_of(np.arange(40)).report(k=0.5, lm=Surprisal(tiny_lm, max_length=256), lm_rows=10, progress=False)
     n = report.numbers

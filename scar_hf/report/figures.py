@@ -318,8 +318,8 @@ def _shares(groups: list[Mapping[str, Any]], overall: float, label: str) -> Any:
     axes.set(xlabel=label, xlim=(0, 1.75 * (most or 1)), ylim=(-0.6, len(groups) - 0.4))
     axes.set_yticks(range(len(groups)), [shortened(group["name"]) for group in reversed(groups)])
     axes.tick_params(axis="y", labelcolor=COLOURS["ink"])
-    for tick in axes.get_yticklabels():
-        tick.set_parse_math(False)
+    for text in (axes.xaxis.label, *axes.get_yticklabels()):
+        text.set_parse_math(False)
     axes.spines["left"].set_visible(False)
     add_legend(figure, axes)
     return figure
