@@ -56,6 +56,7 @@ def test_the_tables_fit(browser, page):
     browser.open(page.as_uri(), PHONE)
     assert browser.run(width.format("spreads")) <= 1
     assert browser.run("document.querySelectorAll('#spreads td[data-title=\"Same lengths\"]').length") > 3
+    assert not browser.run("[...document.querySelectorAll('#spreads td small')].some((s) => s.textContent.includes(' %'))")
 
 
 def test_the_page_says_what_scar_is_and_what_to_do_next(browser, page):

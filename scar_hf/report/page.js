@@ -7,7 +7,7 @@ const percent = (x, digits = 1) => (x === null ? "–" : `${(100 * x).toFixed(di
 function signed(x) {
   if (x === null) return "–";
   const shown = Number((100 * x).toFixed(1)) || 0; // no "-0.0"
-  return `${shown > 0 ? "+" : ""}${shown.toFixed(1)} %`;
+  return `${shown > 0 ? "+" : ""}${shown.toFixed(1)}\u00a0%`; // no line break before the sign
 }
 
 function short(x) {
