@@ -10,15 +10,17 @@ import pytest
 from datasets import Dataset
 from huggingface_hub import DatasetCard, ModelCard
 from markdown_it import MarkdownIt
-from scar_hf.hub_cards import amend_model_card, ranker_card, selection_card
+from scar_hf.hub_cards import amend_model_card, ranker_card, selection_card, selection_contents
 from scar_hf.hub_cards.metadata import license_metadata, size_category
 from scar_hf.hub_cards.ranker_card import wilson
 
-from scar_hf import ScarModel, scar_rank
+from scar_hf import ScarModel, ScarScorer, scar_rank
 from scar_hf.cli import card as card_command
 from scar_hf.cli import main
 from scar_hf.files import read_dataset, without_local_folders
 from scar_hf.report.figures import draw, score_histogram
+from scar_hf.runs import select_files
+from scar_hf.selecting.criteria import Criteria
 from scar_hf.style import compare
 
 HOSTILE = (
@@ -317,6 +319,17 @@ def test_pictures_are_the_same_bytes_for_the_same_scores():
     images = draw(numbers, "png")
     assert set(images) == {"scores", "calibration"} and images == draw(numbers, "png")
     assert draw({"scores": score_histogram(np.array([np.nan]))}, "png") == {}
+
+
+def test_the_figure_of_scores_shows_the_rows_kept_of_each_source(tiny_ranker, write_jsonl, tmp_path, monkeypatch):
+    drawn: dict = {}
+    rows = [{"instruction": f"Q{i}", "response": "So it is. " * (1 + i % 9), "source": "ab"[i % 9 > 3]} for i in range(40)]
+    scorer = ScarScorer(str(tiny_ranker), device="cpu", dtype="float32")
+    settings = {"all_rows": True, "explain": True, "progress": False, "cache": False}
+    select_files(write_jsonl(rows), tmp_path / "out", scorer, Criteria(0.25, stratify_by="source"), **settings)
+    monkeypatch.setattr("scar_hf.hub_cards.contents.draw", lambda numbers, _: drawn.update(numbers) or {})
+    selection_contents(tmp_path / "out", tmp_path / "made")
+    assert [sum(drawn["scores"][name]) for name in ("kept", "others")] == [10, 30]
 
 
 def test_the_card_command_and_the_command_in_the_card(tiny_ranker, write_jsonl, rows, tmp_path, monkeypatch, capsys):
