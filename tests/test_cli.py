@@ -33,6 +33,15 @@ def test_select_keeps_exactly_the_share(rows, write_jsonl, tmp_path, output, cap
     assert f"{max(kept['scar_score'][:]):.3f}" in shown
 
 
+def test_the_summary_of_many_rows_draws_its_baselines_from_a_sample(write_jsonl, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("scar_hf.runs.observations._SAMPLE", 20)
+    monkeypatch.setenv("COLUMNS", "160")
+    data = write_jsonl([{"instruction": f"Q{i}", "response": "It is so. " * (1 + i * 7 % 50)} for i in range(100)])
+    assert run("select", data, "-k", "0.5", "--method", "random", "-o", tmp_path / "o.jsonl") == 0
+    shown = capsys.readouterr().out
+    assert "random draw" in shown and "same lengths" in shown  # 25 of the rows kept are measured, 20 of all
+
+
 def test_select_from_conversations_by_a_column(tmp_path, capsys):
     chats = [
         {

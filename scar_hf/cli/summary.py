@@ -101,7 +101,7 @@ def _spread(seen: Observations) -> Table | None:
         StyleMeasures({_NAMES[name]: np.array(values, dtype=float) for name, values in found.items()}, _rows(found))
         for found in (seen.before, seen.after)
     )
-    change = compare(before, after)
+    change = compare(before, after, sampled=seen.sampled)
     table = Table(title="Style of the responses", title_justify="left", title_style="bold", caption_justify="left")
     drawn = [baseline for baseline in BASELINES if baseline in change.baselines]
     for name in ("measure", "mean", "spread", "change", *(BASELINES[baseline].lower() for baseline in drawn)):

@@ -51,6 +51,8 @@ class Observations:
         self.refusals: Counter[str] = Counter()
         self._seen: dict[str, None] = {}
         self.measured_kept = int(np.count_nonzero(self._of_kept))
+        # Whether the measures of all rows lack some of the rows kept.
+        self.sampled = not self._of_all[self._of_kept].all()
         self.before: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
         self.after: dict[str, list[float]] = {name: [] for name, _ in MEASURES}
 
