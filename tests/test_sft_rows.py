@@ -1,5 +1,7 @@
 """Rows of any format as TRL's SFTTrainer reads them, in memory, on streams and in files."""
 
+from pathlib import Path
+
 import pytest
 from datasets import Dataset
 
@@ -121,7 +123,11 @@ def test_a_run_on_other_rows_is_not_resumed_although_the_counts_are_the_same(tra
         rows = [{"prompt": "Q", "completion": f"A{i}", "reward": reward} for i, reward in enumerate(rewards)]
         return trainer(rows, scar={"scar_method": "reward", "scar_k": 2}, save_strategy="steps", save_steps=1)
 
-    made(1, 2, 3, 4).train()
+    first = made(1, 2, 3, 4)
+    first.train()
     with pytest.raises(ValueError, match=r"was trained on another selection \(the same counts, but other rows\)"):
         made(4, 3, 2, 1).train(resume_from_checkpoint=True)
+    made(1, 2, 3, 4).train(resume_from_checkpoint=True)
+    for scores in Path(first.args.output_dir).glob("*/scar_scores.safetensors"):
+        scores.write_bytes(b"damaged")
     made(1, 2, 3, 4).train(resume_from_checkpoint=True)

@@ -55,9 +55,8 @@ class ScarSelectionCallback(TrainerCallback):
             if k is None:
                 raise ValueError("Pass `k` with a ranking: the criteria of the selection, as in ranking.top(k).")
             selection = selection.select(k)
-        self.scored, self.kept = None, None
+        self.selection = selection if isinstance(selection, Selection) else None
         if isinstance(selection, Selection):
-            self.scored, self.kept = selection.scored, selection.indices
             self.manifest, self.metrics = selection.manifest, selection_metrics(selection)
         else:
             self.manifest = selection if isinstance(selection, dict) else read_selection(selection)
@@ -77,7 +76,7 @@ class ScarSelectionCallback(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir or ".", f"checkpoint-{state.global_step}")
             if folder.is_dir():
-                write_selection(folder, self.manifest, self.scored, self.kept)
+                write_selection(folder, self.manifest, self.selection)
                 self._amend(folder / "README.md")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -15,8 +15,9 @@ from ..manifest.description import dataset_source
 from ..ranking import ScarRanking
 from ..rows.source import rows_of
 from ..scoring.chunks import short_hash
-from ..scoring.datasets import ScoredRows, with_scores
+from ..scoring.datasets import with_scores
 from ..scoring.scorer import NOT_FINITE, ScarScorer
+from ..selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +28,20 @@ _SAME = ("inputs", "ranker", "settings", "options", "selection")
 _IRRELEVANT = ("fingerprint", "backend", "conversion", "dtype", "threshold")
 
 
-def write_selection(
-    folder: Path, manifest: dict[str, Any], scored: ScoredRows | None = None, kept: np.ndarray | None = None
-) -> None:
+def write_selection(folder: Path, manifest: dict[str, Any], selection: Selection | None = None) -> None:
     """
     Store a selection in a checkpoint.
 
     Args:
         folder (`Path`): the checkpoint.
         manifest (`dict`): the manifest of the selection.
-        scored ([`~scar_hf.scoring.datasets.ScoredRows`], *optional*): scores to store as well, five bytes per row.
-        kept (`np.ndarray`, *optional*): numbers of the rows kept, of which a hash is stored with the scores.
+        selection ([`~scar_hf.selection.Selection`], *optional*):
+            Stored as well: its scores, five bytes per row, and a hash of the numbers of the rows kept.
     """
-    if scored is not None:
+    if selection is not None:
+        scored = selection.scored
         skipped = {str(row): reason for row, reason in scored.skipped.items()}
-        metadata = {"skipped": json.dumps(skipped)} | ({} if kept is None else {"kept": _hash_of(kept)})
+        metadata = {"skipped": json.dumps(skipped), "kept": _hash_of(selection.indices)}
         save_file({"scores": scored.scores, "truncated": scored.truncated}, folder / SCORES_FILE, metadata=metadata)
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / SELECTION_FILE).write_text(f"{text}\n", encoding="utf-8")
@@ -125,8 +125,7 @@ def check_same_selection(checkpoint: str | Path, manifest: dict[str, Any], kept:
     stored = read_selection(checkpoint)
     differing = [name for name in _SAME if _comparable(stored.get(name)) != _comparable(manifest.get(name))]
     shown = "; ".join(f"{name}: {stored.get(name)} then, {manifest.get(name)} now" for name in differing)
-    scores = Path(checkpoint) / SCORES_FILE
-    if not differing and scores.is_file() and _metadata(scores).get("kept") not in (None, _hash_of(kept)):
+    if not differing and _metadata(Path(checkpoint) / SCORES_FILE).get("kept") not in (None, _hash_of(kept)):
         # For example, if a column changed that is the method, or that has quotas.
         shown = "the same counts, but other rows"
     if shown:
@@ -149,5 +148,9 @@ def _hash_of(kept: np.ndarray) -> str:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="np") as file:
-        return file.metadata() or {}
+    """Return the metadata of stored scores; none if the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}
