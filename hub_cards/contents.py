@@ -107,7 +107,7 @@ def selection_contents(
     scores = np.array(list(_column(output, SCORE_COLUMN)), dtype=np.float32)
     own_card = file_named(output, CARD) if output.is_dir() else None
     card = {"card": own_card, "source": source_metadata(manifest, data, token), "reasons": reasons} | card
-    return contents | _described(manifest, rows, folder, scores, _kept_of(output, scores, manifest["selection"]), card)
+    return contents | _described(manifest, rows, folder, scores, _kept_of(output, scores, manifest), card)
 
 
 def ranking_contents(selection: "Selection", folder: str | Path, **card: Any) -> dict[str, Path]:
@@ -279,14 +279,14 @@ def draw_pictures(folder: Path, numbers: Mapping[str, Any]) -> list[tuple[str, s
     return pictures
 
 
-def _kept_of(output: Path, scores: np.ndarray, selection: Mapping[str, Any]) -> np.ndarray | None:
+def _kept_of(output: Path, scores: np.ndarray, manifest: Mapping[str, Any]) -> np.ndarray | None:
     """Return the numbers of the kept rows of an output; `None` if it holds only kept rows."""
+    selection = manifest["selection"]
     if selection.get("kept") in (None, len(scores)) or selection.get("threshold") is None:
         return None
-    try:
+    if manifest.get("options", {}).get("explain"):
         return np.flatnonzero([decision == "kept" for decision in _column(output, DECISION_COLUMN)])
-    except ValueError:  # written without explanations
-        return np.flatnonzero(scores >= np.float32(selection["threshold"]))
+    return np.flatnonzero(scores >= np.float32(selection["threshold"]))
 
 
 def _described(
