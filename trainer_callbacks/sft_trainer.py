@@ -174,7 +174,8 @@ class ScarSFTTrainer(SelectionCardMixin, SFTTrainer):
         columns = PairReader(a.scar_columns).columns or ()
         has_text = self._text_field in names and self._text_field not in columns
         if has_text and self._text_field != "text" and not {"messages", "conversations", "prompt"} & set(names):
-            return ds
+            return ds  # the user names the text to train on
+        # SFTTrainer reads these columns itself, and held-out rows may lack those that `scar_columns` names.
         if has_text or "messages" in names or {"prompt", "completion"} <= set(names) or not set(columns) <= set(names):
             columns = ()
         pairs = not columns and any(known.kind == PREFERENCE for known in formats_of(names))
